@@ -1,0 +1,45 @@
+"""Self-supervised utterance embeddings of speech: DINO pretraining, transfer and evaluation.
+
+The names below are the public ones; all else may change. They are imported on first use (PEP 562), so that
+``import dino_speech`` costs milliseconds and pulls in neither torch, torchaudio nor speechbrain.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load_audio": "dino_speech.audio.io",
+    "MultiCrop": "dino_speech.audio.crops",
+    "Augment": "dino_speech.audio.augment",
+    "SpecAugment": "dino_speech.audio.spec_augment",
+    "WaveformTransforms": "dino_speech.audio.waveform",
+    "read_manifest": "dino_speech.data.manifest",
+    "read_trials": "dino_speech.data.trials",
+    "build_encoder": "dino_speech.models.registry",
+    "list_encoders": "dino_speech.models.registry",
+    "load_encoder": "dino_speech.models.checkpoint",
+    "SpeechEncoder": "dino_speech.models.encoder",
+    "DINOLoss": "dino_speech.dino.loss",
+    "DINOPretrainer": "dino_speech.dino.pretrain",
+    "Verifier": "dino_speech.evaluation.verification",
+    "evaluate_verification": "dino_speech.evaluation.verification",
+    "evaluate_classification": "dino_speech.evaluation.classification",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(
+            f"module 'dino_speech' has no attribute {name!r}; public names: {', '.join(sorted(_HOMES))}"
+        )
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Sound: reading files, cutting crops, augmentation, synthetic voices."""

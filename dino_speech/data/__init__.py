@@ -1,0 +1,1 @@
+"""Manifests, trials, speaker-disjoint folds, datasets and loaders."""

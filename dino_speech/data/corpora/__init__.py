@@ -1,0 +1,1 @@
+"""One module per corpus: its layout on disk turned into manifests, trials and folds."""

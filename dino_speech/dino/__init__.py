@@ -1,0 +1,1 @@
+"""The method: self-distillation with no labels, for utterances of speech."""

@@ -1,0 +1,1 @@
+"""Features of speech: batched log-mel on the model's device."""

@@ -1,0 +1,1 @@
+"""Encoders: waveforms in, one embedding per utterance out."""

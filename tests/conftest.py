@@ -1,0 +1,75 @@
+"""Factories that several test files share: tones, small voices, the real speech where it is present."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _two_threads() -> None:
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture
+def tone() -> Callable[..., np.ndarray]:
+    """A tone with a little noise: `tone(1.5, hz=220.0, seed=0)` gives (time,) float32 at 16 kHz."""
+
+    def make(duration_s: float, *, hz: float = 220.0, sample_rate: int = 16_000, seed: int = 0) -> np.ndarray:
+        time = np.arange(round(duration_s * sample_rate)) / sample_rate
+        noise = np.random.default_rng(seed).standard_normal(time.size)
+        return (0.3 * np.sin(2 * np.pi * hz * time) + 0.01 * noise).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def write_wav(tmp_path: Path) -> Callable[..., Path]:
+    """Write samples to a file below tmp_path and return its path; folders are made."""
+
+    def write(name: str, wave: np.ndarray, *, sample_rate: int = 16_000) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, wave, sample_rate)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def voices_folder(tmp_path: Path) -> Path:
+    """`voices/<speaker>/<n>.wav` and `voices/manifest.csv`: 4 speakers x 4 files of harmonic sounds, 1.2-2.1 s."""
+    folder = tmp_path / "voices"
+    rng = np.random.default_rng(7)
+    rows = ["ID,duration,wav,speaker,emotion"]
+    for speaker in range(4):
+        for number in range(4):
+            duration_s = 1.2 + 0.3 * number
+            time = np.arange(round(duration_s * 16_000)) / 16_000
+            hz = (90 + 45 * speaker) * (1 + 0.05 * rng.standard_normal())
+            wave = sum(np.sin(2 * np.pi * hz * k * time) / k ** (1 + 0.2 * speaker) for k in range(1, 12))
+            wave = 0.1 * wave * (1 + 0.5 * np.sin(2 * np.pi * (2 + number) * time)) + 0.005 * rng.standard_normal(
+                time.size
+            )
+            path = folder / f"spk{speaker}" / f"{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, wave.astype(np.float32), 16_000)
+            emotion = "happy" if number % 2 else "neutral"
+            rows.append(f"spk{speaker}_{number},{duration_s:.3f},spk{speaker}/{number}.wav,spk{speaker},{emotion}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """Folder of the real recorded speech; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("DINO_SPEECH_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "speakers_more" / "manifest.csv").exists():
+        pytest.skip(f"real speech is not at {folder}: set DINO_SPEECH_DATA to the folder that holds speakers_more/")
+    return folder
