@@ -1,0 +1,144 @@
+"""How sure a number is: bootstrap intervals that resample speakers, not files or trials.
+
+Files of one speaker resemble each other, and trials share speakers; resampling them one by one gives intervals that
+are too narrow. A resample draws as many speakers as there are, with replacement; an utterance then counts as often as
+its speaker was drawn, and a trial as often as its pair was. Re-weighting needs no new sort: see
+`metrics.RankedTrials`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dino_speech.errors import InputError
+from dino_speech.metrics import DetCurve, RankedTrials
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A percentile interval `[low, high]`; both are NaN where too few resamples could be evaluated."""
+
+    low: float
+    high: float
+    confidence: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain numbers for JSON; NaN becomes None."""
+        low, high = (value if np.isfinite(value) else None for value in (self.low, self.high))
+        return {"low": low, "high": high, "confidence": self.confidence}
+
+    def __str__(self) -> str:
+        return f"{self.low:.4g} to {self.high:.4g}"
+
+
+def bootstrap_interval(
+    statistic: Callable[[NDArray[np.int64]], float],
+    groups: ArrayLike,
+    *,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a statistic of utterances, resampled by group (speaker).
+
+    Args:
+        statistic: maps weights (N,), how often each utterance counts, to the number; for example
+            `lambda weights: uar(true, predicted, weights=weights)`.
+        groups: (N,) the speaker of each utterance.
+        num_resamples: how many resamples; 1000 for a report, 200 for a look.
+        confidence: 0 to 1; the interval leaves out (1 - confidence) / 2 on each side.
+        seed: of the resampling.
+
+    Raises:
+        InputError: fewer than two groups.
+    """
+    names, codes = np.unique(np.asarray(groups), return_inverse=True)
+    draws = _draw_counts(names.size, num_resamples, seed, "speakers")
+    return _percentiles([statistic(counts[codes]) for counts in draws], confidence)
+
+
+def bootstrap_trials(
+    statistics: Mapping[str, Callable[[DetCurve], float]],
+    scores: ArrayLike,
+    labels: ArrayLike,
+    enroll_speakers: ArrayLike | None,
+    test_speakers: ArrayLike | None,
+    *,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Intervals of statistics of scored trials, resampled by speaker.
+
+    A trial counts as often as the product of its two speakers' counts, a trial within one speaker as often as that
+    speaker (once, not squared). Resamples that leave no target or no non-target are left out.
+
+    Args:
+        statistics: name -> function of the `DetCurve`, for example `{"eer": DetCurve.eer}`.
+        scores: (N,) scores.
+        labels: (N,) 1 target, 0 non-target.
+        enroll_speakers: (N,) speaker of each trial's enrolment side; None (both): trials are resampled one by one.
+        test_speakers: (N,) speaker of each trial's test side.
+        num_resamples: how many resamples.
+        confidence: 0 to 1.
+        seed: of the resampling.
+
+    Returns:
+        One interval per statistic, in its own unit.
+
+    Source: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007), with one set of speakers on both
+    sides of the trials.
+    """
+    ranked = RankedTrials(scores, labels)
+    values: dict[str, list[float]] = {name: [] for name in statistics}
+    for weights in _trial_weights(ranked.order, enroll_speakers, test_speakers, num_resamples, seed):
+        try:
+            curve = ranked.curve(weights)
+        except InputError:  # this draw has one kind of trial only
+            continue
+        for name, statistic in statistics.items():
+            values[name].append(statistic(curve))
+    return {name: _percentiles(found, confidence, num_resamples) for name, found in values.items()}
+
+
+def _trial_weights(
+    order: NDArray[np.intp],
+    enroll_speakers: ArrayLike | None,
+    test_speakers: ArrayLike | None,
+    num_resamples: int,
+    seed: int,
+) -> Iterator[NDArray[np.int64]]:
+    """Weights (N,) in ranked order, one array per resample."""
+    if enroll_speakers is None or test_speakers is None:
+        yield from _draw_counts(order.size, num_resamples, seed, "trials")
+        return
+    both = np.concatenate([np.asarray(enroll_speakers), np.asarray(test_speakers)])
+    names, codes = np.unique(both, return_inverse=True)
+    enroll, test = codes[: order.size][order], codes[order.size :][order]
+    within = np.flatnonzero(enroll == test)
+    for counts in _draw_counts(names.size, num_resamples, seed, "speakers"):
+        weights = counts[enroll] * counts[test]
+        weights[within] = counts[enroll[within]]
+        yield weights
+
+
+def _draw_counts(num_groups: int, num_resamples: int, seed: int, what: str) -> Iterator[NDArray[np.int64]]:
+    """How often each group is drawn, (num_groups,), for each resample."""
+    if num_groups < 2 or num_resamples < 1:
+        raise InputError(f"an interval needs at least 2 {what} and 1 resample; found {num_groups} and {num_resamples}")
+    rng = np.random.default_rng(seed)
+    for _ in range(num_resamples):
+        yield np.bincount(rng.integers(num_groups, size=num_groups), minlength=num_groups)
+
+
+def _percentiles(values: list[float], confidence: float, num_resamples: int = 0) -> Interval:
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence}; expected a number between 0 and 1")
+    found = np.asarray(values, dtype=np.float64)
+    found = found[np.isfinite(found)]
+    if found.size == 0 or 2 * found.size < num_resamples:
+        return Interval(float("nan"), float("nan"), confidence)
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high), confidence)
