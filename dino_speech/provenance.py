@@ -1,0 +1,87 @@
+"""Where a result comes from: versions, seed, command, commit and the hash of its manifest.
+
+This dict goes into every checkpoint, report and JSON answer, so that a number can be traced and made again.
+"""
+
+import hashlib
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from dino_speech import __version__
+from dino_speech.compatibility import installed_version
+
+PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy", "scipy", "scikit-learn", "soundfile")
+
+
+def provenance(
+    *,
+    seed: int | None = None,
+    manifest: str | Path | Sequence[str | Path] | None = None,
+    command: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Plain data that says what made a result.
+
+    Args:
+        seed: the seed that the result depends on.
+        manifest: a manifest file, or several; each is named with its SHA-256. One that is gone has the hash None.
+        command: the words of the command; None: this process's own.
+
+    Returns:
+        Keys `dino_speech`, `python`, one per package of `PACKAGES` (None: not installed), `platform`, `device`,
+        `git_commit` (None outside a checkout; `-dirty` is added where tracked files differ from it), `command`,
+        `seed`, `manifests` (a list of {path, sha256}) and `time` (UTC, ISO 8601). All can be written as JSON.
+    """
+    manifests = [manifest] if isinstance(manifest, (str, Path)) else list(manifest or [])
+    return {
+        "dino_speech": __version__,
+        "python": platform.python_version(),
+        **{package: installed_version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "device": _device_name(),
+        "git_commit": _git_commit(),
+        "command": list(sys.argv if command is None else command),
+        "seed": seed,
+        "manifests": [{"path": str(path), "sha256": sha256(path)} for path in manifests],
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def sha256(path: str | Path) -> str | None:
+    """Hexadecimal SHA-256 of a file's bytes, or None where there is no such file."""
+    try:
+        with Path(path).open("rb") as file:
+            digest = hashlib.sha256()
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError:
+        return None
+
+
+def _device_name() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout that the process was started in; None where git or a checkout is missing."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return commit if _git("status", "--porcelain", "--untracked-files=no") == "" else f"{commit}-dirty"
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
