@@ -1,0 +1,152 @@
+"""Open a file, decode a span of it, resample: what `io.py` is made of. Positions here are at the file's own rate.
+
+Decoding is libsndfile's (wav, flac, Ogg Vorbis, Opus, mp3, aiff, ...), resampling is soxr's.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from dino_speech.errors import InputError
+
+SAMPLE_RATE = 16_000
+StrPath = str | os.PathLike[str]
+
+# libsndfile's seeks in these formats are not exact: Vorbis may land some blocks away near the end of a file (libsndfile
+# issue 885), and Opus and mp3 decoders need to hear what came before. So decoding begins at the start of the file where
+# that is cheap (Opus: 1.7 ms per second of speech), and otherwise some seconds ahead of the span. Measured on a file of
+# 278 s: 2 s ahead make Vorbis and mp3 exact; 4 s ahead make Opus exact in 14 reads of 15, the rest within 1.5e-3.
+INEXACT_SEEK_FORMATS = ("OGG", "MP3")
+DECODE_FROM_START_S = 20.0
+PREROLL_S = 4.0
+# Longer than the resampler's filter on either side: 0.02 s is where a span at 8 kHz comes out right.
+RESAMPLER_MARGIN_S = 0.1
+
+
+class AudioError(InputError):
+    """A file that cannot give the samples asked of it; the message names the file, what was found and the cure."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """What the header of a file says; `num_samples` counts samples per channel at the file's own `sample_rate`."""
+
+    num_samples: int
+    sample_rate: int
+    num_channels: int
+    duration_s: float
+
+    def num_samples_at(self, sample_rate: int = SAMPLE_RATE) -> int:
+        """Number of samples that `load_audio` gives for the whole file at `sample_rate` (Hz)."""
+        return _rescale(self.num_samples, self.sample_rate, sample_rate)
+
+
+@contextmanager
+def open_audio(path: StrPath) -> Iterator[soundfile.SoundFile]:
+    """Open a file for decoding; whatever libsndfile has to complain of becomes an `AudioError`.
+
+    Raises:
+        AudioError: the file is missing, empty, corrupt (also if that shows while decoding) or of an unknown format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "no such file"
+        raise AudioError(f"{path}: {what}; check the path (in a manifest it is relative to the manifest's folder)")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: empty file (0 bytes); copy it again, or leave it out of the manifest")
+    try:
+        with soundfile.SoundFile(path) as file:
+            yield file
+    except (soundfile.LibsndfileError, OSError) as error:
+        found = str(error).rpartition(": ")[2].strip(" .")
+        found = "no known audio format" if "does not exist" in found else found  # what mpg123 says of garbage
+        raise AudioError(
+            f"{path}: cannot be decoded: corrupt, or of another format ({found}); copy it again, or {_convert(path)}"
+        ) from error
+
+
+def _convert(path: Path) -> str:
+    return f"convert it: ffmpeg -i {path.name} -ac 1 -ar {SAMPLE_RATE} {path.stem}_16k.wav"
+
+
+def header_of(file: soundfile.SoundFile) -> AudioInfo:
+    """What the header says.
+
+    Raises:
+        AudioError: it promises no samples, or does not say how many (a flac written to a pipe).
+    """
+    if file.frames <= 0:
+        raise AudioError(f"{file.name}: holds no samples; copy it again, or leave it out of the manifest")
+    if file.frames > 2**48:
+        raise AudioError(f"{file.name}: its header does not say how long it is; {_convert(Path(file.name))}")
+    return AudioInfo(file.frames, file.samplerate, file.channels, file.frames / file.samplerate)
+
+
+def decode(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
+    """Samples start..stop of every channel.
+
+    Returns:
+        (stop - start, channels) float32.
+
+    Raises:
+        AudioError: the file ends before its header says so.
+    """
+    inexact = file.format in INEXACT_SEEK_FORMATS
+    first = start
+    if inexact:
+        near = start <= DECODE_FROM_START_S * file.samplerate
+        first = 0 if near else start - math.ceil(PREROLL_S * file.samplerate)
+    if first:
+        file.seek(first)
+    samples = file.read(stop - first, dtype="float32", always_2d=True)[start - first :]
+    missing = stop - start - len(samples)
+    # The header of an mp3 may promise a frame or two more than there are.
+    if missing > (0.1 * file.samplerate if inexact else 0) or not len(samples):
+        raise AudioError(
+            f"{file.name}: cut off or damaged: {missing} of the samples {start}..{stop} do not decode though its header"
+            " promises them; copy it again, or leave it out of the manifest"
+        )
+    return samples
+
+
+def decode_mono(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
+    """Samples start..stop, averaged over the channels: (stop - start,) float32."""
+    samples = decode(file, start, stop)
+    return samples[:, 0].copy() if samples.shape[1] == 1 else samples.mean(axis=1)
+
+
+def decode_resampled(file: soundfile.SoundFile, start: int, stop: int, new_rate: int) -> np.ndarray:
+    """Samples start..stop counted at `new_rate` (Hz): that slice of the whole file resampled, from a part of it.
+
+    Returns:
+        (stop - start,) float32.
+    """
+    divisor = math.gcd(file.samplerate, new_rate)
+    step, new_step = file.samplerate // divisor, new_rate // divisor
+    margin = math.ceil(RESAMPLER_MARGIN_S * new_rate)
+    # Begin where an output sample coincides with an input sample: the two grids meet at every `new_step` outputs.
+    meeting = max(0, start - margin) // new_step
+    last = min(file.frames, _rescale(stop + margin, new_rate, file.samplerate) + 1)
+    wave = decode_mono(file, meeting * step, last)
+    wave = resample(wave, file.samplerate, new_rate)[start - meeting * new_step :]
+    # soxr may round the very last sample of a file away; the length is ours to say.
+    return np.pad(wave[: stop - start], (0, max(0, stop - start - len(wave))))
+
+
+def resample(wave: np.ndarray, sample_rate: int, new_rate: int) -> np.ndarray:
+    """Resample (time,) float32 from `sample_rate` to `new_rate` (Hz); time 0 stays where it is."""
+    import soxr
+
+    # VHQ computes in float64, so that a span of a file gives the very samples that the whole file gives.
+    return np.asarray(soxr.resample(wave, sample_rate, new_rate, quality="VHQ"), dtype=np.float32)
+
+
+def _rescale(num_samples: int, sample_rate: int, new_rate: int) -> int:
+    """`num_samples * new_rate / sample_rate` to the nearest, halves upward, in integers."""
+    return (2 * num_samples * new_rate + sample_rate) // (2 * sample_rate)

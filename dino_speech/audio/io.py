@@ -1,0 +1,220 @@
+"""Any audio file -> mono float32 at 16 kHz, reading only the span that is asked for; and what is wrong with a file.
+
+Cutting crops lives in `crops.py`, the dealings with codecs in `decoding.py`. Positions in these functions are sample
+indices at the *output* rate, and one rule, `seconds_to_samples`, turns seconds into samples everywhere.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from dino_speech.audio.decoding import (
+    SAMPLE_RATE,
+    AudioError,
+    AudioInfo,
+    StrPath,
+    decode,
+    decode_mono,
+    decode_resampled,
+    header_of,
+    open_audio,
+    resample,
+)
+from dino_speech.errors import InputError
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "SAMPLE_RATE",
+    "AudioError",
+    "AudioInfo",
+    "AudioJudgement",
+    "audio_info",
+    "find_audio",
+    "judge_audio",
+    "load_audio",
+    "resample",
+    "seconds_to_samples",
+]
+
+AUDIO_SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav")
+
+SILENT_DBFS = -70.0  # ours: a quiet but usable recording of speech has -50 dBFS or more
+CLIPPED_LEVEL = 0.999
+CLIPPED_FRACTION = 1e-3  # ours: a peak-normalised file has one sample at full scale, a clipped one has many
+
+
+def seconds_to_samples(seconds: float, sample_rate: int = SAMPLE_RATE) -> int:
+    """The one rounding rule from seconds to samples: to the nearest, halves upward.
+
+    Raises:
+        InputError: `seconds` is negative or not finite.
+
+    Example:
+        >>> seconds_to_samples(2.0), seconds_to_samples(1.5 / 16_000)
+        (32000, 2)
+    """
+    if not math.isfinite(seconds) or seconds < 0:
+        raise InputError(f"{seconds} seconds: expected a finite number that is not negative")
+    return math.floor(seconds * sample_rate + 0.5)
+
+
+def find_audio(folder: StrPath) -> list[Path]:
+    """Every audio file below a folder (links followed, hidden files skipped), sorted by path.
+
+    Raises:
+        AudioError: the folder is missing, or holds no file with one of `AUDIO_SUFFIXES`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise AudioError(f"{folder}: no such folder; give the folder that holds the audio files")
+    found: list[Path] = []
+    visited: set[str] = set()
+    for parent, subfolders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # a link that leads back to a folder already seen would be walked for ever
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found += [Path(parent, name) for name in files if _is_audio(name)]
+    if not found:
+        raise AudioError(f"{folder}: no audio found; expected files ending in {' '.join(AUDIO_SUFFIXES)}")
+    return sorted(found)
+
+
+def _is_audio(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(AUDIO_SUFFIXES)
+
+
+def audio_info(path: StrPath) -> AudioInfo:
+    """Length, rate and channels of a file, from its header.
+
+    Raises:
+        AudioError: the file is missing, empty, unreadable, or has no samples.
+    """
+    with open_audio(path) as file:
+        return header_of(file)
+
+
+def load_audio(path: StrPath, *, start: int = 0, stop: int | None = None, sample_rate: int = SAMPLE_RATE) -> Tensor:
+    """Read a file, or a span of it, as a mono wave.
+
+    Channels are averaged. Only the span is decoded (with a margin where the resampler or the codec needs one), so that
+    `load_audio(path, start=a, stop=b)` equals `load_audio(path)[a:b]`: to the bit in wav and flac, and in Vorbis, Opus
+    and mp3 within the first 20 s of a file; to 1e-5 after resampling. Beyond 20 s Opus may differ by some 1e-3.
+
+    Args:
+        path: an audio file of any rate and number of channels.
+        start: first sample of the span, counted at `sample_rate`; at least 0.
+        stop: end of the span, exclusive; None, or anything beyond the end, means the end of the file.
+        sample_rate: rate of the result in Hz.
+
+    Returns:
+        (time,) float32; in [-1, 1], unless the file itself holds floats beyond.
+
+    Raises:
+        AudioError: the file is missing, empty or corrupt, has no samples in the span, or NaN or Inf there.
+
+    Example:
+        >>> import soundfile, tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "stereo.wav")
+        >>> soundfile.write(path, np.zeros((8_000, 2)), 8_000)
+        >>> load_audio(path).shape, load_audio(path, start=1_600, stop=4_800).shape
+        (torch.Size([16000]), torch.Size([3200]))
+    """
+    with open_audio(path) as file:
+        info = header_of(file)
+        num_samples = info.num_samples_at(sample_rate)
+        stop = num_samples if stop is None else min(stop, num_samples)
+        if not 0 <= start < stop:
+            raise AudioError(
+                f"{path}: no samples in the span {start}..{stop}: the file has {num_samples} samples at"
+                f" {sample_rate} Hz ({info.duration_s:.3f} s); check start, stop and duration in the manifest"
+            )
+        if info.sample_rate == sample_rate:
+            wave = decode_mono(file, start, stop)
+        else:
+            wave = decode_resampled(file, start, stop, sample_rate)
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{path}: holds NaN or Inf samples; write the file again, or leave it out of the manifest")
+    return torch.from_numpy(wave)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioJudgement:
+    """What `judge_audio` found.
+
+    Attributes:
+        ok: whether the file can be trained on (a clipped file can).
+        verdict: "fine", "clipped", "silent", "short", "non_finite" or "unreadable".
+        reason: one sentence on why the file is not fine; None for a fine one.
+        info: None where the file cannot be opened.
+        notes: what a person may want to know of a file that is otherwise fine.
+        rms_dbfs: level without its constant offset, in dB of full scale; None where unknown.
+        clipped_fraction: share of samples at full scale or above; None where unknown.
+    """
+
+    ok: bool
+    verdict: str
+    reason: str | None
+    info: AudioInfo | None
+    notes: tuple[str, ...] = ()
+    rms_dbfs: float | None = None
+    clipped_fraction: float | None = None
+
+
+def judge_audio(path: StrPath, *, min_s: float = 0.4) -> AudioJudgement:
+    """Decode a whole file and say whether it is fit to learn from, and if not, why. A bad file does not raise.
+
+    Args:
+        path: the file.
+        min_s: files of fewer seconds are "short".
+    """
+    info = None
+    try:
+        with open_audio(path) as file:
+            info = header_of(file)
+            notes = _notes(file)
+            samples = decode(file, 0, info.num_samples)  # (time, channels)
+    except AudioError as error:
+        return AudioJudgement(False, "unreadable", str(error).removeprefix(f"{path}: "), info)
+    finite = float(np.isfinite(samples).mean())
+    if finite < 1:
+        return AudioJudgement(False, "non_finite", f"{1 - finite:.2%} of the samples are NaN or Inf", info, notes)
+    rms = float(np.std(samples, axis=0, dtype=np.float64).max())
+    rms_dbfs = round(20 * math.log10(max(rms, 1e-10)), 2)
+    clipped = float(np.mean(np.abs(samples) >= CLIPPED_LEVEL))
+    ok, verdict, reason = _verdict(info.duration_s, min_s, rms_dbfs, clipped)
+    return AudioJudgement(ok, verdict, reason, info, notes, rms_dbfs, clipped)
+
+
+def _verdict(duration_s: float, min_s: float, rms_dbfs: float, clipped: float) -> tuple[bool, str, str | None]:
+    if duration_s < min_s:
+        return False, "short", f"{duration_s:.3f} s long; expected at least {min_s:g} s"
+    if rms_dbfs < SILENT_DBFS:
+        return False, "silent", f"level {rms_dbfs:.0f} dBFS; expected at least {SILENT_DBFS:.0f} dBFS"
+    if clipped > CLIPPED_FRACTION:
+        return True, "clipped", f"{clipped:.1%} of the samples are at full scale"
+    return True, "fine", None
+
+
+def _notes(file: soundfile.SoundFile) -> tuple[str, ...]:
+    notes = []
+    if file.channels > 1:
+        notes.append(f"{file.channels} channels, averaged on reading")
+    if file.samplerate < SAMPLE_RATE:
+        notes.append(f"upsampled from {file.samplerate} Hz: holds nothing above {file.samplerate / 2000:g} kHz")
+    elif file.samplerate > SAMPLE_RATE:
+        notes.append(f"resampled from {file.samplerate} Hz")
+    # libsndfile goes by the true size of a wav that was cut off, and only remarks on it in its log. (2^32 - 1 is what a
+    # program writes that streams a wav and cannot know its length.)
+    data_chunk = file.extra_info.rpartition("data :")[2]
+    if file.format.startswith("WAV") and "(should be" in data_chunk and "4294967295" not in data_chunk:
+        notes.append("shorter than its header promises: cut off while copying?")
+    return tuple(notes)
