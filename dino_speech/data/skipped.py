@@ -1,0 +1,82 @@
+"""Files that cannot be learnt from: listed once with their reason; too many of them end the run."""
+
+import csv
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dino_speech.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+# Before this many utterances were tried, a share of failures says little. # ours
+MIN_TRIED = 50
+MAX_FAILED_FRACTION = 0.5
+
+
+class SkippedFiles:
+    """The list of skipped files of one run, kept in `<output_folder>/skipped.csv` (columns file, reason).
+
+    Args:
+        files: path of every utterance, in the order of the manifest.
+        path: the csv; a list that is already there (of a run that is resumed) is continued. None writes nothing.
+    """
+
+    def __init__(self, files: Sequence[str], path: Path | None = None) -> None:
+        self.reasons: dict[str, str] = {}
+        self._files = files
+        self._path = path
+        self._tried = np.zeros(len(files), dtype=bool)
+        self._failed = np.zeros(len(files), dtype=bool)
+        if path is not None and path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                self.reasons = {row["file"]: row["reason"] for row in csv.DictReader(file)}
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def add(self, tried: Iterable[int], failures: Iterable[tuple[int, str]]) -> None:
+        """Note which utterances were read and which of them failed with what reason.
+
+        Raises:
+            InputError: more than half of the utterances tried so far cannot be used.
+        """
+        self._tried[list(tried)] = True
+        new = {}
+        for index, reason in failures:
+            self._tried[index] = self._failed[index] = True
+            if self._files[index] not in self.reasons:
+                new[self._files[index]] = reason
+        if new:
+            self._write(new)
+        num_tried, num_failed = int(self._tried.sum()), int(self._failed.sum())
+        enough = num_tried >= min(MIN_TRIED, len(self._files))
+        if enough and num_failed > MAX_FAILED_FRACTION * num_tried:
+            self.stop(f"{num_failed} of the {num_tried} utterances tried so far")
+
+    def stop(self, how_many: str) -> None:
+        """Raise the error that ends the run, with the first reasons."""
+        first = "; ".join(list(self.reasons.values())[:3])
+        listed = f" (listed in {self._path})" if self._path else ""
+        raise InputError(
+            f"{how_many} cannot be used{listed}: {first}. Check the manifest with `dino-speech check MANIFEST`, "
+            "then leave out or repair the bad files"
+        )
+
+    def _write(self, new: dict[str, str]) -> None:
+        before = len(self.reasons)
+        self.reasons.update(new)
+        file, reason = next(iter(new.items()))
+        # Once per power of ten: a corpus with many bad files must not flood the log.
+        if len(str(len(self.reasons))) > (len(str(before)) if before else 0):
+            where = f", listed in {self._path}" if self._path else ""
+            logger.warning("skipped %d file(s) so far%s; the newest: %s: %s", len(self.reasons), where, file, reason)
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", newline="", encoding="utf-8") as handle:
+                writer = csv.writer(handle)
+                if not before:
+                    writer.writerow(["file", "reason"])
+                writer.writerows(new.items())
