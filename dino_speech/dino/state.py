@@ -1,0 +1,173 @@
+"""The whole state of a training run, in one file that is either complete or absent, and loads nothing but data.
+
+SpeechBrain's Checkpointer writes its metadata first and then one file after the other into the final folder, so that a
+process killed in between leaves a checkpoint that looks whole; and it keeps no random generators. So this is our own.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from dino_speech.errors import InputError
+
+VERSION = 1
+
+
+@dataclass
+class TrainingState:
+    """All that the next step depends on.
+
+    Attributes:
+        step: optimizer steps done; also the position in the data, because the loader has no other state.
+        identity: what must not differ for the run to be the same one (nested plain data).
+        modules: a state dict by name: student, teacher, center, optimizer, scaler.
+        rng: the random generators of each rank, as `capture_rng` gives them.
+        extra: plain numbers that logging continues from.
+    """
+
+    step: int
+    identity: dict[str, Any]
+    modules: dict[str, Any]
+    rng: list[dict[str, Any]]
+    extra: dict[str, Any] = field(default_factory=dict)
+    version: int = VERSION
+
+
+def save_state(state: TrainingState, folder: Path, *, best: bool = False) -> Path:
+    """Write `<folder>/last.pt`, with `best` also as `<folder>/best.pt`; each is replaced in one move.
+
+    A process killed at any moment leaves the former file or the new one, never a part.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / "last.pt"
+    # Not dataclasses.asdict, which would copy every tensor.
+    content = {name: getattr(state, name) for name in state.__dataclass_fields__}
+    write_atomically(last, lambda file: torch.save(content, file))
+    if best:
+        with last.open("rb") as written:
+            write_atomically(folder / "best.pt", lambda file: shutil.copyfileobj(written, file))
+    return last
+
+
+def load_state(path: Path) -> TrainingState:
+    """Read a state file; only tensors and plain data can be in it, nothing that runs.
+
+    Raises:
+        InputError: the file is damaged, or was written by a later version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = TrainingState(**content)
+    except Exception as error:
+        raise InputError(
+            f"{path}: not a training state that can be resumed ({error}); take best.pt beside it by renaming it to "
+            "last.pt, or start anew with resume=False"
+        ) from error
+    if state.version > VERSION:
+        raise InputError(f"{path}: written by a later version of dino_speech (format {state.version}); update it")
+    return state
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Give `path` its new content in one move: a temporary file beside it, flushed to the disk, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself must reach the disk too; not every system lets a folder be opened for that.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def capture_rng() -> dict[str, Any]:
+    """The state of the global random generators (torch CPU and CUDA, numpy, python) as tensors and plain numbers."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    version, internal, gauss_next = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() and torch.cuda.is_initialized() else None,
+        "numpy": [
+            name,
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ],
+        "python": [version, list(internal), gauss_next],
+    }
+
+
+def restore_rng(state: dict[str, Any]) -> None:
+    """Put the global random generators back to what `capture_rng` found."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+
+
+@contextlib.contextmanager
+def preserved_rng() -> Any:
+    """Leave the global random generators as they were, whatever runs inside (monitoring must not change the run)."""
+    state = capture_rng()
+    try:
+        yield
+    finally:
+        restore_rng(state)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of torch (CPU and CUDA), numpy and python."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """The keys in which two identities differ, as `key: saved -> current`, nested ones with dots.
+
+    Example:
+        >>> differences({"lr": 0.1, "crops": {"long_s": 4.0}}, {"lr": 0.1, "crops": {"long_s": 3.0}})
+        ['crops.long_s: 4.0 -> 3.0']
+    """
+    old, new = _flatten(saved), _flatten(current)
+    absent = "(absent)"
+    keys = [*new, *(key for key in old if key not in new)]
+    return [
+        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+        for key in keys
+        if old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
