@@ -1,0 +1,175 @@
+"""What a manifest holds: utterances with unique IDs, spans and labels. Files are read and written in `manifest.py`."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import overload
+
+from dino_speech.errors import InputError
+
+NUM_LISTED = 5  # how many bad entries a message names before it only counts
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One row of a manifest.
+
+    Args:
+        id: unique name.
+        wav: absolute path of the file.
+        duration: seconds, positive.
+        start: first sample of the span in the file, None: 0.
+        stop: end of the span, exclusive; None: the end of the file.
+        labels: every other column, "" where the cell is blank.
+        origin: file and row that this came from, for messages.
+    """
+
+    id: str
+    wav: str
+    duration: float
+    start: int | None = None
+    stop: int | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    origin: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something that was left out, and why; reports list these."""
+
+    name: str
+    reason: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain data for JSON."""
+        return {"name": self.name, "reason": self.reason}
+
+
+class Manifest(Sequence[Utterance]):
+    """A sequence of utterances with unique IDs.
+
+    Args:
+        utterances: the rows.
+        paths: the files that they came from; their folders are what relative paths refer to.
+        columns: names of the label columns; None: those that occur.
+        skipped: files that `scan_folder` could not use.
+    """
+
+    def __init__(
+        self,
+        utterances: Iterable[Utterance],
+        *,
+        paths: Sequence[str] = (),
+        columns: Sequence[str] | None = None,
+        skipped: Sequence[Skipped] = (),
+    ) -> None:
+        self._utterances = list(utterances)
+        self.paths = tuple(paths)
+        found = dict.fromkeys(name for row in self._utterances for name in row.labels) if columns is None else columns
+        self.columns = tuple(found)
+        self.skipped = tuple(skipped)
+        _refuse_duplicates(self._utterances)
+
+    def __len__(self) -> int:
+        return len(self._utterances)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Manifest": ...
+    def __getitem__(self, index: int | slice) -> "Utterance | Manifest":
+        return self.subset(range(len(self))[index]) if isinstance(index, slice) else self._utterances[index]
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return iter(self._utterances)
+
+    def __repr__(self) -> str:
+        return f"Manifest({self.name}: {len(self)} utterances, {self.duration_s / 3600:.2f} h, labels {self.columns})"
+
+    @property
+    def path(self) -> str | None:
+        """The file, where there is one only."""
+        return self.paths[0] if len(self.paths) == 1 else None
+
+    @property
+    def name(self) -> str:
+        """For messages: the files, joined by a plus sign."""
+        return " + ".join(self.paths) or "manifest"
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of all utterances together."""
+        return math.fsum(utterance.duration for utterance in self)
+
+    def label(self, name: str, *, allow_blank: bool = True) -> list[str]:
+        """One label column, (N,) strings, "" where the cell is blank.
+
+        Raises:
+            InputError: there is no such column, or a cell is blank and `allow_blank` is False.
+        """
+        if name not in self.columns:
+            near = get_close_matches(name, self.columns, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{self.name}: no column {name!r}; label columns are {', '.join(self.columns)}{hint}")
+        values = [utterance.labels.get(name, "") for utterance in self]
+        blank = [utterance.origin or utterance.id for utterance, value in zip(self, values, strict=True) if not value]
+        if blank and not allow_blank:
+            raise InputError(
+                f"{self.name}: column {name!r} is blank in {len(blank)} of {len(self)} rows ({list_some(blank)});"
+                " expected a label in each; fill them in, or select the labelled rows"
+            )
+        return values
+
+    def by_id(self) -> dict[str, int]:
+        """Position of each ID."""
+        return {utterance.id: position for position, utterance in enumerate(self)}
+
+    def by_path(self) -> dict[str, int]:
+        """Position of each audio file (absolute path); -1 for a file that several rows share as segments."""
+        positions: dict[str, int] = {}
+        for position, utterance in enumerate(self):
+            positions[utterance.wav] = -1 if utterance.wav in positions else position
+        return positions
+
+    def subset(self, indices: Iterable[int]) -> "Manifest":
+        """The utterances at these positions, in this order."""
+        return Manifest((self._utterances[i] for i in indices), paths=self.paths, columns=self.columns)
+
+    def select(self, **where: str | Sequence[str]) -> "Manifest":
+        """The utterances whose labels have the given value, or one of the given values.
+
+        Example: `manifest.select(split="test", sex=["F", "M"])`.
+
+        Raises:
+            InputError: no such column, or nothing is left.
+        """
+        kept = list(range(len(self)))
+        for name, wanted in where.items():
+            values = self.label(name)
+            allowed = {wanted} if isinstance(wanted, str) else set(wanted)
+            kept = [i for i in kept if values[i] in allowed]
+            if not kept:
+                found = ", ".join(sorted(set(values))[:20])
+                raise InputError(f"{self.name}: no row has {name} in {sorted(allowed)}; found values: {found}")
+        return self.subset(kept)
+
+
+def list_some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are, for a message."""
+    more = f" and {len(names) - NUM_LISTED} more" if len(names) > NUM_LISTED else ""
+    return ", ".join(names[:NUM_LISTED]) + more
+
+
+def _refuse_duplicates(utterances: Sequence[Utterance]) -> None:
+    if len({utterance.id for utterance in utterances}) == len(utterances):
+        return
+    first: dict[str, Utterance] = {}
+    for utterance in utterances:
+        earlier = first.setdefault(utterance.id, utterance)
+        if earlier is not utterance:
+            places = f"{earlier.origin} and {utterance.origin}" if utterance.origin else "two places"
+            raise InputError(
+                f"column 'ID': found {utterance.id!r} twice, in {places}; expected unique IDs."
+                " Rename one of them, or remove the row that was copied"
+            )
