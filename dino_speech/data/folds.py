@@ -1,0 +1,101 @@
+"""Splits that keep every speaker on one side: a classifier must not recognise the person instead of the emotion."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech.data.utterances import list_some
+from dino_speech.errors import InputError
+
+Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def speaker_disjoint_folds(
+    labels: Sequence[str], speakers: Sequence[str], *, num_folds: int = 5, seed: int = 0
+) -> list[Fold]:
+    """Cross-validation folds without a speaker on both sides, the classes spread as evenly as the speakers allow.
+
+    Args:
+        labels: (N,) class of each utterance, none blank.
+        speakers: (N,) its speaker, none blank.
+        num_folds: 2 or more.
+        seed: of the shuffle; the same seed gives the same folds.
+
+    Returns:
+        `num_folds` pairs of sorted positions (train, test); each utterance is in one test part.
+
+    Raises:
+        InputError: a blank label or speaker, fewer than two classes, fewer speakers than folds, or a class that one
+            speaker alone has (then some training part would lack it).
+    """
+    classes, groups = np.asarray(labels), np.asarray(speakers)
+    if classes.shape != groups.shape or classes.ndim != 1 or classes.size == 0:
+        raise InputError(f"expected one speaker per label, at least one; found {classes.shape} and {groups.shape}")
+    for name, values in (("label", classes), ("speaker", groups)):
+        if (values == "").any():
+            raise InputError(
+                f"{int((values == '').sum())} utterances have a blank {name}; leave them out, or fill it in"
+            )
+    names, num_groups = np.unique(classes), np.unique(groups).size
+    if names.size < 2:
+        raise InputError(
+            f"all {classes.size} utterances are {str(names[0])!r}; a classification needs at least two classes"
+        )
+    if num_folds < 2 or num_groups < num_folds:
+        raise InputError(
+            f"{num_groups} speakers cannot make {num_folds} speaker-disjoint folds; expected 2 folds or more and at"
+            f" least one speaker for each: use num_folds between 2 and {num_groups}, or more speakers"
+        )
+    largest = max(int((classes == name).sum()) for name in names)
+    if largest < num_folds:
+        raise InputError(f"the largest class has {largest} utterances, too few for {num_folds} folds; use fewer folds")
+    lonely = [name for name in names.tolist() if np.unique(groups[classes == name]).size < 2]
+    if lonely:
+        raise InputError(
+            f"class {list_some([repr(name) for name in lonely])}: all utterances are of one speaker; speaker-disjoint"
+            " folds need two speakers per class: leave this class out, or add speakers"
+        )
+    folds = group_folds(classes, groups, num_folds=num_folds, seed=seed)
+    for train, test in folds:
+        check_disjoint(groups[train].tolist(), groups[test].tolist())
+        absent = sorted(set(names.tolist()) - set(classes[train].tolist()))
+        if absent or len(folds) < num_folds:
+            raise InputError(
+                f"no {num_folds} speaker-disjoint folds found whose training parts all hold class {list_some(absent)};"
+                " use fewer folds, leave this class out, or add speakers"
+            )
+    return folds
+
+
+def group_folds(classes: NDArray, groups: NDArray, *, num_folds: int, seed: int) -> list[Fold]:
+    """The folds themselves, without the checks: for the inner folds that choose a hyper-parameter.
+
+    Of several shuffles the first is taken whose training parts all hold every class; failing that, the last one.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    num_classes, folds = np.unique(classes).size, []
+    for attempt in range(20):
+        splitter = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed + 1000 * attempt)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that a class is rarer than the folds are many is fine here
+            folds = list(splitter.split(classes, classes, groups))
+        if all(train.size and test.size and np.unique(classes[train]).size == num_classes for train, test in folds):
+            break
+    return [(train, test) for train, test in folds if train.size and test.size]
+
+
+def check_disjoint(train_speakers: Sequence[str], test_speakers: Sequence[str]) -> None:
+    """Refuse a split that has a speaker on both sides; blank names are speakers nobody knows and are not compared.
+
+    Raises:
+        InputError: naming the speakers that leak.
+    """
+    both = sorted((set(train_speakers) & set(test_speakers)) - {""})
+    if both:
+        raise InputError(
+            f"{len(both)} speakers are on both sides of the split ({list_some(both)}); a result would measure how well"
+            " speakers are recognised: move all utterances of a speaker to one side"
+        )

@@ -1,0 +1,206 @@
+"""Verification trials: text lines `1 enroll test` (same speaker) and `0 enroll test`, and how to make them.
+
+Enroll and test are IDs of a manifest, or paths of its audio. Names that hold spaces need tabs between the three fields.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech.data.utterances import Manifest, list_some
+from dino_speech.errors import InputError
+
+FORM = "expected lines such as '1 enroll test' (same speaker) or '0 enroll test', with IDs or paths of the manifest"
+MAX_TRIALS = 20_000  # ours: enough for an EER to a few tenths of a percent, scored in well under a second
+MAX_DRAWS = 20  # how often another partner is drawn for a non-target before it is given up
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trials:
+    """N trials.
+
+    Args:
+        labels: (N,) int8, 1 target (same speaker), 0 non-target.
+        enroll: N IDs or paths.
+        test: N IDs or paths.
+        path: the file that they were read from.
+        rows: (N,) line of each trial in that file; empty where they were made here.
+    """
+
+    labels: NDArray[np.int8]
+    enroll: list[str]
+    test: list[str]
+    path: str | None = None
+    rows: Sequence[int] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def place(self, index: int) -> str:
+        """Where trial `index` stands, for messages."""
+        return (
+            f"{self.path} line {self.rows[index]}" if len(self.rows) else f"{self.path or 'trials'} number {index + 1}"
+        )
+
+
+def read_trials(path: str | os.PathLike[str]) -> Trials:
+    """Read a list of trials.
+
+    Raises:
+        InputError: the file is missing or holds no trial, or a line is not `1 enroll test` or `0 enroll test`; the
+            message names the line.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {FORM}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8 text; {FORM}") from error
+    labels: list[int] = []
+    enroll: list[str] = []
+    test: list[str] = []
+    rows: list[int] = []
+    for row, line in enumerate(text.splitlines(), start=1):
+        fields = [part.strip() for part in line.strip().split("\t")] if "\t" in line.strip() else line.split()
+        if not fields:
+            continue
+        if len(fields) != 3 or fields[0] not in ("0", "1"):
+            hint = "; separate the fields by tabs if names hold spaces" if len(fields) > 3 else ""
+            raise InputError(f"{path} line {row}: found {line.strip()!r}; {FORM}{hint}")
+        labels.append(fields[0] == "1")
+        enroll.append(fields[1])
+        test.append(fields[2])
+        rows.append(row)
+    if not labels:
+        raise InputError(f"{path}: holds no trials; {FORM}")
+    return Trials(np.array(labels, dtype=np.int8), enroll, test, os.fspath(path), rows)
+
+
+def write_trials(trials: Trials, path: str | os.PathLike[str]) -> Path:
+    """Write a list of trials, with tabs where a name holds a space; returns its path."""
+    spaced = any(len(name.split()) != 1 for name in [*trials.enroll, *trials.test])
+    separator = "\t" if spaced else " "
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lines = zip(map(str, trials.labels.tolist()), trials.enroll, trials.test, strict=True)
+    target.write_text("".join(f"{separator.join(line)}\n" for line in lines), encoding="utf-8")
+    return target
+
+
+def resolve(trials: Trials, manifest: Manifest) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions in the manifest of both sides of every trial.
+
+    A name is looked up among the IDs, then as a path: absolute, or relative to the folder of (any of) the manifest's
+    files.
+
+    Returns:
+        Two int64 arrays (N,), enroll and test.
+
+    Raises:
+        InputError: a name is not in the manifest, or is a file that several rows share; the message names the line.
+    """
+    positions: dict[str, int | None] = dict(manifest.by_id().items())
+    paths = manifest.by_path()
+    folders = list(dict.fromkeys(os.path.dirname(path) for path in manifest.paths)) or [""]  # noqa: PTH120
+    for name in [*trials.enroll, *trials.test]:
+        if name not in positions:
+            spelled = (os.path.normpath(os.path.join(folder, name)) for folder in folders)  # noqa: PTH118
+            positions[name] = next((paths[path] for path in spelled if path in paths), None)
+    unknown = [name for name in dict.fromkeys([*trials.enroll, *trials.test]) if positions[name] in (None, -1)]
+    if unknown:
+        side, names = next((s, n) for s, n in (("enroll", trials.enroll), ("test", trials.test)) if unknown[0] in n)
+        place = trials.place(names.index(unknown[0]))
+        if positions[unknown[0]] == -1:
+            raise InputError(
+                f"{place}: {side} {unknown[0]!r} is a file that several rows of {manifest.name} share; use IDs"
+            )
+        raise InputError(
+            f"{place}: {side} {unknown[0]!r} is neither an ID nor a path of {manifest.name} ({len(unknown)} names are"
+            f" unknown: {list_some(unknown)}); use the manifest that the trials were made for, or correct the names"
+        )
+    enroll, test = (
+        np.array([positions[name] for name in side], dtype=np.int64) for side in (trials.enroll, trials.test)
+    )
+    return enroll, test
+
+
+def make_trials(manifest: Manifest, *, label: str = "speaker", seed: int = 0, max_trials: int = MAX_TRIALS) -> Trials:
+    """As many targets as non-targets, drawn from the utterances whose speaker is known.
+
+    Targets are pairs of two utterances of one speaker, the same number from each speaker as far as there are so many.
+    Each target's enrolment side also gets a non-target partner: of the same `sex` where the manifest says (those are
+    the hard ones), else of anyone.
+
+    Args:
+        manifest: the utterances.
+        label: the column that says who speaks.
+        seed: of the draw; the same seed gives the same trials.
+        max_trials: upper limit, at least 2.
+
+    Raises:
+        InputError: fewer than two speakers, or none with two utterances.
+    """
+    speakers = np.array(manifest.label(label))
+    known = np.flatnonzero(speakers != "")
+    names = np.unique(speakers[known])
+    by_speaker = {name: np.flatnonzero(speakers == name) for name in names.tolist()}
+    if len(by_speaker) < 2 or max(map(len, by_speaker.values())) < 2:
+        raise InputError(
+            f"{manifest.name}: column {label!r} names {len(by_speaker)} speakers in {known.size} labelled rows; trials"
+            " need at least two speakers, one of them with two utterances"
+        )
+    rng = np.random.default_rng(seed)
+    targets = _draw_targets(list(by_speaker.values()), max(1, max_trials // 2), rng)
+    sexes = np.array(manifest.label("sex")) if "sex" in manifest.columns else np.full(len(manifest), "")
+    others = _draw_non_targets(targets[:, 0], by_speaker, speakers, sexes, rng)
+    pairs = np.concatenate([targets[: len(others)], others])
+    labels = np.repeat(np.array([1, 0], dtype=np.int8), len(others))
+    order = rng.permutation(len(pairs))
+    ids = [utterance.id for utterance in manifest]
+    return Trials(labels[order], [ids[i] for i in pairs[order, 0]], [ids[i] for i in pairs[order, 1]])
+
+
+def _draw_targets(groups: list[NDArray[np.int64]], num: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Up to `num` different pairs (P, 2) within groups, in rounds: each group gives one pair per round while it can."""
+    pairs, rounds = [], []
+    for group in groups:
+        num_pairs = len(group) * (len(group) - 1) // 2
+        pair = rng.choice(num_pairs, size=min(num, num_pairs), replace=False) if num_pairs else np.zeros(0, np.int64)
+        # Number the pairs i < j as 0: (0, 1), 1: (0, 2), 2: (1, 2), 3: (0, 3), ...
+        j = ((1 + np.sqrt(1 + 8 * pair)) / 2).astype(np.int64)
+        i = pair - j * (j - 1) // 2
+        pairs.append(np.stack([group[i], group[j]], axis=1))
+        rounds.append(np.arange(pair.size))
+    order = np.lexsort((rng.random(sum(map(len, rounds))), np.concatenate(rounds)))
+    return np.concatenate(pairs)[order[:num]]
+
+
+def _draw_non_targets(
+    enroll: NDArray[np.int64],
+    groups: dict[str, NDArray[np.int64]],
+    speakers: NDArray,
+    sexes: NDArray,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """An utterance of another speaker for each one of `enroll`, as different pairs (P, 2); P may be smaller."""
+    everyone = list(groups)
+    # Speakers are drawn, not utterances: one who spoke most of the files must not be in most of the trials.
+    of_sex = {sex: [s for s in everyone if sexes[groups[s][0]] == sex] for sex in np.unique(sexes).tolist() if sex}
+    test = np.full(len(enroll), -1)
+    for attempt in range(MAX_DRAWS):
+        for trial in np.flatnonzero(test < 0):
+            # The same sex first; anyone where it has no other speaker.
+            pool = everyone if attempt >= MAX_DRAWS // 2 else of_sex.get(sexes[enroll[trial]], everyone)
+            group = groups[pool[rng.integers(len(pool))]]
+            test[trial] = group[rng.integers(len(group))]
+        low, high = np.minimum(enroll, test), np.maximum(enroll, test)
+        first = np.zeros(len(enroll), dtype=bool)
+        first[np.unique(low * len(speakers) + high, return_index=True)[1]] = True
+        test[(speakers[enroll] == speakers[test]) | ~first] = -1
+        if (test >= 0).all():
+            break
+    return np.stack([enroll, test], axis=1)[test >= 0]

@@ -1,0 +1,72 @@
+"""Folds: no speaker on both sides, classes spread, too little refused."""
+
+import numpy as np
+import pytest
+
+from dino_speech.data.folds import check_disjoint, group_folds, speaker_disjoint_folds
+from dino_speech.errors import InputError
+
+
+def acted(num_speakers: int = 9) -> tuple[list[str], list[str]]:
+    """Each speaker says eight utterances in each of three emotions."""
+    labels = [emotion for _ in range(num_speakers) for emotion in ("angry", "happy", "sad") for _ in range(8)]
+    return labels, [f"s{i // 24}" for i in range(len(labels))]
+
+
+def test_every_utterance_is_tested_once_and_no_speaker_is_on_both_sides() -> None:
+    labels, speakers = acted()
+    folds = speaker_disjoint_folds(labels, speakers, num_folds=4, seed=1)
+    assert sorted(np.concatenate([test for _, test in folds]).tolist()) == list(range(len(labels)))
+    for train, test in folds:
+        assert not {speakers[i] for i in train} & {speakers[i] for i in test}
+        assert sorted([*train, *test]) == list(range(len(labels)))
+        assert {labels[i] for i in test} == {labels[i] for i in train} == {"angry", "happy", "sad"}
+
+
+def test_classes_are_spread_where_each_speaker_has_one_class() -> None:
+    labels = ["ill"] * 30 + ["well"] * 31
+    folds = speaker_disjoint_folds(labels, [f"s{i}" for i in range(61)], num_folds=5)
+    assert [sum(labels[i] == "ill" for i in test) for _, test in folds] == [6] * 5
+
+
+def test_same_seed_same_folds() -> None:
+    first, again, other = (speaker_disjoint_folds(*acted(), seed=seed) for seed in (0, 0, 1))
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a[1], b[1]) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("labels", "speakers", "message"),
+    [
+        (["a", "b"] * 4, list("wwxxyyzz"), "4 speakers cannot make 5 .* use num_folds between 2 and 4"),
+        (["a"] * 8, list("stuvwxyz"), "all 8 utterances are 'a'"),
+        ([*("a" * 7), "b"], list("stuvwxyz"), "class 'b': all utterances are of one speaker"),
+        (["a", "b", "", "b", "a", "b"], list("uvwxyz"), "1 utterances have a blank label"),
+        (["a", "b", "a", "b", "a", "b"], ["", *"vwxyz"], "1 utterances have a blank speaker"),
+        (list("aabbcc"), list("uvwxyz"), "the largest class has 2 utterances, too few for 5 folds"),
+        (["a"], ["s", "t"], "one speaker per label"),
+    ],
+)
+def test_too_little_is_refused(labels: list[str], speakers: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        speaker_disjoint_folds(labels, speakers, num_folds=5)
+
+
+def test_a_rare_class_is_in_every_training_part() -> None:
+    labels = ["often"] * 60 + ["rare"] * 2
+    speakers = [f"s{i % 10}" for i in range(60)] + ["r1", "r2"]
+    for seed in range(10):
+        for train, _ in speaker_disjoint_folds(labels, speakers, seed=seed):
+            assert "rare" in {labels[i] for i in train}
+
+
+def test_inner_folds_take_what_there_is() -> None:
+    classes, groups = np.array(["a"] * 6 + ["b"] * 2), np.array([*list("uvwxyz"), "b1", "b1"])
+    for train, test in group_folds(classes, groups, num_folds=3, seed=0):
+        assert not set(groups[train]) & set(groups[test])
+
+
+def test_a_leak_is_named() -> None:
+    check_disjoint(["a", "b", ""], ["c", ""])
+    with pytest.raises(InputError, match=r"2 speakers are on both sides of the split \(b, c\)"):
+        check_disjoint(["a", "b", "c"], ["c", "b", "d"])
