@@ -1,0 +1,78 @@
+"""From a recipe's file and the options of a command line to its finished values.
+
+A pretraining recipe holds `train_manifest`, `where`, `output_folder`, `seed`, `crops`, `encoder`, `trainer`, `monitor`
+and, to state only its difference from another recipe, `base`. Any further key must be read by some `!ref`: a key that
+nothing reads is a misspelt one.
+"""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from dino_speech.errors import RecipeError
+from dino_speech.recipe.construct import construct_tree
+from dino_speech.recipe.nodes import MappingNode, read_tree
+from dino_speech.recipe.references import referenced_keys, resolve, weigh
+from dino_speech.recipe.safety import check_names, check_tree
+
+KEYS = ("train_manifest", "where", "output_folder", "seed", "crops", "encoder", "trainer", "monitor")
+
+
+class Recipe(dict[str, Any]):
+    """The values of a recipe, by key.
+
+    Attributes:
+        path: the file.
+        text: the recipe as it was used, with its base and the options of the command line, as YAML.
+    """
+
+    path: Path
+    text: str
+
+
+def load_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool = False) -> Recipe:
+    """Read a recipe; everything in it is checked before anything in it is constructed.
+
+    Args:
+        path: a HyperPyYAML file.
+        overrides: texts `--key=value` or `--key.subkey=value`, as on the command line; checked like the file.
+        trust: let the recipe name any Python object, and leave the reading to `hyperpyyaml`. Like running a program.
+
+    Raises:
+        RecipeError: a key is unknown, a name not allowed, a value missing, or a constructor refuses its arguments.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "small.yaml")
+        >>> _ = file.write_text("seed: 1986\noutput_folder: !ref results/<seed>")
+        >>> load_recipe(file, ["--seed=3"])
+        {'seed': 3, 'output_folder': 'results/3'}
+    """
+    tree = read_tree(path, overrides)
+    text = _as_text(tree)
+    if not trust:
+        check_tree(tree)
+        weigh(tree)
+    further = referenced_keys(tree)
+    check_names(((k.value, k) for k, _ in tree.value if k.value not in further), KEYS, "a recipe")
+    recipe = Recipe(_load_trusted(text, path) if trust else construct_tree(resolve(tree)))
+    recipe.path, recipe.text = Path(path), text
+    return recipe
+
+
+def _load_trusted(text: str, path: str | Path) -> dict[str, Any]:
+    from hyperpyyaml import load_hyperpyyaml
+
+    try:
+        return dict(load_hyperpyyaml(text))
+    except (ValueError, TypeError, ImportError, KeyError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def _as_text(tree: MappingNode) -> str:
+    text = io.StringIO()
+    YAML(typ="safe", pure=True).serialize(tree, text)
+    return text.getvalue()

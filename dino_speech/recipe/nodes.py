@@ -1,0 +1,172 @@
+"""A recipe's text as a tree of YAML nodes: composed, completed by its `base` and by the options of the command line.
+
+Nothing is constructed here: a node is a tag, a text and a place in a file. What a recipe may hold is decided in
+`safety.py`, references are replaced in `references.py`, objects are made in `construct.py`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import StreamMark, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from dino_speech.errors import RecipeError
+
+MAX_CHARACTERS = 100_000  # ours: fifty times a long recipe
+MAX_BASES = 4
+STRING, MAPPING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:map"
+COMMAND_LINE = "on the command line"
+
+__all__ = [
+    "COMMAND_LINE",
+    "MappingNode",
+    "Node",
+    "ScalarNode",
+    "SequenceNode",
+    "children",
+    "compose",
+    "get",
+    "place",
+    "read_tree",
+    "tag_of",
+]
+
+
+def read_tree(path: str | Path, overrides: Iterable[str] = ()) -> MappingNode:
+    """The recipe's nodes, with those of its `base` beneath and the overrides on top.
+
+    Args:
+        path: a YAML file. Its key `base` may name another file of the same folder: a recipe then states only its
+            difference. A mapping without tag is merged into the arguments of the base's `!new:` or `!apply:`;
+            everything else replaces the base's value whole.
+        overrides: texts `--key=value` or `--key.subkey=value`; the value is YAML.
+
+    Raises:
+        RecipeError: a file is missing, is no YAML mapping, or the overrides do not fit it.
+    """
+    path = Path(path)
+    tree = _compose_file(path)
+    seen = [path.resolve()]
+    while (base := get(tree, "base")) is not None:
+        name = base.value
+        if not isinstance(name, str) or Path(name).name != name:
+            raise RecipeError(f"{place(base)}: base must be the name of a recipe in the same folder, e.g. ecapa.yaml")
+        base_path = path.parent / name
+        if base_path.resolve() in seen or len(seen) > MAX_BASES:
+            raise RecipeError(f"{place(base)}: the recipe {name} rests on itself, or on more than {MAX_BASES} others")
+        seen.append(base_path.resolve())
+        tree.value = [(k, v) for k, v in tree.value if k.value != "base"]
+        difference, tree = tree, _compose_file(base_path)
+        for pair in difference.value:
+            _lay_over(tree, *pair)
+    for override in overrides:
+        _apply(tree, override)
+    return tree
+
+
+def place(node: Node) -> str:
+    """Where a node was written: `cpu.yaml line 12`, or `--lr=x on the command line`."""
+    name = str(node.start_mark.name)
+    return f"{name} {COMMAND_LINE}" if name.startswith("--") else f"{name} line {node.start_mark.line + 1}"
+
+
+def tag_of(node: Node) -> str:
+    """The node's tag; YAML's own in their long form, `tag:yaml.org,2002:int`."""
+    return node.tag or ""
+
+
+def get(node: Node, key: str) -> Node | None:
+    """The value under a key of a mapping node, or None."""
+    return next((v for k, v in node.value if k.value == key), None) if isinstance(node, MappingNode) else None
+
+
+def children(node: Node) -> Iterator[Node]:
+    """The values below a node (not the keys of a mapping)."""
+    if isinstance(node, MappingNode):
+        yield from (value for _, value in node.value)
+    elif isinstance(node, SequenceNode):
+        yield from node.value
+
+
+def _compose_file(path: Path) -> MappingNode:
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe; give the path of a YAML file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not a text file in UTF-8 ({error})") from error
+    tree = compose(text, str(path))
+    if not isinstance(tree, MappingNode) or tree.tag != MAPPING:
+        raise RecipeError(f"{path}: expected a YAML mapping of keys to values")
+    return tree
+
+
+def compose(text: str, name: str) -> Node | None:
+    """The nodes of a YAML text (one document); `name` is what messages call it.
+
+    Raises:
+        RecipeError: the text is not YAML, or far too long.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise RecipeError(f"{name}: {len(text)} characters; a recipe has at most {MAX_CHARACTERS}")
+    try:
+        tree = YAML(typ="safe", pure=True).compose(text)
+    except RecursionError:
+        raise RecipeError(f"{name}: nested too deeply") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise RecipeError(f"{name}{line}: not valid YAML: {what}") from error
+    _name_places(tree, name)
+    return tree
+
+
+def _name_places(tree: Node | None, name: str) -> None:
+    """Write the file's name into every node's mark, which knows only the line."""
+    waiting, seen = [tree] if tree is not None else [], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        mark = node.start_mark
+        node.start_mark = StreamMark(name, mark.index, mark.line, mark.column)
+        if isinstance(node, MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        waiting += children(node)
+
+
+def _lay_over(mapping: MappingNode, key: Node, value: Node) -> None:
+    """Put a value under a key; arguments of a constructor (a tagged mapping) are merged with a mapping without tag."""
+    for number, (present_key, present) in enumerate(mapping.value):
+        if present_key.value == key.value:
+            if _is_mapping(present) and present.tag != MAPPING and _is_mapping(value) and value.tag == MAPPING:
+                for pair in value.value:
+                    _lay_over(present, *pair)
+            else:
+                mapping.value[number] = (key, value)
+            return
+    mapping.value.append((key, value))
+
+
+def _is_mapping(node: Node) -> bool:
+    return isinstance(node, MappingNode)
+
+
+def _apply(tree: MappingNode, override: str) -> None:
+    option, equals, text = override.partition("=")
+    keys: Sequence[str] = option.removeprefix("--").split(".")
+    if not override.startswith("--") or not equals or not all(key.isidentifier() for key in keys):
+        raise RecipeError(f"{override!r}: expected --key=value or --key.subkey=value")
+    value = compose(text, option)
+    if value is None:  # `--monitor=` is null, as `monitor:` in a file
+        value = ScalarNode("tag:yaml.org,2002:null", "", start_mark=StreamMark(option, 0, 0, 0))
+    for number, key in enumerate(keys[:-1]):
+        below = get(tree, key)
+        if not isinstance(below, MappingNode):
+            known = "is not a mapping" if below is not None else "is not in the recipe"
+            raise RecipeError(f"{option} {COMMAND_LINE}: {'.'.join(keys[: number + 1])} {known}")
+        tree = below
+    _lay_over(tree, ScalarNode(STRING, keys[-1], start_mark=value.start_mark), value)

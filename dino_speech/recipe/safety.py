@@ -1,0 +1,169 @@
+"""What a recipe may hold: tags, names and arguments, decided on the node tree before anything is constructed.
+
+A recipe is a program: `!new:NAME` calls whatever Python object the name leads to. Recipes travel by mail and by git, so
+they may name only what is listed here, and the list is compared as text: no attribute of a recipe's choosing is ever
+looked up. Everything else is refused, unless the person says `--trust-recipe`.
+"""
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import dino_speech
+from dino_speech.errors import RecipeError
+from dino_speech.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, children, place, tag_of
+
+PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
+PLAIN_TAGS |= {"!ref", "!copy", "!tuple"}
+CALL_TAGS = ("!new:", "!name:", "!apply:")
+TUPLE = re.compile(r"\(\s*[-+\w./]+(\s*,\s*[-+\w./]+)*\s*,?\s*\)")
+
+# `!apply:` calls a function while the recipe is read, so only these, which build and do not write.
+APPLICABLE = {"build_encoder", "load_encoder", "read_manifest", "read_trials"}
+FURTHER_NAMES = {
+    "dino_speech.evaluation.monitor.Monitor",
+    "speechbrain.lobes.features.Fbank",
+    "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN",
+    "speechbrain.lobes.models.Xvector.Xvector",
+    "speechbrain.nnet.schedulers.CyclicLRScheduler",
+    "speechbrain.nnet.schedulers.LinearScheduler",
+    "speechbrain.nnet.schedulers.NoamScheduler",
+    "speechbrain.nnet.schedulers.WarmCoolDecayLRSchedule",
+}
+# Modules whose classes are free, if they are derived from this class and defined below this module.
+OPEN_MODULES = {
+    "torch.nn": ("Module", "torch.nn.modules."),
+    "torch.optim": ("Optimizer", "torch.optim."),
+    "torch.optim.lr_scheduler": ("LRScheduler", "torch.optim.lr_scheduler"),
+}
+
+
+def check_tree(tree: MappingNode) -> None:
+    """Refuse every tag, name and argument that a recipe may not hold.
+
+    Raises:
+        RecipeError: with the file and line, what was found, and what was meant where that can be guessed.
+    """
+    waiting: list[Node] = [tree]
+    seen: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        _check_keys(node)
+        if node.tag == "!PLACEHOLDER":
+            raise RecipeError(f"{place(node)}: a value is missing; give it as --key=value or write it into the recipe")
+        if tag_of(node).startswith(CALL_TAGS):
+            check_arguments(node, find_constructor(node))
+        elif node.tag not in PLAIN_TAGS:
+            raise RecipeError(f"{place(node)}: the tag {_short(tag_of(node))} is not allowed in a recipe{_trust()}")
+        waiting += children(node)
+
+
+def check_names(names: Iterable[tuple[str, Node]], allowed: Iterable[str], what: str) -> None:
+    """Refuse the first name that is not allowed, with the one that was probably meant.
+
+    Raises:
+        RecipeError: a name is not among the allowed ones.
+    """
+    allowed = list(allowed)
+    for name, node in names:
+        if name not in allowed:
+            close = difflib.get_close_matches(name, allowed, n=1)
+            cure = f"did you mean {close[0]!r}?" if close else f"possible: {', '.join(allowed)}"
+            raise RecipeError(f"{place(node)}: {what} has no {name!r}; {cure}")
+
+
+def find_constructor(node: Node) -> Callable[..., Any]:
+    """The object that a `!new:`, `!name:` or `!apply:` tag names, if it is an allowed one.
+
+    Raises:
+        RecipeError: the name is not allowed, or not with this tag.
+    """
+    tag, _, name = tag_of(node).partition(":")
+    target = _allowed(name)
+    if target is None:
+        close = difflib.get_close_matches(name, _listed_names(), n=1, cutoff=0.8)
+        cure = f"; did you mean {close[0]}?" if close else ""
+        raise RecipeError(f"{place(node)}: {tag}:{name} is not allowed in a recipe{cure}{_trust()}")
+    if tag == "!new" and not inspect.isclass(target):
+        raise RecipeError(f"{place(node)}: {name} is a function; write !apply:{name}")
+    if tag == "!apply" and name.rpartition(".")[2] not in APPLICABLE:
+        cure = f"; write !new:{name}" if inspect.isclass(target) else _trust()
+        raise RecipeError(f"{place(node)}: !apply:{name} is not allowed in a recipe{cure}")
+    return target
+
+
+def check_arguments(node: Node, target: Callable[..., Any]) -> None:
+    """Compare the arguments in a recipe with the constructor's own.
+
+    Raises:
+        RecipeError: an argument is unknown or missing, or there are too many.
+    """
+    name = tag_of(node).partition(":")[2]
+    if isinstance(node, ScalarNode) and node.value:
+        raise RecipeError(f"{place(node)}: arguments of {name} go into a mapping or a list; found {node.value!r}")
+    parameters = inspect.signature(target).parameters.values()
+    if isinstance(node, MappingNode) and all(p.kind is not p.VAR_KEYWORD for p in parameters):
+        keywords = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        check_names(((key.value, key) for key, _ in node.value), keywords, name.rpartition(".")[2])
+    positional = [None] * len(node.value) if isinstance(node, SequenceNode) else []
+    keyword = {key.value: None for key, _ in node.value} if isinstance(node, MappingNode) else {}
+    signature = inspect.signature(target)
+    try:
+        bind = signature.bind_partial if tag_of(node).startswith("!name:") else signature.bind
+        bind(*positional, **keyword)
+    except TypeError as error:
+        raise RecipeError(f"{place(node)}: {name}: {error}") from error
+
+
+def _check_keys(node: Node) -> None:
+    if not isinstance(node, MappingNode):
+        return
+    keys: set[str] = set()
+    for key, _ in node.value:
+        if not isinstance(key, ScalarNode) or key.tag not in PLAIN_TAGS:
+            raise RecipeError(f"{place(key)}: a key must be a plain word; found {_short(tag_of(key))}")
+        if key.value in keys:
+            raise RecipeError(f"{place(key)}: the key {key.value!r} stands here twice")
+        keys.add(key.value)
+
+
+@cache
+def _listed_names() -> dict[str, tuple[str, str]]:
+    """Every allowed name (of this package by its short and its long path) -> module, attribute."""
+    names = {name: (name.rpartition(".")[0], name.rpartition(".")[2]) for name in FURTHER_NAMES}
+    for attribute, module in dino_speech._HOMES.items():
+        names[f"dino_speech.{attribute}"] = names[f"{module}.{attribute}"] = (module, attribute)
+    return names
+
+
+def _allowed(name: str) -> Callable[..., Any] | None:
+    module, _, attribute = name.rpartition(".")
+    if name in _listed_names():
+        module, attribute = _listed_names()[name]
+        if module.startswith("speechbrain."):
+            from dino_speech.compatibility import require_torchaudio
+
+            require_torchaudio()
+        return getattr(import_module(module), attribute)
+    if module in OPEN_MODULES and attribute.isidentifier() and not attribute.startswith("_"):
+        ancestor, home = OPEN_MODULES[module]
+        namespace = vars(import_module(module))
+        found = namespace.get(attribute)
+        if inspect.isclass(found) and issubclass(found, namespace[ancestor]) and found.__module__.startswith(home):
+            return found
+    return None
+
+
+def _short(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")
+
+
+def _trust() -> str:
+    return "; if you know and trust its author: --trust-recipe"
