@@ -4,6 +4,7 @@ Enroll and test are IDs of a manifest, or paths of its audio. Names that hold sp
 """
 
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,17 +191,20 @@ def _draw_non_targets(
     everyone = list(groups)
     # Speakers are drawn, not utterances: one who spoke most of the files must not be in most of the trials.
     of_sex = {sex: [s for s in everyone if sexes[groups[s][0]] == sex] for sex in np.unique(sexes).tolist() if sex}
+    of_sex = {sex: pool for sex, pool in of_sex.items() if len(pool) > 1}
     test = np.full(len(enroll), -1)
     for attempt in range(MAX_DRAWS):
         for trial in np.flatnonzero(test < 0):
-            # The same sex first; anyone where it has no other speaker.
+            # The same sex first; anyone where it has no other speaker, or all its pairs are taken.
             pool = everyone if attempt >= MAX_DRAWS // 2 else of_sex.get(sexes[enroll[trial]], everyone)
-            group = groups[pool[rng.integers(len(pool))]]
+            own = bisect_left(pool, speakers[enroll[trial]])
+            other = rng.integers(len(pool) - 1)
+            group = groups[pool[other + (other >= own)]]
             test[trial] = group[rng.integers(len(group))]
         low, high = np.minimum(enroll, test), np.maximum(enroll, test)
         first = np.zeros(len(enroll), dtype=bool)
         first[np.unique(low * len(speakers) + high, return_index=True)[1]] = True
-        test[(speakers[enroll] == speakers[test]) | ~first] = -1
+        test[~first] = -1
         if (test >= 0).all():
             break
     return np.stack([enroll, test], axis=1)[test >= 0]

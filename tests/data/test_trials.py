@@ -144,8 +144,10 @@ def test_non_targets_are_of_one_sex_where_that_is_known() -> None:
     ]
     assert len(pairs) == 30
     assert all(a == b for a, b in pairs if a)
-    alone = make_trials(speakers({"anna": 6, "carl": 6}, sexes))  # the only one of a sex meets the other sex
-    assert len(alone) == 60
+    alone = make_trials(
+        speakers({"anna": 6, "carl": 6}, sexes), max_trials=20
+    )  # the only one of a sex meets the other sex
+    assert len(alone) == 20
 
 
 def test_too_few_speakers_are_refused() -> None:
