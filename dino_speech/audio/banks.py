@@ -1,0 +1,245 @@
+"""Noises and room responses for augmentation: decoded once, kept in memory, drawn from at random.
+
+Either bank is made from a folder or manifest (see `sounds.py`), or by synthesis where a person has neither. What is
+done with what they give is `effects.py`'s business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dino_speech.audio.decoding import AudioError, StrPath, decode, header_of, open_audio, resample
+from dino_speech.audio.effects import coloured_noise, reverberation_time, room_responses
+from dino_speech.audio.io import SAMPLE_RATE, audio_info, load_audio, seconds_to_samples
+from dino_speech.audio.sounds import list_sounds
+from dino_speech.errors import InputError
+
+MIN_CLIP_S = 10.0  # ours: of many long files each gives at least this much, then some files are left out
+LEAD_SAMPLES = 40  # 2.5 ms: what of a response is kept before its direct sound
+FADE_SAMPLES = 160  # 10 ms
+
+
+class NoiseBank:
+    """Clips of noise, music and speech, from which windows of any length are drawn.
+
+    Each clip of a kind is equally likely, each window of a clip too; a clip shorter than the window is repeated.
+
+    Args:
+        clips: (time,) waves at 16 kHz.
+        kinds: for each clip "noise", "music" or "speech".
+    """
+
+    def __init__(self, clips: Sequence[Tensor], kinds: Sequence[str]) -> None:
+        self.clips = list(clips)
+        self.of_kind = {kind: torch.tensor([i for i, k in enumerate(kinds) if k == kind]) for kind in sorted({*kinds})}
+        self.lengths = torch.tensor([len(clip) for clip in self.clips])
+        self._reach = 0  # the longest window that the layout is made for
+        self._flat: dict[torch.device, Tensor] = {}
+        self._begins = torch.empty(0, dtype=torch.long)
+
+    @classmethod
+    def from_source(
+        cls, source: StrPath, *, max_total_s: float = 3600.0, exclude: Sequence[str] = (), seed: int = 0
+    ) -> "NoiseBank":
+        """Decode a folder or manifest; room responses in it are passed over.
+
+        Args:
+            source: see `list_sounds`.
+            max_total_s: how much to keep in memory (an hour is 230 MB). Of a larger collection, every file gives an
+                equal share from a random place; shares under 10 s are avoided by leaving files out at random.
+            exclude: categories to leave out.
+            seed: of those random choices.
+        """
+        sounds = [sound for sound in list_sounds(source, exclude=exclude) if sound.kind != "rir"]
+        if not sounds:
+            raise InputError(f"{source}: holds room responses only; expected kinds noise, music or speech")
+        generator = torch.Generator().manual_seed(seed)
+        share = seconds_to_samples(max(MIN_CLIP_S, max_total_s / len(sounds)))
+        clips: list[Tensor] = []
+        kinds: list[str] = []
+        left = seconds_to_samples(max_total_s)
+        for i in torch.randperm(len(sounds), generator=generator).tolist():
+            if left <= 0:
+                break
+            room = max(0, audio_info(sounds[i].path).num_samples_at() - share)
+            start = int(torch.randint(room + 1, (), generator=generator))
+            clip = _without_silent_ends(load_audio(sounds[i].path, start=start, stop=start + share))
+            if len(clip):
+                clips.append(clip)
+                kinds.append(sounds[i].kind)
+                left -= len(clip)
+        if not clips:
+            raise InputError(f"{source}: every sound in it is silent")
+        return cls(clips, kinds)
+
+    @classmethod
+    def synthetic(cls, *, num_clips: int = 24, clip_s: float = 10.0, seed: int = 0) -> "NoiseBank":
+        """Coloured noise, from white to brown (power 1/f^0 to 1/f^2), for those who have no recordings of noise."""
+        generator = torch.Generator().manual_seed(seed)
+        exponents = torch.linspace(0, 2, num_clips)  # ours
+        clips = coloured_noise(seconds_to_samples(clip_s), exponents, generator)
+        return cls(list(clips), ["noise"] * num_clips)
+
+    def draw(
+        self, kind: str, num: int, num_samples: int, generator: torch.Generator, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Draw windows.
+
+        Args:
+            kind: one of the bank's kinds (the keys of `of_kind`).
+            num: how many.
+            num_samples: length of each.
+            generator: a CPU generator.
+            device: where the result shall be; the bank is copied there once.
+
+        Returns:
+            (num, num_samples) float32, of the level it was recorded at.
+        """
+        flat, begins = self._lay_out(num_samples, torch.device(device))
+        chosen = self.of_kind[kind][torch.randint(len(self.of_kind[kind]), (num,), generator=generator)]
+        lengths = self.lengths[chosen]
+        room = torch.where(lengths >= num_samples, lengths - num_samples + 1, lengths)
+        offsets = (torch.rand(num, generator=generator, dtype=torch.float64) * room).long()
+        starts = (begins[chosen] + offsets).to(flat.device)
+        return flat.unfold(0, num_samples, 1)[starts]
+
+    def _lay_out(self, num_samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """All clips in one row, each short one repeated so far that a window may begin anywhere in it; their begins."""
+        if num_samples > self._reach:
+            reach = self._reach = num_samples
+            repeated = [clip if len(clip) >= reach else _repeat(clip, len(clip) + reach) for clip in self.clips]
+            ends = torch.tensor([len(clip) for clip in repeated]).cumsum(0)
+            self._begins = ends - torch.tensor([len(clip) for clip in repeated])
+            flat = torch.cat(repeated)
+            # Views, so that the clips are not in memory twice.
+            self.clips = [flat[b : b + n] for b, n in zip(self._begins.tolist(), self.lengths.tolist(), strict=True)]
+            self._flat = {torch.device("cpu"): flat}
+        if device not in self._flat:
+            self._flat[device] = self._flat[torch.device("cpu")].to(device)
+        return self._flat[device], self._begins
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoomBank:
+    """Room responses, aligned at their direct sound and of unit energy.
+
+    Attributes:
+        responses: (rooms, length) at 16 kHz, zero beyond the end of each; the direct sound is at `LEAD_SAMPLES`.
+        rt60_s: (rooms,) reverberation times in seconds.
+    """
+
+    responses: Tensor
+    rt60_s: Tensor
+    _copies: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_responses(
+        cls, responses: Sequence[Tensor], rt60_s: Sequence[float | None] | None = None, *, max_s: float = 1.0
+    ) -> "RoomBank":
+        """Align, cut and normalise impulse responses.
+
+        Args:
+            responses: (time,) each, at 16 kHz, of any length and level.
+            rt60_s: the reverberation time of each in seconds; None where unknown, it is then estimated.
+            max_s: where to cut them, with a fade of 10 ms.
+        """
+        known = rt60_s if rt60_s is not None else [None] * len(responses)
+        times = [reverberation_time(r) if t is None else t for r, t in zip(responses, known, strict=True)]
+        aligned = [_align(response, seconds_to_samples(max_s)) for response in responses]
+        return cls(torch.nn.utils.rnn.pad_sequence(aligned, batch_first=True), torch.tensor(times))
+
+    @classmethod
+    def from_source(
+        cls, source: StrPath, *, max_s: float = 1.0, max_rooms: int = 2000, exclude: Sequence[str] = (), seed: int = 0
+    ) -> "RoomBank":
+        """Decode a folder or manifest of room responses (of one that knows kinds, those of kind "rir").
+
+        Of several channels the first is taken, since a mean of microphones is a room that does not exist. Beyond
+        `max_rooms` (at 1 s, 128 MB) a random choice is kept.
+        """
+        sounds = list_sounds(source, exclude=exclude)
+        sounds = [sound for sound in sounds if sound.kind == "rir"] or sounds
+        order = torch.randperm(len(sounds), generator=torch.Generator().manual_seed(seed))[:max_rooms]
+        sounds = [sounds[i] for i in order.sort().values.tolist()]
+        return cls.from_responses([_load_response(s.path) for s in sounds], [s.rt60_s for s in sounds], max_s=max_s)
+
+    @classmethod
+    def synthetic(
+        cls,
+        *,
+        num_rooms: int = 256,
+        rt60_s: tuple[float, float] = (0.1, 0.8),  # ours: from a furnished small room to a bare medium one
+        direct_to_reverberant_db: tuple[float, float] = (-3.0, 12.0),  # ours
+        seed: int = 0,
+    ) -> "RoomBank":
+        """Rooms of exponentially decaying noise, for those who have no recordings of rooms."""
+        generator = torch.Generator().manual_seed(seed)
+        draws = torch.rand(2, num_rooms, generator=generator)
+        times = rt60_s[0] + (rt60_s[1] - rt60_s[0]) * draws[0]
+        low, high = direct_to_reverberant_db
+        num_samples = LEAD_SAMPLES + seconds_to_samples(rt60_s[1])
+        ratios = low + (high - low) * draws[1]
+        responses = room_responses(times, ratios, generator, num_samples=num_samples, lead=LEAD_SAMPLES)
+        return cls.from_responses(list(responses), times.tolist())
+
+    def __len__(self) -> int:
+        return len(self.responses)
+
+    def within(self, max_rt60_s: float | None) -> "RoomBank":
+        """The rooms of at most this reverberation time (seconds); None for all.
+
+        Raises:
+            InputError: there is none.
+        """
+        if max_rt60_s is None:
+            return self
+        kept = (self.rt60_s <= max_rt60_s).nonzero()[:, 0]
+        if len(kept) == 0:
+            driest = float(self.rt60_s.min())
+            raise InputError(f"max_rt60_s={max_rt60_s}: the driest of {len(self)} rooms has an RT60 of {driest:.2f} s")
+        responses = self.responses[kept]
+        length = int(responses.any(dim=0).nonzero()[-1]) + 1
+        return RoomBank(responses[:, :length].contiguous(), self.rt60_s[kept])
+
+    def draw(self, num: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
+        """Draw `num` responses, each room equally likely: (num, length) on `device`, where the bank is copied once."""
+        chosen = torch.randint(len(self), (num,), generator=generator)
+        device = torch.device(device)
+        if device not in self._copies:
+            self._copies[device] = self.responses.to(device)
+        return self._copies[device][chosen.to(device)]
+
+
+def _without_silent_ends(clip: Tensor) -> Tensor:
+    """Cut what lies 60 dB below the peak at either end: padding, of which no noise can be made."""
+    loud = (clip.abs() > 1e-3 * clip.abs().max()).nonzero()
+    return clip[int(loud[0]) : int(loud[-1]) + 1] if len(loud) else clip[:0]
+
+
+def _repeat(clip: Tensor, num_samples: int) -> Tensor:
+    return clip.repeat(-(-num_samples // len(clip)))[:num_samples]
+
+
+def _load_response(path: Path) -> Tensor:
+    """First channel at 16 kHz."""
+    with open_audio(path) as file:
+        rate = file.samplerate
+        wave = decode(file, 0, header_of(file).num_samples)[:, 0]
+    if not np.isfinite(wave).all() or not wave.any():
+        raise AudioError(f"{path}: a room response that is silent, or holds NaN or Inf; leave it out")
+    return torch.from_numpy(resample(wave, rate, SAMPLE_RATE) if rate != SAMPLE_RATE else wave)
+
+
+def _align(response: Tensor, max_samples: int) -> Tensor:
+    """Direct sound (the highest peak) at `LEAD_SAMPLES`, at most `max_samples`, unit energy."""
+    peak = int(response.abs().argmax())
+    before = response[max(0, peak - LEAD_SAMPLES) : peak]
+    aligned = torch.cat([response.new_zeros(LEAD_SAMPLES - len(before)), before, response[peak:]])
+    if len(aligned) > max_samples:
+        aligned = aligned[:max_samples]
+        aligned[-FADE_SAMPLES:] *= torch.linspace(1, 0, FADE_SAMPLES)
+    return aligned / aligned.norm()

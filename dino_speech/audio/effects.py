@@ -1,0 +1,156 @@
+"""What augmentation does to waves, as functions without randomness of their own: noise at an SNR, rooms, filters.
+
+Everything is batched, on the waves' device, in float32. What is drawn when, and for which rows, is `augment.py`'s
+business; where noises and rooms come from, `banks.py`'s.
+
+Letters: `N` waves in a batch, `R` frequencies.
+"""
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from dino_speech.audio.decoding import SAMPLE_RATE
+
+# Twice this is left free behind a wave when it is filtered, so that what rings before its start and after its end does
+# not come round to the other side.
+FILTER_RINGING_SAMPLES = 800
+
+
+@functools.lru_cache(maxsize=64)
+def fast_fft_size(num_samples: int) -> int:
+    """The smallest size of at least `num_samples` that an FFT is fast at (factors 2, 3 and 5 only)."""
+    import scipy.fft
+
+    return int(scipy.fft.next_fast_len(num_samples, real=True))
+
+
+def power(waves: Tensor) -> Tensor:
+    """Mean square over time: (N, time) -> (N,)."""
+    return torch.linalg.vector_norm(waves, dim=-1).square() / waves.shape[-1]
+
+
+def noise_scale(wave_power: Tensor, noise_power: Tensor, snr_db: Tensor) -> Tensor:
+    """Factor on a noise that gives exactly this signal-to-noise ratio; 0 where wave or noise is silent. All (N,)."""
+    scale = (wave_power / noise_power.clamp_min(1e-14) * 10 ** (-snr_db / 10)).sqrt()
+    return scale * (noise_power > 1e-14)
+
+
+def convolve(waves: Tensor, responses: Tensor, *, lead: int = 0) -> Tensor:
+    """Convolve each wave with its own impulse response, and cut off what follows the wave's end.
+
+    Args:
+        waves: (N, time).
+        responses: (N, length).
+        lead: samples of a response that precede its direct sound; the result is moved back by as many, so that speech
+            stays where it was.
+
+    Returns:
+        (N, time).
+    """
+    num_samples = waves.shape[-1]
+    size = fast_fft_size(num_samples + responses.shape[-1] - 1)
+    spectrum = torch.fft.rfft(waves, size).mul_(torch.fft.rfft(responses, size))
+    return torch.fft.irfft(spectrum, size)[..., lead : lead + num_samples]
+
+
+def filter_size(num_samples: int) -> int:
+    """Size of the FFT with which `apply_gains` filters waves of this length; it has `size // 2 + 1` frequencies."""
+    return fast_fft_size(num_samples + 2 * FILTER_RINGING_SAMPLES)
+
+
+def apply_gains(waves: Tensor, gains: Tensor) -> Tensor:
+    """Filter each wave by its own gain at each frequency, without moving anything in time (zero phase).
+
+    Args:
+        waves: (N, time).
+        gains: (N, R) amplitude factors at the R = filter_size(time) // 2 + 1 frequencies from 0 to half the rate.
+    """
+    num_samples = waves.shape[-1]
+    size = filter_size(num_samples)
+    return torch.fft.irfft(torch.fft.rfft(waves, size).mul_(gains), size)[..., :num_samples]
+
+
+@functools.lru_cache(maxsize=16)
+def smooth_bands(num_bands: int, num_frequencies: int) -> Tensor:
+    """How `num_bands` levels, equally spaced on the mel axis, are joined by smooth curves: (num_bands, R).
+
+    Each column sums to one, so that a curve never leaves the range of its levels.
+    """
+    hertz = torch.linspace(0, SAMPLE_RATE / 2, num_frequencies)
+    mel = torch.log1p(hertz / 700)
+    position = mel / mel[-1] * (num_bands - 1)  # 0 at the lowest band's centre
+    distance = (position - torch.arange(num_bands)[:, None]).abs().clamp_max(1)
+    return (1 + torch.cos(torch.pi * distance)) / 2
+
+
+def equaliser_gains(levels_db: Tensor, num_frequencies: int) -> Tensor:
+    """Amplitude factors of a smooth equaliser: levels in dB (N, bands) -> (N, R)."""
+    curves_db = levels_db @ smooth_bands(levels_db.shape[1], num_frequencies).to(levels_db.device)
+    return curves_db.mul_(math.log(10) / 20).exp_()
+
+
+def band_gains(low_hz: Tensor, high_hz: Tensor, num_frequencies: int, *, order: int = 4) -> Tensor:
+    """Amplitude factors of a band-pass with Butterworth flanks (-3 dB at `low_hz` and `high_hz`): (N,) -> (N, R)."""
+    hertz = torch.linspace(0, SAMPLE_RATE / 2, num_frequencies, device=low_hz.device)
+    above = (low_hz[:, None] / hertz.clamp_min(1e-3)) ** (2 * order)
+    below = (hertz / high_hz[:, None]) ** (2 * order)
+    return ((1 + above) * (1 + below)).rsqrt()
+
+
+def coloured_noise(num_samples: int, exponents: Tensor, generator: torch.Generator) -> Tensor:
+    """Gaussian noise whose power falls as 1/f^exponent: 0 white, 1 pink, 2 brown.
+
+    Args:
+        num_samples: length.
+        exponents: (N,), one per row.
+        generator: source of randomness.
+
+    Returns:
+        (N, num_samples) float32 of unit power.
+    """
+    white = torch.randn(len(exponents), num_samples, generator=generator)
+    spectrum = torch.fft.rfft(white)
+    frequency = torch.arange(spectrum.shape[1]).clamp_min(1)
+    coloured = torch.fft.irfft(spectrum * frequency ** (-exponents[:, None] / 2), num_samples)
+    coloured -= coloured.mean(dim=1, keepdim=True)
+    return coloured / power(coloured).sqrt()[:, None]
+
+
+def room_responses(
+    rt60_s: Tensor, direct_to_reverberant_db: Tensor, generator: torch.Generator, *, num_samples: int, lead: int
+) -> Tensor:
+    """Synthetic rooms: a direct sound, a gap of 1 to 10 ms, then Gaussian noise that decays by 60 dB in `rt60_s`.
+
+    Args:
+        rt60_s: (N,) reverberation times in seconds.
+        direct_to_reverberant_db: (N,) energy of the direct sound over that of all the rest, in dB.
+        generator: source of randomness.
+        num_samples: length of a response.
+        lead: samples before the direct sound.
+
+    Returns:
+        (N, num_samples) float32, direct sound 1.
+    """
+    num_rooms = len(rt60_s)
+    gap_s = 0.001 + 0.009 * torch.rand(num_rooms, 1, generator=generator)
+    time_s = (torch.arange(num_samples) - lead) / SAMPLE_RATE
+    tail = torch.randn(num_rooms, num_samples, generator=generator) * 10 ** (-3 * time_s / rt60_s[:, None])
+    tail *= time_s >= gap_s
+    energy = tail.square().sum(dim=1, keepdim=True)
+    tail *= (10 ** (-direct_to_reverberant_db[:, None] / 10) / energy).sqrt()
+    tail[:, lead] += 1
+    return tail
+
+
+def reverberation_time(response: Tensor) -> float:
+    """RT60 of an impulse response in seconds: three times the time that its energy takes to fall from -5 to -25 dB.
+
+    Source: M. R. Schroeder, "New method of measuring reverberation time", JASA 37 (1965); T20 of ISO 3382-2.
+    """
+    remaining = response.double().square().flip(0).cumsum(0).flip(0)
+    decay_db = 10 * torch.log10(remaining / remaining[0] + 1e-30)
+    fallen = [int((decay_db > -level).sum()) for level in (5, 25)]
+    return 3 * (fallen[1] - fallen[0]) / SAMPLE_RATE

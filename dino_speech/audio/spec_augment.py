@@ -1,0 +1,89 @@
+"""SpecAugment: masks over time and frequency on a batch of log-mel frames.
+
+Letters: `B` crops, `T` frames, `F` mel bands, `M` masks per crop.
+"""
+
+import torch
+from torch import Tensor
+
+from dino_speech.errors import InputError
+
+
+class SpecAugment:
+    """Masks over time and frequency, drawn for each crop by itself.
+
+    Masked values become 0, which is the mean of mean-normalised features. Each width is drawn uniformly from 0 to its
+    largest, then the place uniformly from where it fits.
+
+    Args:
+        num_time_masks: masks over time per crop.
+        max_time_frames: the largest width of one, in frames.
+        num_freq_masks: masks over frequency per crop.
+        max_freq_bands: the largest width of one, in mel bands.
+        p: probability that a crop is masked at all.
+
+    Raises:
+        InputError: a number is out of its range.
+
+    Example:
+        >>> masked = SpecAugment()(torch.randn(8, 200, 80), generator=torch.Generator().manual_seed(0))
+        >>> masked.shape
+        torch.Size([8, 200, 80])
+
+    Source: Park et al., arXiv 1904.08779, without time warping. The light setting, one mask of at most 5 frames and one
+    of at most 8 bands, is that of hyperion, egs/voxceleb/ssl.v1; Cho et al., arXiv 2208.05445, used none.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_time_masks: int = 1,
+        max_time_frames: int = 5,
+        num_freq_masks: int = 1,
+        max_freq_bands: int = 8,
+        p: float = 1.0,
+    ) -> None:
+        counts = {
+            "num_time_masks": num_time_masks,
+            "max_time_frames": max_time_frames,
+            "num_freq_masks": num_freq_masks,
+            "max_freq_bands": max_freq_bands,
+        }
+        for name, value in counts.items():
+            if value < 0:
+                raise InputError(f"{name}={value}: expected 0 or more")
+        if not 0 <= p <= 1:
+            raise InputError(f"p={p}: expected a probability from 0 to 1")
+        self.num_time_masks, self.max_time_frames = num_time_masks, max_time_frames
+        self.num_freq_masks, self.max_freq_bands, self.p = num_freq_masks, max_freq_bands, p
+
+    def __call__(self, frames: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Mask a batch.
+
+        Args:
+            frames: (B, T, F) on any device.
+            generator: a CPU generator, so that the masks are the same on every device.
+
+        Returns:
+            (B, T, F), a new tensor of the same type.
+        """
+        if frames.ndim != 3 or generator.device.type != "cpu":
+            raise InputError(
+                f"frames of shape {tuple(frames.shape)}, generator on {generator.device}: expected (B, T, F) and a CPU"
+                " generator"
+            )
+        num_crops, num_frames, num_bands = frames.shape
+        time = _masks(num_crops, num_frames, self.num_time_masks, self.max_time_frames, generator)  # (B, T)
+        frequency = _masks(num_crops, num_bands, self.num_freq_masks, self.max_freq_bands, generator)  # (B, F)
+        applied = torch.rand(num_crops, 1, generator=generator) < self.p
+        time, frequency = (time & applied).to(frames.device), (frequency & applied).to(frames.device)
+        return frames.masked_fill(time[:, :, None] | frequency[:, None, :], 0.0)
+
+
+def _masks(num_crops: int, length: int, num_masks: int, max_width: int, generator: torch.Generator) -> Tensor:
+    """(B, length) bool: the union of each crop's masks."""
+    draws = torch.rand(2, num_crops, num_masks, 1, generator=generator, dtype=torch.float64)
+    widths = (draws[0] * (min(max_width, length) + 1)).long()  # (B, M, 1)
+    starts = (draws[1] * (length - widths + 1)).long()
+    position = torch.arange(length)
+    return ((position >= starts) & (position < starts + widths)).any(dim=1)
