@@ -1,0 +1,94 @@
+"""The DINO loss: cross-entropy between the teacher's targets and the student's other views.
+
+It returns a value and changes nothing: the center (`centering.py`) and the teacher (`teacher.py`) move once per
+optimizer step, beside `optimizer.step()`. What makes targets lives in `centering.py`, KoLeo in `regularizers.py`; all
+can be imported from here.
+
+Letters: `L` long views, `V` all views (the long ones first), `B` utterances, `K` prototypes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
+from dino_speech.dino.regularizers import koleo
+from dino_speech.errors import InputError
+
+__all__ = ["Center", "DINOLoss", "koleo", "sinkhorn_targets", "softmax_targets"]
+
+
+class DINOLoss(nn.Module):
+    """Mean cross-entropy over all pairs of a teacher's view and another view of the student.
+
+    Args:
+        num_long: L, how many views the teacher sees; they are the first of the student's views.
+        student_temperature: divides the student's logits; above 0.
+        teacher_temperature: divides the teacher's centered logits; below the student's, or nothing sharpens the
+            targets and the teacher tends to the uniform one.
+
+    Raises:
+        InputError: `num_long` below 1 or a temperature that is not positive.
+
+    Example:
+        >>> criterion = DINOLoss(num_long=2)
+        >>> student_logits, teacher_logits = torch.randn(6, 8, 1024), torch.randn(2, 8, 1024)
+        >>> loss = criterion(student_logits, criterion.targets(teacher_logits))
+
+    Source: arXiv 2104.14294, Eq. 3 and Algorithm 1; temperatures of the speech configuration of arXiv 2208.05445. All
+        pairs at once as one matrix product, so that autograd keeps one log-softmax and the targets: (V + L) / V times
+        the student's logits, 1.33 for 2 + 4 views, where the loop over pairs keeps 3.
+    """
+
+    def __init__(
+        self, *, num_long: int = 2, student_temperature: float = 0.1, teacher_temperature: float = 0.04
+    ) -> None:
+        super().__init__()
+        if num_long < 1:
+            raise InputError(f"DINOLoss: num_long = {num_long}; expected at least 1, the view that the teacher sees")
+        for name, value in (("student", student_temperature), ("teacher", teacher_temperature)):
+            if not value > 0:
+                raise InputError(f"DINOLoss: {name}_temperature = {value}; expected a number above 0")
+        self.num_long = num_long
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+
+    def targets(
+        self, teacher_logits: Tensor, center: Tensor | None = None, *, temperature: float | None = None
+    ) -> Tensor:
+        """`softmax_targets` at this loss's teacher temperature, or at the one that a schedule gives for the step."""
+        return softmax_targets(teacher_logits, center, temperature or self.teacher_temperature)
+
+    def forward(self, student_logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss, in at least float32 also inside autocast.
+
+        Args:
+            student_logits: (V, B, K), long views first.
+            targets: (L, B, K), rows that sum to 1, without gradient.
+
+        Returns:
+            0-d tensor; between the targets' entropy (then student and teacher agree) and far above ln K.
+
+        Raises:
+            ValueError: shapes that do not fit each other, or no pair of different views.
+        """
+        num_pairs = self._check(student_logits, targets)
+        with torch.autocast(student_logits.device.type, enabled=False):
+            # Half-precision logits become float32; float64 stays.
+            logits = student_logits.to(torch.promote_types(student_logits.dtype, torch.float32))
+            log_student = torch.log_softmax(logits / self.student_temperature, dim=-1)
+            # l long, v views, b batch, k prototypes
+            pairs = torch.einsum("lbk,vbk->lv", targets.detach().to(log_student.dtype), log_student)
+            # The diagonal holds each long view against itself.
+            return (pairs.diagonal().sum() - pairs.sum()) / (num_pairs * student_logits.shape[1])
+
+    def _check(self, student_logits: Tensor, targets: Tensor) -> int:
+        given = f"student_logits {tuple(student_logits.shape)}, targets {tuple(targets.shape)}"
+        if student_logits.ndim != 3 or targets.ndim != 3 or student_logits.shape[1:] != targets.shape[1:]:
+            raise ValueError(f"DINOLoss: expected (V, B, K) and (L, B, K), got {given}")
+        num_views = student_logits.shape[0]
+        if targets.shape[0] != self.num_long or num_views < self.num_long:
+            raise ValueError(f"DINOLoss: num_long = {self.num_long} does not fit {given}")
+        num_pairs = self.num_long * (num_views - 1)
+        if num_pairs == 0:
+            raise ValueError("DINOLoss: one view alone has no other view to agree with; add a long or a short view")
+        return num_pairs
