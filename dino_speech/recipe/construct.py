@@ -53,10 +53,6 @@ def _tuple(node: ScalarNode) -> tuple[Any, ...]:
 
 
 def _call(node: Node, make: Any) -> Any:
-    if node.tag == "!tuple":
-        if isinstance(node, ScalarNode) and TUPLE.fullmatch(node.value):
-            return _tuple(node)
-        raise RecipeError(f"{place(node)}: !tuple takes plain values: !tuple (1, 2)")
     target = find_constructor(node)
     positional = [make(value) for value in node.value] if isinstance(node, SequenceNode) else []
     keyword = {key.value: make(value) for key, value in node.value} if isinstance(node, MappingNode) else {}

@@ -52,10 +52,10 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
         {'seed': 3, 'output_folder': 'results/3'}
     """
     tree = read_tree(path, overrides)
-    text = _as_text(tree)
     if not trust:
-        check_tree(tree)
         weigh(tree)
+        check_tree(tree)
+    text = _as_text(tree)
     further = referenced_keys(tree)
     check_names(((k.value, k) for k, _ in tree.value if k.value not in further), KEYS, "a recipe")
     recipe = Recipe(_load_trusted(text, path) if trust else construct_tree(resolve(tree)))

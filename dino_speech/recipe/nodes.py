@@ -10,6 +10,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.error import StreamMark, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.tag import Tag
 
 from dino_speech.errors import RecipeError
 
@@ -119,12 +120,16 @@ def compose(text: str, name: str) -> Node | None:
         line = f" line {mark.line + 1}" if mark is not None else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise RecipeError(f"{name}{line}: not valid YAML: {what}") from error
-    _name_places(tree, name)
+    _settle(tree, name)
     return tree
 
 
-def _name_places(tree: Node | None, name: str) -> None:
-    """Write the file's name into every node's mark, which knows only the line."""
+def _settle(tree: Node | None, name: str) -> None:
+    """Write the file's name into every node's mark, which knows only the line; and undo the tag of tuples.
+
+    `hyperpyyaml`, once it has read anything in this process, makes the YAML library tag a text in parentheses `!tuple`.
+    What a recipe means must not depend on that.
+    """
     waiting, seen = [tree] if tree is not None else [], set()
     while waiting:
         node = waiting.pop()
@@ -133,6 +138,8 @@ def _name_places(tree: Node | None, name: str) -> None:
         seen.add(id(node))
         mark = node.start_mark
         node.start_mark = StreamMark(name, mark.index, mark.line, mark.column)
+        if isinstance(node, ScalarNode) and node.tag == "!tuple":
+            node.ctag, node.style = Tag(suffix=STRING), None
         if isinstance(node, MappingNode):
             waiting += [part for pair in node.value for part in pair]
         waiting += children(node)

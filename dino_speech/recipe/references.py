@@ -17,6 +17,7 @@ from dino_speech.recipe.nodes import STRING, MappingNode, Node, ScalarNode, Sequ
 REFERENCE = re.compile(r"<([^<>]*)>")
 KEY_PATH = re.compile(r"\w+(\[\w+\])*")
 MAX_CHARACTERS = 1_000  # of a text that references were written into
+MAX_DEPTH = 50
 MAX_WEIGHT = 200_000  # nodes and characters, each counted as often as aliases and references repeat it
 OPERATORS = {
     ast.Add: operator.add,
@@ -46,10 +47,10 @@ def referenced_keys(tree: MappingNode) -> set[str]:
 
 
 def weigh(tree: MappingNode) -> None:
-    """Refuse a recipe that repeats itself into something huge (a YAML bomb), or that contains itself.
+    """Refuse a recipe that aliases or references make huge (a YAML bomb), that contains itself, or is very deep.
 
     Raises:
-        RecipeError: an alias or a reference leads back to itself, or the written-out recipe exceeds `MAX_WEIGHT`.
+        RecipeError: an alias or a reference leads back to itself, or `MAX_WEIGHT` or `MAX_DEPTH` is exceeded.
     """
     weights: dict[int, int] = {}
     open_nodes: set[int] = set()
@@ -59,6 +60,8 @@ def weigh(tree: MappingNode) -> None:
             raise RecipeError(f"{place(node)}: refers to itself")
         if id(node) not in weights:
             open_nodes.add(id(node))
+            if len(open_nodes) > MAX_DEPTH:
+                raise RecipeError(f"{place(node)}: nested too deeply; at most {MAX_DEPTH} levels")
             total = 1 + sum(weight(child) for child in children(node))
             if isinstance(node, ScalarNode):
                 total += len(node.value)
@@ -70,10 +73,7 @@ def weigh(tree: MappingNode) -> None:
             weights[id(node)] = total
         return weights[id(node)]
 
-    try:
-        weight(tree)
-    except RecursionError:
-        raise RecipeError(f"{place(tree)}: nested too deeply") from None
+    weight(tree)
 
 
 def resolve(tree: MappingNode) -> MappingNode:

@@ -18,7 +18,7 @@ from dino_speech.errors import RecipeError
 from dino_speech.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, children, place, tag_of
 
 PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
-PLAIN_TAGS |= {"!ref", "!copy", "!tuple"}
+PLAIN_TAGS |= {"!ref", "!copy"}
 CALL_TAGS = ("!new:", "!name:", "!apply:")
 TUPLE = re.compile(r"\(\s*[-+\w./]+(\s*,\s*[-+\w./]+)*\s*,?\s*\)")
 

@@ -1,0 +1,112 @@
+"""The command `dino-speech`: which subcommands there are, and how their answers and failures come out.
+
+Results go to stdout, progress and logs to stderr. Exit code 0: done; 1: failed; 2: misuse; 130, 143: interrupted.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from dino_speech import __version__
+from dino_speech.cli import data, doctor, embed, evaluate, pretrain, quickstart
+from dino_speech.cli.answer import Answer, as_json
+from dino_speech.errors import InputError
+
+GROUPS = (quickstart, data, pretrain, embed, evaluate, doctor)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="dino-speech",
+        description="Turn unlabelled speech into an encoder (one vector per utterance), and see what it is worth.",
+        epilog="first steps:\n  dino-speech quickstart\n  dino-speech COMMAND --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"dino-speech {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+    for group in GROUPS:
+        group.add_commands(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: the words after `dino-speech`; None: this process's own.
+
+    Returns:
+        The exit code.
+    """
+    parser = build_parser()
+    arguments, further = parser.parse_known_args(argv)
+    if further and not pretrain.takes(arguments, further):
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
+    arguments.overrides = further
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
+    logging.captureWarnings(True)
+    with _sigterm_raises():
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        answer: Answer = arguments.run(arguments)
+    except (InputError, OSError) as error:
+        return _fail(arguments, str(error), 1)
+    except KeyboardInterrupt:
+        return _fail(arguments, "interrupted", 128 + signal.SIGINT)
+    except SystemExit as stop:  # pretraining was interrupted, its state is saved; or SIGTERM
+        if not isinstance(stop.code, int):
+            raise
+        message = str(stop) if str(stop) != str(stop.code) else "terminated"
+        return _fail(arguments, f"{message}{pretrain.resume_hint(arguments)}", stop.code)
+    except Exception as error:
+        # A fault of ours: the traceback is wanted, but a program that reads our JSON still gets its line.
+        if arguments.json and _prints():
+            print(as_json({"error": f"{type(error).__name__}: {error}"}), flush=True)
+        raise
+    if _prints():
+        print(as_json(answer.data) if arguments.json else answer.text, flush=True)
+    return answer.exit_code
+
+
+def _fail(arguments: argparse.Namespace, message: str, exit_code: int) -> int:
+    if _prints():
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        if arguments.json:
+            print(as_json({"error": message}), flush=True)
+    return exit_code
+
+
+def _prints() -> bool:
+    """Under torchrun only the first process answers; asked of the environment, so that torch need not be imported."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """A scheduler's SIGTERM ends the command like an exception, so that half-written files are cleaned away."""
+    owner = os.getpid()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a reading process inherits the handler, and has nothing to clean
+            os._exit(128 + signum)
+        raise SystemExit(128 + signum)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: Python delivers no signals here
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,46 @@
+"""`dino-speech pretrain`: a recipe and the options that differ from it."""
+
+import argparse
+from collections.abc import Sequence
+
+from dino_speech.cli.answer import Answer, table
+from dino_speech.cli.parsing import Subparsers, add_command
+
+
+def add_commands(subparsers: Subparsers) -> None:
+    """Declare the commands of this file."""
+    parser = add_command(
+        subparsers,
+        "pretrain",
+        _pretrain,
+        summary="learn an encoder from unlabelled speech, as a recipe says",
+        details=(
+            "Leaves the teacher, ready to load, at OUTPUT_FOLDER/encoder. Every value of the recipe can be given as\n"
+            "--key=value, nested ones as --key.subkey=value. The same command goes on where a run was stopped.\n"
+            "On several GPUs: torchrun --nproc-per-node=8 -m dino_speech pretrain RECIPE.yaml"
+        ),
+        example="dino-speech pretrain recipes/YourSpeech/dino/hparams/cpu.yaml --train_manifest=train.csv --seed=3",
+    )
+    parser.usage = "dino-speech pretrain RECIPE.yaml [--key=value ...] [--trust-recipe] [--json]"
+    parser.add_argument("recipe", metavar="RECIPE.yaml", help="a HyperPyYAML file, e.g. of recipes/YourSpeech/dino")
+    parser.add_argument(
+        "--trust-recipe", action="store_true", help="let the recipe name any Python object: it is run like a program"
+    )
+
+
+def takes(arguments: argparse.Namespace, further: Sequence[str]) -> bool:
+    """Whether words that argparse does not know are options of a recipe."""
+    return arguments.command == "pretrain" and all(word.startswith("--") and "=" in word for word in further)
+
+
+def resume_hint(arguments: argparse.Namespace) -> str:
+    """What to say to a person whose command was stopped from outside."""
+    return "; the same command goes on from there" if arguments.command == "pretrain" else ""
+
+
+def _pretrain(arguments: argparse.Namespace) -> Answer:
+    from dino_speech.recipe import load_recipe, run_pretraining
+
+    recipe = load_recipe(arguments.recipe, arguments.overrides, trust=arguments.trust_recipe)
+    summary = run_pretraining(recipe)
+    return Answer(summary, table(list(summary.items())))

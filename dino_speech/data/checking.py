@@ -1,0 +1,138 @@
+"""Decoding and judging every file of a manifest or a folder before it is trained on."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dino_speech.audio.io import AudioJudgement, judge_audio
+from dino_speech.data.manifest import read_manifest, scan_folder
+from dino_speech.data.utterances import Manifest
+from dino_speech.errors import InputError
+
+DURATION_TOLERANCE_S = 0.1  # ours: rounding in a manifest is below, another file of the same name is above
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about one file that its owner should know.
+
+    Attributes:
+        name: its ID.
+        path: the file.
+        verdict: "unreadable", "non_finite", "short", "silent" (these cannot be used); "clipped", "duration", "span".
+        reason: one sentence.
+    """
+
+    name: str
+    path: str
+    verdict: str
+    reason: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain data for JSON."""
+        return {"name": self.name, "path": self.path, "verdict": self.verdict, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check_audio_files` found.
+
+    Attributes:
+        num_files: different files.
+        num_usable: those that can be learnt from.
+        hours: length of the usable ones.
+        counts: number of findings by verdict.
+        unusable: why the others cannot be used.
+        remarks: what is odd about usable ones.
+    """
+
+    num_files: int
+    num_usable: int
+    hours: float
+    counts: dict[str, int]
+    unusable: tuple[Finding, ...]
+    remarks: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "num_files": self.num_files,
+            "num_usable": self.num_usable,
+            "num_unusable": len(self.unusable),
+            "hours": round(self.hours, 4),
+            "counts": self.counts,
+            "unusable": [finding.to_dict() for finding in self.unusable],
+            "remarks": [finding.to_dict() for finding in self.remarks],
+        }
+
+
+def check_audio_files(
+    source: str | Path,
+    *,
+    min_s: float = 0.4,
+    num_threads: int = 4,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
+) -> CheckReport:
+    """Decode every file of a manifest or a folder, once, and say what is wrong with which.
+
+    Args:
+        source: a manifest (CSV) or a folder.
+        min_s: files shorter than this many seconds cannot be used.
+        num_threads: files decoded side by side.
+        progress: wraps the judgements as they come, given their number.
+
+    Raises:
+        InputError: there is no such source, it holds no audio, or its text is not a manifest.
+    """
+    if not Path(source).exists():
+        raise InputError(f"{source}: no such file or folder; give a manifest (CSV) or a folder of audio")
+    manifest = scan_folder(source) if Path(source).is_dir() else read_manifest(source)
+    paths = list(dict.fromkeys(utterance.wav for utterance in manifest))
+    with ThreadPoolExecutor(num_threads) as pool:
+        judged = progress(pool.map(lambda path: judge_audio(path, min_s=min_s), paths), len(paths))
+        judgements = dict(zip(paths, judged, strict=True))
+    unusable = [Finding(s.name, str(Path(source, s.name)), "unreadable", s.reason) for s in manifest.skipped]
+    unusable += _unusable(manifest, judgements)
+    remarks = _remarks(manifest, judgements)
+    usable = [judgement for judgement in judgements.values() if judgement.ok]
+    return CheckReport(
+        num_files=len(paths) + len(manifest.skipped),
+        num_usable=len(usable),
+        hours=sum(judgement.info.duration_s for judgement in usable if judgement.info) / 3600,
+        counts=dict(Counter(finding.verdict for finding in [*unusable, *remarks])),
+        unusable=tuple(unusable),
+        remarks=tuple(remarks),
+    )
+
+
+def _unusable(manifest: Manifest, judgements: dict[str, AudioJudgement]) -> list[Finding]:
+    first = {utterance.wav: utterance for utterance in reversed(manifest)}
+    return [
+        Finding(first[path].id, path, judgement.verdict, judgement.reason or "")
+        for path, judgement in judgements.items()
+        if not judgement.ok
+    ]
+
+
+def _remarks(manifest: Manifest, judgements: dict[str, AudioJudgement]) -> list[Finding]:
+    findings, remarked = [], set()
+    for utterance in manifest:
+        judgement = judgements[utterance.wav]
+        if not judgement.ok or judgement.info is None:
+            continue
+        true_s = judgement.info.duration_s
+        if judgement.verdict != "fine" and utterance.wav not in remarked:
+            remarked.add(utterance.wav)
+            findings.append(Finding(utterance.id, utterance.wav, judgement.verdict, judgement.reason or ""))
+        end = utterance.stop if utterance.stop is not None else (utterance.start or 0) + 1
+        if end > judgement.info.num_samples_at(16_000):
+            reason = f"the span ends at sample {end}; the file has {judgement.info.num_samples_at(16_000)} at 16 kHz"
+            findings.append(Finding(utterance.id, utterance.wav, "span", reason))
+        whole_file = utterance.start is None and utterance.stop is None
+        if whole_file and abs(true_s - utterance.duration) > DURATION_TOLERANCE_S:
+            reason = f"the manifest says {utterance.duration:g} s; the file has {true_s:.3f} s"
+            findings.append(Finding(utterance.id, utterance.wav, "duration", reason))
+    return findings
