@@ -27,7 +27,7 @@ from dino_speech.audio.effects import (
 from dino_speech.errors import InputError
 
 Range = tuple[float, float]
-NUM_EQUALISER_BANDS = 8  # ours: from one to the next is 405 mel, about the width of a formant
+NUM_EQUALISER_BANDS = 8  # ours: 405 mel from one to the next, the colour of a microphone rather than of a vowel
 
 
 class Augment:

@@ -1,7 +1,7 @@
 """Waveform transforms of the audiomentations library, per crop, in the workers that read the files.
 
-For what `augment.py` does not have: equalisers, compression, clipping, pitch and speed, MP3 and others. Noise and rooms
-are there, where they are faster.
+For what `augment.py` does not have: compression, clipping, pitch and speed, MP3 and others. Noise and rooms are there,
+where a batch costs a third of the processor time (`tests/benchmarks/bench_augment.py`).
 """
 
 import difflib
