@@ -1,5 +1,8 @@
 """Rank, world size and means across ranks; on one process each is a no-op and needs no process group."""
 
+import atexit
+import os
+
 import torch
 import torch.distributed as dist
 
@@ -37,3 +40,22 @@ def barrier() -> None:
     """Wait for all ranks; returns at once on one process."""
     if world_size() > 1:
         dist.barrier()
+
+
+def join_processes(device: str | torch.device | None = None) -> torch.device:
+    """The device of this process; under torchrun, joins the other processes first.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N"; None: a GPU where there is one. Under torchrun each process takes the GPU of
+            its local rank.
+    """
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if chosen.type == "cuda":
+        index = chosen.index if chosen.index is not None else int(os.environ.get("LOCAL_RANK", 0))
+        chosen = torch.device("cuda", index)
+        torch.cuda.set_device(chosen)
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        # Not sooner: what runs after training still asks for its rank.
+        atexit.register(dist.destroy_process_group)
+    return chosen

@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,12 @@ class SkippedFiles:
         enough = num_tried >= min(MIN_TRIED, len(self._files))
         if enough and num_failed > MAX_FAILED_FRACTION * num_tried:
             self.stop(f"{num_failed} of the {num_tried} utterances tried so far")
+
+    def merge(self, reasons: Mapping[str, str]) -> None:
+        """Add what other processes found."""
+        new = {file: reason for file, reason in reasons.items() if file not in self.reasons}
+        if new:
+            self._write(new)
 
     def stop(self, how_many: str) -> None:
         """Raise the error that ends the run, with the first reasons."""

@@ -1,0 +1,292 @@
+"""Pretraining from a manifest to an encoder on disk: the parts are put together here and nowhere else."""
+
+import copy
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dino_speech.compatibility import require_torchaudio
+from dino_speech.data.datasets import CropDataset
+from dino_speech.data.loaders import CropLoader, StepSampler, default_num_workers, make_loader
+from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.data.seeds import derive_seed
+from dino_speech.data.skipped import SkippedFiles
+from dino_speech.dino.diagnostics import TrainingCollapsed
+from dino_speech.dino.head import DINOHead
+from dino_speech.dino.history import History
+from dino_speech.dino.hyperparameters import RUN_ONLY, Hyperparameters
+from dino_speech.dino.identity import describe, describe_manifest
+from dino_speech.dino.network import Network
+from dino_speech.dino.precision import choose_precision
+from dino_speech.dino.progress import Progress
+from dino_speech.dino.signals import Interrupted, StopSignals
+from dino_speech.dino.state import TrainingState, differences, load_state, seed_everything, write_atomically
+from dino_speech.distributed import barrier, is_main_process, join_processes, rank, world_size
+from dino_speech.errors import InputError
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.provenance import provenance
+
+if TYPE_CHECKING:  # they import speechbrain
+    from dino_speech.dino.brain import DINOBrain
+    from dino_speech.dino.supervisor import Monitor, Supervisor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class DINOPretrainer(Hyperparameters):
+    """Learns an utterance encoder from unlabelled speech by self-distillation with no labels.
+
+    The hyper-parameters, their ranges, defaults and sources are those of `Hyperparameters`. After `fit`:
+
+    Attributes:
+        teacher_encoder_: the teacher's encoder, which is the one to use.
+        history_: the rows of `history.jsonl`.
+        best_: the monitor's best figures with their `step`; None without a monitor.
+        skipped_: reason by file, of the files that could not be used.
+        stop_reason_: "max_minutes" where the run was ended before its last step, else None.
+
+    Example:
+        >>> from dino_speech import DINOPretrainer, MultiCrop, build_encoder
+        >>> encoder = build_encoder("ecapa_tdnn", embedding_dim=192)
+        >>> trainer = DINOPretrainer(encoder, MultiCrop(num_long=2, long_s=4.0, num_short=4, short_s=2.0))
+        >>> # trainer.fit(read_manifest("train.csv"), output_folder="results/dino", seed=1986)
+
+    Source: arXiv 2104.14294; for utterances of speech arXiv 2208.05445.
+    """
+
+    def fit(
+        self,
+        manifest: Manifest | str | PathLike[str] | Sequence[str | PathLike[str]],
+        *,
+        output_folder: str | PathLike[str],
+        seed: int = 1986,
+        monitor: "Monitor | None" = None,
+        device: str | torch.device | None = None,
+        resume: bool = True,
+    ) -> "DINOPretrainer":
+        """Train, and leave the teacher's encoder at `<output_folder>/encoder`.
+
+        A run that was stopped, in whatever way, goes on from its last saved state when called again, to the same
+        numbers; one that is complete is only loaded. Under torchrun each process trains its part of each batch.
+
+        Beside the encoder the folder gets `best/encoder` (with a monitor), `history.jsonl`, `tensorboard/`,
+        `hyperparameters.json`, `skipped.csv` (if files were skipped) and `state/`. Global random generators are seeded.
+
+        Args:
+            manifest: the utterances, or the manifest's file or files; labels are not used.
+            output_folder: made with its parents.
+            seed: of everything random.
+            monitor: judges the teacher every `monitor_every` steps.
+            device: "cpu", "cuda", "cuda:N"; None: a GPU where there is one.
+            resume: False starts anew, and deletes the former run in `output_folder`.
+
+        Raises:
+            InputError: fewer utterances than a batch; a value that does not fit the data or the device; a state of
+                another run in `output_folder`; most files are unusable.
+            NonFiniteLoss: the loss was NaN or infinite.
+            TrainingCollapsed: the teacher collapsed, and `stop_on_collapse` is set.
+            Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+        """
+        require_torchaudio()
+        if not isinstance(manifest, Manifest):
+            manifest = read_manifest(manifest)
+        folder, chosen = Path(output_folder), join_processes(device)
+        precision = choose_precision(self.precision, chosen)
+        num_steps = self.total_steps(max(1, len(manifest) // self.batch_size))
+        sampler = StepSampler(
+            len(manifest),
+            self.batch_size,
+            seed=seed,
+            num_steps=num_steps,
+            accumulation_steps=self.accumulation_steps,
+            rank=rank(),
+            world_size=world_size(),
+        )
+        self._check(num_steps)
+        identity = self._identity(manifest, seed=seed, num_steps=num_steps, precision=precision)
+        state = _state_to_resume(folder / "state" / "last.pt", identity) if resume else None
+        barrier()  # all have looked before anything changes
+        if is_main_process():
+            _prepare_folder(folder, keep=state is not None)
+            self._write_hyperparameters(folder, identity, manifest)
+        sampler.start_step = state.step if state else 0
+        brain = self._build_brain(sampler, chosen, precision)
+        with StopSignals() as signals:
+            supervisor = self._supervise(brain, sampler, manifest, folder, signals, monitor, identity)
+            if state is not None:
+                supervisor.restore(state, brain)
+            try:
+                if brain.optimizer_step < num_steps:
+                    brain.fit(range(1), supervisor.loader)
+            finally:
+                supervisor.close()
+        self._conclude(brain, supervisor)
+        return self
+
+    def _check(self, num_steps: int) -> None:
+        """What only shows when the parts are put together; before anything runs."""
+        self.at(0, num_steps)  # refuses a warm-up longer than the run
+        if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            raise InputError(
+                f"the encoder {self.encoder.config.name!r} has nothing to train; take for example ecapa_tdnn"
+            )
+        if self.encoder.config.whitening:
+            raise InputError(
+                "the encoder whitens its embeddings, which does not go with training; take one that does not"
+            )
+        shortest = self.crops.short_samples if self.crops.num_short else self.crops.long_samples
+        if shortest < self.encoder.min_samples:
+            raise InputError(
+                f"crops of {shortest} samples are shorter than the {self.encoder.min_samples} that the encoder needs; "
+                "lengthen short_s"
+            )
+        micro_batch = self.batch_size // (self.accumulation_steps * world_size())
+        if micro_batch < 2:
+            raise InputError(
+                f"batch_size = {self.batch_size} leaves {micro_batch} utterance for each of {world_size()} process(es) "
+                f"x accumulation_steps = {self.accumulation_steps}; expected at least 2: raise batch_size"
+            )
+
+    def _identity(self, manifest: Manifest, **resolved: Any) -> dict[str, Any]:
+        """What must be the same where a run goes on."""
+        chosen = {name: describe(value) for name, value in self.settings().items() if name not in RUN_ONLY}
+        return {**chosen, **resolved, "manifest": describe_manifest(manifest)}
+
+    def _write_hyperparameters(self, folder: Path, identity: dict[str, Any], manifest: Manifest) -> None:
+        run_only = {name: describe(value) for name, value in self.settings().items() if name in RUN_ONLY}
+        record = {**run_only, **identity, "provenance": provenance(seed=identity["seed"], manifest=manifest.paths)}
+        text = json.dumps(record, indent=2) + "\n"
+        write_atomically(folder / "hyperparameters.json", lambda file: file.write(text.encode()))
+
+    def _build_brain(self, sampler: StepSampler, device: torch.device, precision: str) -> "DINOBrain":
+        """A copy of the encoder with a new head; on all processes the same weights, then other random numbers."""
+        from dino_speech.dino.brain import DINOBrain
+
+        seed_everything(sampler.seed)
+        head = DINOHead(
+            self.encoder.embedding_dim,
+            num_prototypes=self.num_prototypes,
+            hidden_dim=self.head_hidden_dim,
+            bottleneck_dim=self.head_bottleneck_dim,
+            num_layers=self.head_num_layers,
+            batch_norm=self.head_batch_norm,
+        )
+        brain = DINOBrain(
+            self,
+            Network(copy.deepcopy(self.encoder), head),
+            num_steps=sampler.num_steps,
+            frozen_steps=self.frozen_steps(sampler.num_steps, sampler.steps_per_epoch),
+            seed=sampler.seed,
+            device=device,
+            precision=precision,
+        )
+        seed_everything(derive_seed(sampler.seed, "rank", sampler.rank))
+        return brain
+
+    def _supervise(
+        self,
+        brain: "DINOBrain",
+        sampler: StepSampler,
+        manifest: Manifest,
+        folder: Path,
+        signals: StopSignals,
+        monitor: "Monitor | None",
+        identity: dict[str, Any],
+    ) -> "Supervisor":
+        """The loader, and all that goes on beside the training steps."""
+        from dino_speech.dino.supervisor import Supervisor
+
+        main = is_main_process()
+        record = provenance(seed=sampler.seed, manifest=manifest.paths)
+
+        def export(encoder: SpeechEncoder, target: Path, step: int) -> None:
+            encoder.save(target, provenance={**record, "step": step, "pretraining": identity})
+
+        brain.after_step = supervisor = Supervisor(
+            self,
+            folder,
+            num_steps=sampler.num_steps,
+            steps_per_epoch=sampler.steps_per_epoch,
+            loader=self._make_loader(manifest, sampler, folder, pin_memory=brain.device_type == "cuda"),
+            history=History(folder, start_step=sampler.start_step, enabled=main),
+            progress=Progress(sampler.num_steps, start_step=sampler.start_step, enabled=main),
+            signals=signals,
+            identity=identity,
+            monitor=monitor,
+            export=export,
+        )
+        return supervisor
+
+    def _make_loader(self, manifest: Manifest, sampler: StepSampler, folder: Path, *, pin_memory: bool) -> CropLoader:
+        workers = default_num_workers(sampler.world_size) if self.num_workers is None else self.num_workers
+        listed = folder / "skipped.csv" if is_main_process() else None
+        return make_loader(
+            CropDataset(manifest, self.crops, seed=sampler.seed, transforms=self.transforms, cache_gib=self.cache_gib),
+            sampler,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            skipped=SkippedFiles([utterance.wav for utterance in manifest], listed),
+        )
+
+    def _conclude(self, brain: "DINOBrain", supervisor: "Supervisor") -> None:
+        supervisor.gather_skipped()
+        self.teacher_encoder_ = supervisor.teacher_encoder(brain)
+        self.history_ = supervisor.history.rows
+        self.best_ = supervisor.best
+        self.skipped_ = dict(supervisor.loader.skipped.reasons)
+        self.stop_reason_ = supervisor.stop_reason
+        step = brain.optimizer_step
+        if self.skipped_:
+            logger.warning("%d file(s) were skipped: see %s", len(self.skipped_), supervisor.folder / "skipped.csv")
+        if self.stop_reason_ == "signal":
+            raise Interrupted(supervisor.signals.signum or 0, step)
+        if self.stop_reason_ == "collapse":
+            found = "; ".join(str(finding) for finding in supervisor.doctor.findings)
+            raise TrainingCollapsed(f"stopped at step {step}: {found}")
+        if self.stop_reason_ == "max_minutes":
+            logger.warning(
+                "stopped after step %d of %d: max_minutes = %g are over; fit again goes on from there",
+                *(step, supervisor.num_steps, self.max_minutes),
+            )
+
+
+def _state_to_resume(path: Path, identity: dict[str, Any]) -> TrainingState | None:
+    """The saved state of this very run, None where there is none.
+
+    Raises:
+        InputError: the state is of a run with other hyper-parameters or data.
+    """
+    if not path.exists():
+        return None
+    state = load_state(path)
+    found = differences(state.identity, identity)
+    if found:
+        raise InputError(
+            f"{path} is of another run: {'; '.join(found)} (saved -> now). Set back what differs, or choose another "
+            "output_folder, or start anew with resume=False (which deletes the former run)"
+        )
+    if len(state.rng) != world_size():
+        logger.warning(
+            "the run was saved by %d process(es) and goes on with %d: not to the very same numbers",
+            *(len(state.rng), world_size()),
+        )
+    return state
+
+
+def _prepare_folder(folder: Path, *, keep: bool) -> None:
+    """Make the output folder; what a former run left there is deleted unless it goes on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if keep:
+        return
+    for name in ("state", "best", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("history.jsonl", "skipped.csv"):
+        (folder / name).unlink(missing_ok=True)
