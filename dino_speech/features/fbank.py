@@ -1,0 +1,195 @@
+"""Log-mel features of a batch of waves, computed on the device that the waves are on.
+
+An utterance has the same frames whatever it is batched with: no frame reaches beyond its true samples, and every
+statistic is taken over its true samples or frames only. Letters: `B` utterances, `T` frames, `F` mel bands.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dino_speech.compatibility import require_torchaudio
+from dino_speech.errors import InputError
+
+MeanNorm = Literal["utterance", "window", "none"]
+
+
+class LogMel(nn.Module):
+    """Waves to log-mel frames, always in float32 (also inside autocast).
+
+    The steps: level normalisation, pre-emphasis, windowed power spectrum, mel bands, natural logarithm, mean
+    normalisation. Frame `t` covers the samples `t * hop .. t * hop + window`, so that an utterance of `n` samples has
+    `1 + (n - window) // hop` frames (398 for 4 s); the last samples that fill no window are not used.
+
+    Args:
+        num_mels: mel bands `F`.
+        window_ms: length of the Hamming window.
+        hop_ms: step from frame to frame.
+        low_hz: lower edge of the first band.
+        high_hz: upper edge of the last band.
+        mean_norm: "utterance" subtracts each band's mean over the utterance's frames, "window" the mean over the
+            `window_frames` around each frame (cut at the utterance's ends), "none" nothing.
+        window_frames: odd width of the sliding window of `mean_norm="window"`.
+        level_norm: divide each wave by the root mean square of its true samples, after which its loudness does not
+            matter. Without it, loudness matters through `floor` (and through `mean_norm="none"`).
+        pre_emphasis: coefficient `a` of `y[t] = x[t] - a x[t-1]`; 0 for none.
+        floor: added to the mel energies before the logarithm, so that digital silence is `log(floor)` and not
+            minus infinity. With `level_norm`, a stretch of the utterance whose energy lies below it counts as silence.
+        sample_rate: Hz.
+
+    Raises:
+        InputError: an option is out of its range, or so many bands are asked for that some stay empty.
+
+    Source:
+        80 bands, 25/10 ms, 20-7600 Hz and the window of 150 frames on either side: arXiv 2208.05445 (the authors'
+        configuration). Pre-emphasis and window: HTK's and Kaldi's habit. Level and floor: ours.
+    """
+
+    window: Tensor  # (window_samples,)
+    mel_weights: Tensor  # (bins, F)
+
+    def __init__(
+        self,
+        *,
+        num_mels: int = 80,
+        window_ms: float = 25.0,
+        hop_ms: float = 10.0,
+        low_hz: float = 20.0,
+        high_hz: float = 7600.0,
+        mean_norm: MeanNorm = "utterance",
+        window_frames: int = 301,
+        level_norm: bool = True,
+        pre_emphasis: float = 0.97,
+        floor: float = 1e-3,
+        sample_rate: int = 16_000,
+    ) -> None:
+        super().__init__()
+        if not 0 < hop_ms <= window_ms:
+            raise InputError(f"hop_ms={hop_ms}, window_ms={window_ms}: expected 0 < hop_ms <= window_ms")
+        if not 0 <= low_hz < high_hz <= sample_rate / 2:
+            raise InputError(f"low_hz={low_hz}, high_hz={high_hz}: expected 0 <= low_hz < high_hz <= {sample_rate / 2}")
+        if mean_norm not in ("utterance", "window", "none"):
+            raise InputError(f"mean_norm={mean_norm!r}: expected 'utterance', 'window' or 'none'")
+        if window_frames < 1 or window_frames % 2 == 0:
+            raise InputError(f"window_frames={window_frames}: expected a positive odd number, such as 301")
+        if not 0 <= pre_emphasis < 1:
+            raise InputError(f"pre_emphasis={pre_emphasis}: expected at least 0 and less than 1")
+        if not 0 < floor < math.inf:
+            raise InputError(f"floor={floor}: expected a positive number, such as 1e-3")
+        self.num_mels, self.sample_rate = num_mels, sample_rate
+        self.mean_norm, self.window_frames = mean_norm, window_frames
+        self.level_norm, self.pre_emphasis, self.floor = level_norm, pre_emphasis, floor
+        self.window_samples = round(window_ms * sample_rate / 1000)
+        self.hop_samples = round(hop_ms * sample_rate / 1000)
+        self.fft_size = 2 ** math.ceil(math.log2(self.window_samples))
+        # Not part of the state: the options say all.
+        self.register_buffer("window", torch.hamming_window(self.window_samples, periodic=False), persistent=False)
+        self.register_buffer("mel_weights", self._mel_weights(low_hz, high_hz), persistent=False)
+
+    def _mel_weights(self, low_hz: float, high_hz: float) -> Tensor:
+        require_torchaudio()
+        from torchaudio.functional import melscale_fbanks
+
+        num_bins = self.fft_size // 2 + 1
+        weights = melscale_fbanks(num_bins, low_hz, high_hz, self.num_mels, self.sample_rate)  # (bins, F)
+        empty = int((weights.sum(0) == 0).sum())
+        if empty:
+            raise InputError(
+                f"num_mels={self.num_mels}: {empty} bands fall between the bins of a window of {self.window_samples}"
+                " samples; use fewer bands or a longer window_ms"
+            )
+        return weights
+
+    def num_frames(self, num_samples: Tensor) -> Tensor:
+        """Frames of utterances of `num_samples` samples; works on ints too. Less than 1: shorter than one window."""
+        return (num_samples - self.window_samples) // self.hop_samples + 1
+
+    def forward(self, waves: Tensor, num_samples: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Frames of a batch.
+
+        Args:
+            waves: (B, time) in [-1, 1], of any float type.
+            num_samples: (B,) true lengths; what lies beyond is ignored. None: all waves are whole, which saves work.
+
+        Returns:
+            frames (B, T, F) float32, zero beyond each utterance's end; num_frames (B,), or None where `num_samples` is.
+
+        Raises:
+            InputError: an utterance is shorter than one window, or longer than the batch.
+        """
+        if waves.ndim != 2:
+            raise InputError(f"waves of shape {tuple(waves.shape)}: expected (B, time)")
+        self._check_lengths(waves.shape[1], num_samples)
+        with torch.autocast(waves.device.type, enabled=False):
+            waves = waves.float()
+            sample_mask = None if num_samples is None else _mask(num_samples, waves.shape[1])
+            if self.level_norm:
+                waves = _level(waves, sample_mask)
+            log_mel = self._log_mel(waves)  # (B, time) -> (B, T, F)
+            if num_samples is None:
+                return self._subtract_mean(log_mel, None), None
+            num_frames = self.num_frames(num_samples)
+            mask = _mask(num_frames, log_mel.shape[1])[:, :, None]
+            return self._subtract_mean(log_mel * mask, mask), num_frames
+
+    def _check_lengths(self, num_columns: int, num_samples: Tensor | None) -> None:
+        shortest = longest = num_columns
+        if num_samples is not None:
+            shortest, longest = (int(value) for value in torch.stack([num_samples.min(), num_samples.max()]))
+        if shortest < self.window_samples:
+            raise InputError(
+                f"an utterance of {shortest} samples is shorter than one window of {self.window_samples} samples"
+                f" ({1000 * self.window_samples / self.sample_rate:g} ms)"
+            )
+        if longest > num_columns:
+            raise InputError(f"num_samples up to {longest}, but the waves have {num_columns} samples")
+
+    def _log_mel(self, waves: Tensor) -> Tensor:
+        if self.pre_emphasis:
+            waves = torch.cat([waves[:, :1], waves[:, 1:] - self.pre_emphasis * waves[:, :-1]], dim=1)
+        windows = waves.unfold(1, self.window_samples, self.hop_samples)  # (B, T, window)
+        spectrum = torch.view_as_real(torch.fft.rfft(windows * self.window, n=self.fft_size))
+        power = spectrum.square().sum(-1)  # (B, T, bins)
+        return torch.log(power @ self.mel_weights + self.floor)
+
+    def _subtract_mean(self, frames: Tensor, mask: Tensor | None) -> Tensor:
+        if self.mean_norm == "none":
+            return frames
+        if mask is None:
+            mask = frames.new_ones(1, frames.shape[1], 1)
+        frames = (frames - frames.sum(1, keepdim=True) / mask.sum(1, keepdim=True)) * mask
+        if self.mean_norm == "utterance":
+            return frames
+        # The mean has gone already, so that the running sums stay small and float32 suffices.
+        around = _window_sum(self.window_frames // 2)
+        return (frames - around(frames) / around(mask.float()).clamp(min=1)) * mask
+
+
+def _mask(lengths: Tensor, size: int) -> Tensor:
+    """(B,) -> (B, size): True at the true positions."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def _level(waves: Tensor, mask: Tensor | None) -> Tensor:
+    """Scale each wave to a root mean square of 1 over its true samples; silence stays as it is."""
+    if mask is None:
+        mean_square = waves.square().mean(1, keepdim=True)
+    else:
+        mean_square = (waves * mask).square().sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+    return waves / mean_square.clamp(min=1e-16).sqrt()
+
+
+def _window_sum(reach: int) -> Callable[[Tensor], Tensor]:
+    """Sum over `reach` positions on either side along dim 1, from differences of one running sum."""
+
+    def around(x: Tensor) -> Tensor:
+        size = x.shape[1]
+        running = torch.nn.functional.pad(x.cumsum(1), (0, 0, 1, 0))  # (B, T + 1, F): sums of what lies before
+        position = torch.arange(size, device=x.device)
+        stop, start = (position + reach + 1).clamp(max=size), (position - reach).clamp(min=0)
+        return running[:, stop] - running[:, start]
+
+    return around

@@ -1,0 +1,174 @@
+"""Embeddings of many files: read, sorted into batches of like length, embedded, and put back in their order."""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dino_speech.audio.io import audio_info, load_audio
+from dino_speech.data.utterances import Skipped
+from dino_speech.errors import InputError
+
+BATCHES_AHEAD = 2  # read while the device works; more would only hold memory
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """What `embed_files` gives.
+
+    Attributes:
+        ids: (N,) names of those embedded, in the order asked for: an utterance's ID, or the path as it was given.
+        embeddings: (N, D) float32.
+        failures: what was left out, and why.
+    """
+
+    ids: list[str]
+    embeddings: np.ndarray
+    failures: list[Skipped]
+
+
+@dataclass(frozen=True)
+class _Request:
+    position: int
+    id: str
+    path: str
+    start: int
+    stop: int | None
+    seconds: float  # as the manifest or the header says: only for sorting
+    origin: str
+
+
+def embed_items(
+    items: Sequence[Any],
+    embed: Callable[[Tensor, Tensor], Tensor],
+    *,
+    min_samples: int,
+    sample_rate: int,
+    embedding_dim: int,
+    batch_s: float = 120.0,
+    num_workers: int = 0,
+    progress: bool = False,
+    on_error: Literal["raise", "skip"] = "raise",
+) -> Embeddings:
+    """Embed files or utterances; `SpeechEncoder.embed_files` says what the arguments mean."""
+    if on_error not in ("raise", "skip"):
+        raise InputError(f"on_error={on_error!r}: expected 'raise' or 'skip'")
+    if not batch_s > 0:
+        raise InputError(f"batch_s={batch_s}: expected a positive number of seconds")
+    if isinstance(items, (str, bytes)):
+        raise InputError(f"embed_files was given {items!r}; expected a list of paths or utterances")
+    from tqdm import tqdm
+
+    rows: dict[int, np.ndarray] = {}
+    failed: dict[int, Skipped] = {}
+
+    def fail(request: _Request, reason: str) -> None:
+        if on_error == "raise":
+            raise InputError(f"{request.origin}: {reason}" if request.origin else reason)
+        failed[request.position] = Skipped(request.id, reason)
+
+    requests = []
+    for request, reason in (_request(position, item, sample_rate) for position, item in enumerate(items)):
+        if reason is None:
+            requests.append(request)
+        else:
+            fail(request, reason)
+    batches = list(_groups(requests, lambda request: request.seconds, batch_s))
+    with tqdm(total=len(requests), desc="embed", unit="file", file=sys.stderr, disable=not progress) as bar:
+        for batch, answers in _read_ahead(batches, lambda r: _read(r, min_samples, sample_rate), num_workers):
+            good = []
+            for request, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, str):
+                    fail(request, answer)
+                else:
+                    good.append((request, answer))
+            # Grouped again by what was really read: a manifest may be wrong about durations.
+            for group in _groups(good, lambda pair: len(pair[1]) / sample_rate, batch_s):
+                vectors = embed(*_pad([wave for _, wave in group])).float().cpu().numpy()
+                for (request, _), vector in zip(group, vectors, strict=True):
+                    if np.isfinite(vector).all():
+                        rows[request.position] = vector
+                    else:
+                        fail(request, f"{request.path}: its embedding is NaN or Inf; are the encoder's weights sound?")
+            bar.update(len(batch))
+    order = sorted(rows)
+    ids = [_name(items[position]) for position in order]
+    stacked = np.stack([rows[position] for position in order]) if rows else np.zeros((0, embedding_dim), np.float32)
+    return Embeddings(ids, stacked, [failed[position] for position in sorted(failed)])
+
+
+def _name(item: Any) -> str:
+    return str(getattr(item, "id", item))
+
+
+def _request(position: int, item: Any, sample_rate: int) -> tuple[_Request, str | None]:
+    """What to read for a path or an utterance, and why it cannot be read, where that is known already."""
+    if hasattr(item, "wav"):
+        start, stop = item.start or 0, item.stop
+        seconds = item.duration if stop is None else (stop - start) / sample_rate
+        origin = getattr(item, "origin", "")
+        return _Request(position, item.id, str(item.wav), start, stop, seconds, origin), None
+    path = str(item)
+    try:
+        return _Request(position, path, path, 0, None, audio_info(path).duration_s, ""), None
+    except InputError as error:
+        return _Request(position, path, path, 0, None, 0.0, ""), str(error)
+
+
+def _groups(items: Iterable[Any], seconds: Callable[[Any], float], batch_s: float) -> Iterator[list[Any]]:
+    """Longest first, so that memory runs out at the beginning or never; each group's padded length is in `batch_s`."""
+    group: list[Any] = []
+    for item in sorted(items, key=seconds, reverse=True):
+        if group and (len(group) + 1) * seconds(group[0]) > batch_s:
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
+
+
+def _read(request: _Request, min_samples: int, sample_rate: int) -> Tensor | str:
+    """The wave, or why there is none."""
+    try:
+        wave = load_audio(request.path, start=request.start, stop=request.stop, sample_rate=sample_rate)
+    except InputError as error:
+        return str(error)
+    if len(wave) < min_samples:
+        least = f"this encoder needs at least {min_samples / sample_rate:.3g} s"
+        return f"{request.path}: {len(wave) / sample_rate:.3g} s long; {least}"
+    if not wave.any():
+        return f"{request.path}: silent (all samples are zero)"
+    return wave
+
+
+def _read_ahead(
+    batches: list[list[_Request]], read: Callable[[_Request], Tensor | str], num_workers: int
+) -> Iterator[tuple[list[_Request], list[Tensor | str]]]:
+    """Batches with their waves; with workers (threads: the decoders release the lock) some batches ahead."""
+    if num_workers < 1:
+        yield from ((batch, [read(request) for request in batch]) for batch in batches)
+        return
+    with ThreadPoolExecutor(num_workers) as pool:
+        try:
+            waiting: deque[tuple[list[_Request], list[Any]]] = deque()
+            for batch in batches:
+                waiting.append((batch, [pool.submit(read, request) for request in batch]))
+                if len(waiting) > BATCHES_AHEAD:
+                    ready, futures = waiting.popleft()
+                    yield ready, [future.result() for future in futures]
+            for ready, futures in waiting:
+                yield ready, [future.result() for future in futures]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pad(waves: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Waves -> (B, time) and (B,) lengths."""
+    padded = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+    return padded, torch.tensor([len(wave) for wave in waves])

@@ -1,0 +1,225 @@
+"""`SpeechEncoder`: waves in, one vector per utterance out. What every evaluation and every transfer works with.
+
+Letters: `B` utterances, `T` frames, `F` bands, `D` embedding. Networks live in `ecapa.py`, `xvector.py` and
+`resnet.py`, their names in `registry.py`, loading in `checkpoint.py`.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dino_speech.errors import InputError
+from dino_speech.features.fbank import LogMel
+from dino_speech.models.embedding import Embeddings, embed_items
+from dino_speech.models.folder import write_folder
+from dino_speech.models.whitening import Whitening
+from dino_speech.provenance import provenance as new_provenance
+
+MIN_S = 0.1  # ours: below a tenth of a second there is not one syllable
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """All that is needed to build an encoder again, as plain data; what `encoder.json` holds.
+
+    Attributes:
+        name: of the registry.
+        embedding_dim: `D`.
+        features: every option of `LogMel`, defaults spelt out, so that a later default changes no old encoder.
+        backbone: every option of the network, likewise.
+        embedding_batchnorm: whether a BatchNorm without affine part stands behind the network.
+        whitening: whether `fit_whitening` has been called.
+        sample_rate: of the waves, Hz.
+    """
+
+    name: str
+    embedding_dim: int
+    features: dict[str, Any] = field(default_factory=dict)
+    backbone: dict[str, Any] = field(default_factory=dict)
+    embedding_batchnorm: bool = False
+    whitening: bool = False
+    sample_rate: int = 16_000
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "EncoderConfig":
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: a key is unknown, or one without a default is missing.
+        """
+        known = {f.name for f in fields(cls)}
+        unknown, missing = sorted(set(data) - known), sorted({"name", "embedding_dim"} - set(data))
+        if unknown or missing:
+            raise InputError(f"encoder configuration: unknown keys {unknown}, missing keys {missing}")
+        return cls(**data)
+
+
+class SpeechEncoder(nn.Module):
+    """Features and a network; made by `build_encoder` or `load_encoder`.
+
+    Args:
+        config: describes the parts that follow.
+        features: (waves, num_samples) -> (frames, num_frames).
+        backbone: (frames, num_frames) -> embedding.
+
+    Example:
+        >>> from dino_speech import build_encoder
+        >>> encoder = build_encoder("ecapa_tdnn", embedding_dim=32, channels=16, seed=0).eval()
+        >>> encoder(torch.randn(3, 16_000), torch.tensor([16_000, 12_000, 8_000])).shape
+        torch.Size([3, 32])
+    """
+
+    def __init__(self, config: EncoderConfig, features: LogMel, backbone: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.features = features
+        self.backbone = backbone
+        self.min_frames = int(getattr(backbone, "min_frames", 1))
+        dim = config.embedding_dim
+        self.embedding_norm = nn.BatchNorm1d(dim, affine=False) if config.embedding_batchnorm else nn.Identity()
+        self.whitening = Whitening(dim) if config.whitening else None
+
+    @property
+    def embedding_dim(self) -> int:
+        """`D`."""
+        return self.config.embedding_dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder computes."""
+        return self.features.window.device
+
+    @property
+    def min_samples(self) -> int:
+        """Samples of the shortest utterance that can be embedded: a tenth of a second, or what the network needs."""
+        window, hop = self.features.window_samples, self.features.hop_samples
+        return max(round(MIN_S * self.config.sample_rate), window + (self.min_frames - 1) * hop)
+
+    def forward(self, waves: Tensor, num_samples: Tensor | None = None) -> Tensor:
+        """(B, time) waves at `config.sample_rate` and their true lengths (B,), None: all are whole -> (B, D) float32.
+
+        The embedding of an utterance does not depend on what it is batched with (while evaluating; in training, batch
+        normalisation makes it).
+        """
+        return self.embed_frames(*self.extract_features(waves, num_samples))
+
+    def extract_features(self, waves: Tensor, num_samples: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, time) -> frames (B, T, F) float32 and num_frames (B,), None where `num_samples` is."""
+        return self.features(waves, num_samples)
+
+    def embed_frames(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
+        """(B, T, F) -> (B, D) float32. Whitening, if fitted, applies while evaluating only."""
+        embedding = self.embedding_norm(self.backbone(frames, num_frames)).float()
+        if self.whitening is not None and not self.training:
+            return self.whitening(embedding)
+        return embedding
+
+    def embed_file(self, path: str | os.PathLike[str], *, start: int = 0, stop: int | None = None) -> Tensor:
+        """The embedding of one file, or of the samples `start` to `stop` in it: (D,) float32 on the CPU.
+
+        Raises:
+            InputError: the file is missing, unreadable, silent, or shorter than `min_samples`.
+        """
+        item = _Span(os.fspath(path), start, stop)
+        return torch.from_numpy(self.embed_files([item]).embeddings[0])
+
+    def embed_files(
+        self,
+        items: Sequence[Any],
+        *,
+        batch_s: float = 120.0,
+        num_workers: int = 0,
+        progress: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> Embeddings:
+        """Embeddings of many files, while evaluating, in batches of like length, in the order asked for.
+
+        Args:
+            items: paths, or utterances of a manifest (whose `start` and `stop` are honoured).
+            batch_s: seconds in a batch, padding included; a longer file makes a batch of its own.
+            num_workers: threads that read ahead; 0 reads in this one.
+            progress: show a bar on stderr.
+            on_error: "raise" stops at the first file that cannot be embedded; "skip" lists it in `failures`.
+
+        Raises:
+            InputError: a file is missing, unreadable, silent, or shorter than `min_samples`, and `on_error` is "raise".
+        """
+        with evaluating(self), torch.inference_mode():
+            return embed_items(
+                items,
+                lambda waves, lengths: self(waves.to(self.device), lengths.to(self.device)),
+                min_samples=self.min_samples,
+                sample_rate=self.config.sample_rate,
+                embedding_dim=self.embedding_dim,
+                batch_s=batch_s,
+                num_workers=num_workers,
+                progress=progress,
+                on_error=on_error,
+            )
+
+    def fit_whitening(self, embeddings: Tensor | np.ndarray, *, shrinkage: float = 0.1) -> None:
+        """Whiten all further embeddings (see `Whitening`), by the statistics of unlabelled ones of this encoder.
+
+        Args:
+            embeddings: (N, D), for instance `encoder.embed_files(train).embeddings`; never those of a test set.
+            shrinkage: 0 to 1; ours: 0.1.
+
+        Raises:
+            InputError: the encoder whitens already, or the embeddings do not allow it.
+        """
+        if self.whitening is not None:
+            raise InputError("this encoder whitens already; fit on the embeddings of one that does not")
+        whitening = Whitening(self.embedding_dim)
+        whitening.fit(torch.as_tensor(embeddings), shrinkage=shrinkage)
+        self.whitening = whitening.to(self.device)
+        self.config = replace(self.config, whitening=True)
+
+    def save(self, folder: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None) -> Path:
+        """Write the encoder's folder (see `folder.py`), for `load_encoder`; an encoder that is there is replaced.
+
+        Args:
+            folder: made with its parents.
+            provenance: where the weights come from; None: versions and command of this process.
+
+        Raises:
+            InputError: `folder` is a file, or holds other things.
+        """
+        record = new_provenance() if provenance is None else provenance
+        return write_folder(folder, self.config.to_dict(), self.state_dict(), record)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A part of a file, as `embed_files` takes it."""
+
+    wav: str
+    start: int
+    stop: int | None
+    duration: float = 0.0  # only sorts batches; here is one
+
+    @property
+    def id(self) -> str:
+        return self.wav
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block; afterwards each part is in the mode it had, also frozen ones."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

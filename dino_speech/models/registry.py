@@ -1,0 +1,168 @@
+"""Encoders by name, and what each can be built with."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import nn
+
+from dino_speech.errors import InputError
+from dino_speech.features.fbank import LogMel
+from dino_speech.models.ecapa import ECAPA
+from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
+from dino_speech.models.frame_statistics import FrameStatistics
+from dino_speech.models.resnet import ResNet34
+from dino_speech.models.xvector import XVector
+
+EMBEDDING_DIM = 192  # arXiv 2005.07143
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A registered encoder: its network and where its defaults differ from the constructors'."""
+
+    network: Callable[..., nn.Module]
+    backbone: Mapping[str, Any] = field(default_factory=dict)
+    features: Mapping[str, Any] = field(default_factory=dict)
+    trainable: bool = True
+
+
+PRESETS: dict[str, Preset] = {
+    "ecapa_tdnn": Preset(ECAPA),
+    "xvector": Preset(XVector),
+    "resnet34": Preset(ResNet34),
+    "light_resnet34": Preset(ResNet34, {"channels": 16}),  # arXiv 2208.05445: the paper's encoder
+    "fbank_stats": Preset(
+        FrameStatistics,
+        # A floor must not be weak on purpose: these are the best of 28 settings tried on three trial lists.
+        features={"mean_norm": "none", "level_norm": True, "pre_emphasis": 0.0, "floor": 1e-8},
+        trainable=False,
+    ),
+}
+
+
+def list_encoders(*, trainable_only: bool = False) -> list[str]:
+    """The names that `build_encoder` knows.
+
+    Example:
+        >>> list_encoders()
+        ['ecapa_tdnn', 'xvector', 'resnet34', 'light_resnet34', 'fbank_stats']
+    """
+    return [name for name, preset in PRESETS.items() if preset.trainable or not trainable_only]
+
+
+def encoder_options(name: str) -> dict[str, Any]:
+    """Every option of `build_encoder(name, ...)` beyond `embedding_dim` and `seed`, with its default.
+
+    Raises:
+        InputError: there is no such encoder.
+    """
+    preset = _preset(name)
+    if not preset.trainable:
+        return {}
+    return {"embedding_batchnorm": False, **_feature_options(preset), **_backbone_options(preset)}
+
+
+def build_encoder(
+    name: str, *, embedding_dim: int | None = None, seed: int | None = None, **options: Any
+) -> SpeechEncoder:
+    """A new encoder with random weights, in training mode.
+
+    Args:
+        name: one of `list_encoders()`.
+        embedding_dim: `D`; None: 192 (for `fbank_stats`, which cannot have another, 160).
+        seed: the weights depend on it alone, and the global random state stays untouched; None draws from that state.
+        options: of the features (`LogMel`: `num_mels`, `mean_norm`, ...), of the network (`ECAPA`, `XVector`,
+            `ResNet34`: `channels`, ...), and `embedding_batchnorm`; see `encoder_options`.
+
+    Raises:
+        InputError: the name or an option is unknown, or an option out of its range.
+
+    Example:
+        >>> encoder = build_encoder("light_resnet34", embedding_dim=256, mean_norm="window", seed=0)
+        >>> encoder.embedding_dim, encoder.config.backbone["channels"]
+        (256, 16)
+    """
+    preset = _preset(name)
+    known = encoder_options(name)
+    for option in options:
+        if option not in known:
+            near = get_close_matches(option, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            listed = f"its options: {', '.join(known)}" if known else "it has none"
+            raise InputError(f"encoder {name!r} has no option {option!r}{hint}; {listed}")
+    features, backbone = _feature_options(preset), _backbone_options(preset)
+    features.update({key: value for key, value in options.items() if key in features})
+    backbone.update({key: value for key, value in options.items() if key in backbone})
+    if embedding_dim is None:
+        embedding_dim = EMBEDDING_DIM if preset.trainable else 2 * features["num_mels"]
+    if embedding_dim < 1:
+        raise InputError(f"embedding_dim={embedding_dim}: expected a positive number, such as {EMBEDDING_DIM}")
+    batchnorm = bool(options.get("embedding_batchnorm", False))
+    return encoder_from_config(
+        EncoderConfig(name, embedding_dim, _plain(features), _plain(backbone), batchnorm), seed=seed
+    )
+
+
+def encoder_from_config(config: EncoderConfig, *, seed: int | None = None) -> SpeechEncoder:
+    """An encoder of this configuration with random weights.
+
+    Raises:
+        InputError: the configuration names an encoder or an option that does not exist.
+    """
+    preset = _preset(config.name)
+    for given, known in ((config.features, _feature_options(preset)), (config.backbone, _backbone_options(preset))):
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise InputError(f"encoder {config.name!r} has no option {unknown[0]!r}; expected {', '.join(known)}")
+    features = LogMel(sample_rate=config.sample_rate, **config.features)
+    with _seeded(seed):
+        network = preset.network(features.num_mels, config.embedding_dim, **config.backbone)
+    return SpeechEncoder(config, features, network)
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        near = get_close_matches(name, PRESETS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"no encoder is called {name!r}{hint}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _feature_options(preset: Preset) -> dict[str, Any]:
+    options = _defaults(LogMel)
+    del options["sample_rate"]  # the encoder's own
+    return {**options, **preset.features}
+
+
+def _backbone_options(preset: Preset) -> dict[str, Any]:
+    return {**_defaults(preset.network), **preset.backbone}
+
+
+def _defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(constructor).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON will give them back: lists, no tuples."""
+    return {key: list(value) if isinstance(value, (tuple, list)) else value for key, value in options.items()}
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Inside, the CPU's random numbers follow from `seed`; outside they go on as if nothing had been drawn."""
+    if seed is None:
+        yield
+        return
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)
