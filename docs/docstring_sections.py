@@ -1,4 +1,4 @@
-"""Shows the docstrings' `Example:` and `Source:` sections as they are meant, which griffe's Google style does not know."""
+"""Shows the docstrings' sections `Example` and `Source`, which the Google style of griffe does not know."""
 
 import re
 from typing import Any
