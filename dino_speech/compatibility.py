@@ -15,6 +15,18 @@ from typing import Any
 from dino_speech.errors import InputError
 
 CURE = 'pip install "torch<2.12" "torchaudio<2.12"'
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "speechbrain",
+    "hyperpyyaml",
+    "numpy",
+    "scipy",
+    "soundfile",
+    "soxr",
+    "audiomentations",
+    "safetensors",
+)
 
 
 def installed_version(package: str) -> str | None:
@@ -60,12 +72,14 @@ def report() -> list[dict[str, Any]]:
     Returns:
         One dict per row with keys `name`, `found`, `ok` (bool) and `cure` (str or None).
     """
+    python_ok, python_cure = sys.version_info >= (3, 10), "make a virtual environment with Python 3.10 to 3.13"
     rows: list[dict[str, Any]] = [
-        {"name": "python", "found": platform.python_version(), "ok": sys.version_info >= (3, 10), "cure": None}
+        {"name": "python", "found": platform.python_version(), "ok": python_ok, "cure": python_cure}
     ]
-    for package in ("torch", "torchaudio", "speechbrain", "hyperpyyaml", "numpy", "scipy", "soundfile", "soxr"):
+    for package in PACKAGES:
         found = installed_version(package)
-        rows.append({"name": package, "found": found, "ok": found is not None, "cure": f"pip install {package}"})
+        cure = CURE if package in ("torch", "torchaudio") else f"pip install {package}"
+        rows.append({"name": package, "found": found, "ok": found is not None, "cure": cure})
     rows += [_torchaudio_row(), *_device_rows()]
     for row in rows:
         row["cure"] = None if row["ok"] else row["cure"]
@@ -83,7 +97,7 @@ def _torchaudio_row() -> dict[str, Any]:
 def _device_rows() -> list[dict[str, Any]]:
     try:
         import torch
-    except ImportError:
+    except (ImportError, OSError):  # the rows above say so already
         return []
     cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (training runs on the CPU)"
     return [

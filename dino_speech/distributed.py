@@ -28,10 +28,10 @@ def is_main_process() -> bool:
 
 
 def mean_across_ranks(value: torch.Tensor) -> torch.Tensor:
-    """The mean of `value` over all ranks, as a new tensor; `value` itself on one process."""
+    """The mean of `value` over all ranks, without gradient; on one process `value` itself, detached."""
     if world_size() == 1:
-        return value
-    total = value.detach().clone()
+        return value.detach()
+    total = value.detach().clone(memory_format=torch.contiguous_format)  # gloo takes no other layout
     dist.all_reduce(total)
     return total / world_size()
 

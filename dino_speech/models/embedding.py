@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dino_speech.audio.io import audio_info, load_audio
+from dino_speech.audio.io import SAMPLE_RATE, audio_info, load_audio
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
 
@@ -34,6 +34,14 @@ class Embeddings:
 
 
 @dataclass(frozen=True)
+class _Failure:
+    position: int
+    id: str
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class _Request:
     position: int
     id: str
@@ -42,6 +50,9 @@ class _Request:
     stop: int | None
     seconds: float  # as the manifest or the header says: only for sorting
     origin: str
+
+    def failure(self, reason: str) -> _Failure:
+        return _Failure(self.position, self.id, self.origin, reason)
 
 
 def embed_items(
@@ -65,60 +76,63 @@ def embed_items(
         raise InputError(f"embed_files was given {items!r}; expected a list of paths or utterances")
     from tqdm import tqdm
 
-    rows: dict[int, np.ndarray] = {}
-    failed: dict[int, Skipped] = {}
-
-    def fail(request: _Request, reason: str) -> None:
-        if on_error == "raise":
-            raise InputError(f"{request.origin}: {reason}" if request.origin else reason)
-        failed[request.position] = Skipped(request.id, reason)
-
-    requests = []
-    for request, reason in (_request(position, item, sample_rate) for position, item in enumerate(items)):
-        if reason is None:
-            requests.append(request)
-        else:
-            fail(request, reason)
+    outcome = _Outcome(on_error)
+    requests = [request for request in map(_request, range(len(items)), items) if outcome.accepts(request)]
     batches = list(_groups(requests, lambda request: request.seconds, batch_s))
     with tqdm(total=len(requests), desc="embed", unit="file", file=sys.stderr, disable=not progress) as bar:
-        for batch, answers in _read_ahead(batches, lambda r: _read(r, min_samples, sample_rate), num_workers):
-            good = []
-            for request, answer in zip(batch, answers, strict=True):
-                if isinstance(answer, str):
-                    fail(request, answer)
-                else:
-                    good.append((request, answer))
+        for batch, waves in _read_ahead(batches, lambda r: _read(r, min_samples, sample_rate), num_workers):
+            read = [(request, wave) for request, wave in zip(batch, waves, strict=True) if outcome.accepts(wave)]
             # Grouped again by what was really read: a manifest may be wrong about durations.
-            for group in _groups(good, lambda pair: len(pair[1]) / sample_rate, batch_s):
+            for group in _groups(read, lambda pair: len(pair[1]) / sample_rate, batch_s):
                 vectors = embed(*_pad([wave for _, wave in group])).float().cpu().numpy()
                 for (request, _), vector in zip(group, vectors, strict=True):
-                    if np.isfinite(vector).all():
-                        rows[request.position] = vector
-                    else:
-                        fail(request, f"{request.path}: its embedding is NaN or Inf; are the encoder's weights sound?")
+                    outcome.add(request, vector)
             bar.update(len(batch))
-    order = sorted(rows)
-    ids = [_name(items[position]) for position in order]
-    stacked = np.stack([rows[position] for position in order]) if rows else np.zeros((0, embedding_dim), np.float32)
-    return Embeddings(ids, stacked, [failed[position] for position in sorted(failed)])
+    return outcome.result(embedding_dim)
 
 
-def _name(item: Any) -> str:
-    return str(getattr(item, "id", item))
+class _Outcome:
+    """Collects vectors and failures; the order asked for comes back in `result`."""
+
+    def __init__(self, on_error: str) -> None:
+        self.on_error = on_error
+        self.vectors: dict[int, tuple[str, np.ndarray]] = {}
+        self.failures: dict[int, Skipped] = {}
+
+    def accepts(self, answer: _Request | Tensor | _Failure) -> bool:
+        """False for a failure, which is noted (or raised)."""
+        if not isinstance(answer, _Failure):
+            return True
+        if self.on_error == "raise":
+            raise InputError(f"{answer.origin}: {answer.reason}" if answer.origin else answer.reason)
+        self.failures[answer.position] = Skipped(answer.id, answer.reason)
+        return False
+
+    def add(self, request: _Request, vector: np.ndarray) -> None:
+        if np.isfinite(vector).all():
+            self.vectors[request.position] = (request.id, vector)
+        else:
+            self.accepts(request.failure(f"{request.path}: its embedding is NaN or Inf; are the weights sound?"))
+
+    def result(self, embedding_dim: int) -> Embeddings:
+        ids, rows = [], np.zeros((len(self.vectors), embedding_dim), np.float32)
+        for row, (_, (name, vector)) in zip(rows, sorted(self.vectors.items()), strict=True):
+            ids.append(name)
+            row[:] = vector
+        return Embeddings(ids, rows, [failure for _, failure in sorted(self.failures.items())])
 
 
-def _request(position: int, item: Any, sample_rate: int) -> tuple[_Request, str | None]:
-    """What to read for a path or an utterance, and why it cannot be read, where that is known already."""
+def _request(position: int, item: Any) -> _Request | _Failure:
+    """What to read for a path or an utterance; a failure where a file cannot even be opened."""
     if hasattr(item, "wav"):
         start, stop = item.start or 0, item.stop
-        seconds = item.duration if stop is None else (stop - start) / sample_rate
-        origin = getattr(item, "origin", "")
-        return _Request(position, item.id, str(item.wav), start, stop, seconds, origin), None
+        seconds = item.duration if stop is None else (stop - start) / SAMPLE_RATE
+        return _Request(position, item.id, str(item.wav), start, stop, seconds, getattr(item, "origin", ""))
     path = str(item)
     try:
-        return _Request(position, path, path, 0, None, audio_info(path).duration_s, ""), None
+        return _Request(position, path, path, 0, None, audio_info(path).duration_s, "")
     except InputError as error:
-        return _Request(position, path, path, 0, None, 0.0, ""), str(error)
+        return _Failure(position, path, "", str(error))
 
 
 def _groups(items: Iterable[Any], seconds: Callable[[Any], float], batch_s: float) -> Iterator[list[Any]]:
@@ -133,23 +147,23 @@ def _groups(items: Iterable[Any], seconds: Callable[[Any], float], batch_s: floa
         yield group
 
 
-def _read(request: _Request, min_samples: int, sample_rate: int) -> Tensor | str:
+def _read(request: _Request, min_samples: int, sample_rate: int) -> Tensor | _Failure:
     """The wave, or why there is none."""
     try:
         wave = load_audio(request.path, start=request.start, stop=request.stop, sample_rate=sample_rate)
     except InputError as error:
-        return str(error)
+        return request.failure(str(error))
     if len(wave) < min_samples:
         least = f"this encoder needs at least {min_samples / sample_rate:.3g} s"
-        return f"{request.path}: {len(wave) / sample_rate:.3g} s long; {least}"
+        return request.failure(f"{request.path}: {len(wave) / sample_rate:.3g} s long; {least}")
     if not wave.any():
-        return f"{request.path}: silent (all samples are zero)"
+        return request.failure(f"{request.path}: silent (all samples are zero)")
     return wave
 
 
 def _read_ahead(
-    batches: list[list[_Request]], read: Callable[[_Request], Tensor | str], num_workers: int
-) -> Iterator[tuple[list[_Request], list[Tensor | str]]]:
+    batches: list[list[_Request]], read: Callable[[_Request], Tensor | _Failure], num_workers: int
+) -> Iterator[tuple[list[_Request], list[Tensor | _Failure]]]:
     """Batches with their waves; with workers (threads: the decoders release the lock) some batches ahead."""
     if num_workers < 1:
         yield from ((batch, [read(request) for request in batch]) for batch in batches)
