@@ -41,7 +41,7 @@ def add_commands(subparsers: Subparsers) -> None:
 
 
 def _embed(arguments: argparse.Namespace) -> Answer:
-    from dino_speech.evaluation.embedding import embed_to_file
+    from dino_speech.evaluation.npz import embed_to_file
 
     report = embed_to_file(arguments.inputs, encoder=arguments.encoder, output=arguments.output, progress=True)
     for item in report.skipped[:NUM_SHOWN]:

@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.overrides = further
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
     logging.captureWarnings(True)
+    logging.getLogger("speechbrain").setLevel(logging.WARNING)  # its notes on itself say nothing to the person
     with _sigterm_raises():
         return _run(arguments)
 

@@ -21,10 +21,13 @@ def add_commands(subparsers: Subparsers) -> None:
         ),
         example="dino-speech pretrain recipes/YourSpeech/dino/hparams/cpu.yaml --train_manifest=train.csv --seed=3",
     )
-    parser.usage = "dino-speech pretrain RECIPE.yaml [--key=value ...] [--trust-recipe] [--json]"
+    parser.usage = "dino-speech pretrain RECIPE.yaml [--key=value ...] [--restart] [--trust-recipe] [--json]"
     parser.add_argument("recipe", metavar="RECIPE.yaml", help="a HyperPyYAML file, e.g. of recipes/YourSpeech/dino")
     parser.add_argument(
         "--trust-recipe", action="store_true", help="let the recipe name any Python object: it is run like a program"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="delete the former run in the output folder instead of going on with it"
     )
 
 
@@ -42,5 +45,8 @@ def _pretrain(arguments: argparse.Namespace) -> Answer:
     from dino_speech.recipe import load_recipe, run_pretraining
 
     recipe = load_recipe(arguments.recipe, arguments.overrides, trust=arguments.trust_recipe)
-    summary = run_pretraining(recipe)
-    return Answer(summary, table(list(summary.items())))
+    summary = run_pretraining(recipe, resume=not arguments.restart)
+    shown = {key: value for key, value in summary.items() if not isinstance(value, dict) and value is not None}
+    for key in ("last", "best"):
+        shown |= {f"{key} {name}": value for name, value in (summary[key] or {}).items()}
+    return Answer(summary, table(list(shown.items())))

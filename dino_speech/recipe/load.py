@@ -16,7 +16,7 @@ from dino_speech.errors import RecipeError
 from dino_speech.recipe.construct import construct_tree
 from dino_speech.recipe.nodes import MappingNode, read_tree
 from dino_speech.recipe.references import referenced_keys, resolve, weigh
-from dino_speech.recipe.safety import check_names, check_tree
+from dino_speech.recipe.safety import check_complete, check_names, check_tree
 
 KEYS = ("train_manifest", "where", "output_folder", "seed", "crops", "encoder", "trainer", "monitor")
 
@@ -55,9 +55,10 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
     if not trust:
         weigh(tree)
         check_tree(tree)
-    text = _as_text(tree)
     further = referenced_keys(tree)
     check_names(((k.value, k) for k, _ in tree.value if k.value not in further), KEYS, "a recipe")
+    check_complete(tree)
+    text = _as_text(tree)
     recipe = Recipe(_load_trusted(text, path) if trust else construct_tree(resolve(tree)))
     recipe.path, recipe.text = Path(path), text
     return recipe

@@ -18,7 +18,7 @@ from dino_speech.errors import RecipeError
 from dino_speech.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, children, place, tag_of
 
 PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
-PLAIN_TAGS |= {"!ref", "!copy"}
+PLAIN_TAGS |= {"!ref", "!copy", "!PLACEHOLDER"}
 CALL_TAGS = ("!new:", "!name:", "!apply:")
 TUPLE = re.compile(r"\(\s*[-+\w./]+(\s*,\s*[-+\w./]+)*\s*,?\s*\)")
 
@@ -56,13 +56,31 @@ def check_tree(tree: MappingNode) -> None:
             continue
         seen.add(id(node))
         _check_keys(node)
-        if node.tag == "!PLACEHOLDER":
-            raise RecipeError(f"{place(node)}: a value is missing; give it as --key=value or write it into the recipe")
         if tag_of(node).startswith(CALL_TAGS):
             check_arguments(node, find_constructor(node))
         elif node.tag not in PLAIN_TAGS:
             raise RecipeError(f"{place(node)}: the tag {_short(tag_of(node))} is not allowed in a recipe{_trust()}")
         waiting += children(node)
+
+
+def check_complete(tree: MappingNode) -> None:
+    """Refuse a recipe that still holds a `!PLACEHOLDER`; call `check_tree` first.
+
+    Raises:
+        RecipeError: with the option that gives the value.
+    """
+
+    def check(node: Node, path: str) -> None:
+        if node.tag == "!PLACEHOLDER":
+            raise RecipeError(f"{place(node)}: {path} is missing; give --{path}=VALUE, or write it into the recipe")
+        if isinstance(node, MappingNode):
+            for key, value in node.value:
+                check(value, f"{path}.{key.value}" if path else key.value)
+        else:
+            for child in children(node):
+                check(child, path)
+
+    check(tree, "")
 
 
 def check_names(names: Iterable[tuple[str, Node]], allowed: Iterable[str], what: str) -> None:

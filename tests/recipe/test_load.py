@@ -125,7 +125,7 @@ def test_base_of_another_folder_or_of_itself_is_refused(recipe: Write, base: str
         (("in_features: 4, ", ""), r"line 12: torch.nn.Linear: missing a required argument: 'in_features'"),
         (("num_long: 2", "num_long: 0"), r"line 6: MultiCrop: .*num_long"),
         (("seed: 1986", "seed: 1986\nseed: 2"), r"line 3: the key 'seed' stands here twice"),
-        (("seed: 1986", "seed: !PLACEHOLDER"), r"line 2: a value is missing; give it as --key=value"),
+        (("seed: 1986", "seed: !PLACEHOLDER"), r"line 2: seed is missing; give --seed=VALUE"),
         (("seed: 1986", "seed: [1, 2"), r"line \d+: not valid YAML"),
         (("seed: 1986", "seed: !ref <long_s> / 0"), r"line 2: 2.0 / 0: float division by zero"),
         (("seed: 1986", "seed: !ref a<crops>"), r"line 2: <crops> is not a plain value"),

@@ -98,7 +98,7 @@ def embed_to_file(
     skipped = list(manifest.skipped)
     if manifest:
         found = load_encoder(encoder).embed_files(list(manifest), on_error="skip", progress=progress)
-        skipped += [Skipped(name, reason) for name, reason in found.failures]
+        skipped += found.failures
     if not manifest or not found.ids:
         reasons = list_some([f"{item.name}: {item.reason}" for item in skipped])
         raise InputError(f"none of {len(skipped)} files could be embedded ({reasons})")

@@ -1,0 +1,94 @@
+"""Every recipe of the repository runs two steps, made small by options; and states nothing that it does not need."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from dino_speech import load_encoder
+from dino_speech.recipe import load_recipe, run_pretraining
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+SMALL = {
+    "ecapa_tdnn": ["--encoder.channels=16", "--encoder.attention_channels=8", "--encoder.se_channels=8"],
+    "light_resnet34": ["--encoder.channels=2"],
+}
+TINY = [
+    *("--crops.long_s=0.6", "--crops.short_s=0.3", "--crops.min_s=0.4", "--encoder.embedding_dim=8"),
+    *("--trainer.num_prototypes=16", "--trainer.head_hidden_dim=8", "--trainer.head_bottleneck_dim=4"),
+    *("--trainer.batch_size=4", "--trainer.num_steps=2", "--trainer.num_epochs=null", "--trainer.warmup_steps=1"),
+    *("--trainer.num_workers=0", "--trainer.precision=fp32"),
+]
+
+
+def _name(recipe: Path) -> str:
+    return str(recipe.relative_to(ROOT / "recipes"))
+
+
+def _encoder_name(recipe: Path) -> str:
+    found = re.search(r"name: (\w+)", recipe.read_text())
+    assert found
+    return found[1]
+
+
+@pytest.fixture
+def _one_thread() -> Iterator[None]:
+    """Networks this small only wait for a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("recipe", RECIPES, ids=_name)
+def test_recipe_runs_two_steps(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:
+    options = [f"--train_manifest={voices_folder / 'manifest.csv'}", f"--output_folder={tmp_path / 'out'}"]
+    options += ["--where=null", *TINY, *SMALL[_encoder_name(recipe)]]
+    summary = run_pretraining(load_recipe(recipe, options))
+    assert (summary["num_steps"], summary["num_utterances"], summary["stop_reason"]) == (2, 16, None)
+    assert load_encoder(summary["encoder"]).embed_file(voices_folder / "spk0" / "0.wav").shape == (8,)
+    kept = load_recipe(tmp_path / "out" / "recipe.yaml")  # complete: it runs without its base and without options
+    assert kept["trainer"].num_prototypes == 16
+    assert kept["seed"] == 1986
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=_name)
+def test_each_value_carries_its_source(recipe: Path) -> None:
+    sourced = re.compile(r"\[(paper|peer|ours|dinov2)\]")
+    inside = [line for line in recipe.read_text().splitlines() if re.match(r"  \w+: (?!!ref|null)[^!{\s]", line)]
+    unsourced = [line for line in inside if not sourced.search(line)]
+    free = re.compile(r"  (precision|cache_gib|monitor_every|name):")
+    assert inside
+    assert [line for line in unsourced if not free.match(line)] == []
+
+
+def test_recipes_of_this_repository_are_all_there() -> None:
+    assert {_name(recipe) for recipe in RECIPES} >= {
+        "VoxCeleb/dino/hparams/ecapa.yaml",
+        "VoxCeleb/dino/hparams/light_resnet34.yaml",
+        "YourSpeech/dino/hparams/cpu.yaml",
+        "YourSpeech/dino/hparams/gpu.yaml",
+    }
+
+
+def test_scripts_of_a_recipe(voices_folder: Path, tmp_path: Path) -> None:
+    """`prepare.py` and `train.py` do what the commands do."""
+    folder = ROOT / "recipes" / "YourSpeech" / "dino"
+    done = _python(str(folder / "prepare.py"), str(voices_folder), str(tmp_path / "data"), "--speaker-from-parent")
+    assert done.returncode == 0, done.stderr
+    assert '"num_speakers": 4' in done.stdout
+    done = _python(str(folder / "train.py"), str(folder / "hparams" / "cpu.yaml"), "--train_manifst=x.csv")
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("did you mean 'train_manifest'?")
+
+
+def _python(*words: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
