@@ -64,6 +64,9 @@ class Hyperparameters:
         teacher_momentum: weight of the old teacher in its moving average at the first step, in [0, 1].
         teacher_momentum_end: the same at the last step; a cosine in between.
         teacher_batchnorm: "train" or "ema", see `Teacher`.
+        whitening_shrinkage: whiten the finished encoder's embeddings by those of `whitening_utterances` of the training
+            utterances, no labels needed; 0 to 1, see `Whitening`; None: leave them as they are.
+        whitening_utterances: how many, drawn by the seed.
         optimizer: "adamw", "adam" or "sgd".
         lr: the peak learning rate, used as given, whatever the batch size.
         lr_end: the last one; a cosine leads there.
@@ -118,6 +121,8 @@ class Hyperparameters:
     teacher_momentum: float = 0.996  # [C]
     teacher_momentum_end: float = 1.0  # [C]
     teacher_batchnorm: Literal["train", "ema"] = "train"  # [DINO], official code
+    whitening_shrinkage: float | None = None  # [C]: none
+    whitening_utterances: int = 2_000  # [ours]: ten times the usual dimensions
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"  # [DINO]; [C]: Adam with amsgrad
     lr: float = 2e-3  # [ours]; [C]: 2.5e-3 at a batch of 128
     lr_end: float = 1e-6  # [C]
@@ -156,7 +161,7 @@ class Hyperparameters:
             self._require(name, "a positive number", lambda value: value > 0)
         for name in _NOT_NEGATIVE:
             self._require(name, "a number that is not negative", lambda value: value >= 0)
-        for name in ("center_momentum", "teacher_momentum", "teacher_momentum_end", "momentum"):
+        for name in _SHARES:
             self._require(name, "a number from 0 to 1", lambda value: 0 <= value <= 1)
         if self.num_steps is not None and self.num_epochs is not None:
             raise InputError("num_steps and num_epochs are both given; give one of them, and null for the other")
@@ -206,13 +211,22 @@ class Hyperparameters:
 
 _COUNTS = (
     *("num_prototypes", "head_hidden_dim", "head_bottleneck_dim", "head_num_layers", "batch_size"),
-    *("accumulation_steps", "num_steps", "num_epochs", "log_every", "monitor_every", "save_every_steps"),
+    *(
+        "whitening_utterances",
+        "accumulation_steps",
+        "num_steps",
+        "num_epochs",
+        "log_every",
+        "monitor_every",
+        "save_every_steps",
+    ),
 )
 _COUNTS_FROM_ZERO = ("teacher_temperature_warmup_steps", "warmup_steps", "freeze_last_layer_steps", "num_workers")
 _POSITIVE = (
     *("student_temperature", "teacher_temperature", "teacher_temperature_start", "lr", "clip_norm"),
     *("save_every_minutes", "max_minutes"),
 )
+_SHARES = ("center_momentum", "teacher_momentum", "teacher_momentum_end", "momentum", "whitening_shrinkage")
 _NOT_NEGATIVE = ("koleo_weight", "lr_end", "weight_decay", "weight_decay_end", "cache_gib")
 
 

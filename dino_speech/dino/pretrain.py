@@ -3,7 +3,6 @@
 import copy
 import json
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -27,9 +26,18 @@ from dino_speech.dino.network import Network
 from dino_speech.dino.precision import choose_precision
 from dino_speech.dino.progress import Progress
 from dino_speech.dino.signals import Interrupted, StopSignals
-from dino_speech.dino.state import TrainingState, differences, load_state, seed_everything, write_atomically
+from dino_speech.dino.state import (
+    TrainingState,
+    differences,
+    load_state,
+    prepare_folder,
+    seed_everything,
+    write_atomically,
+)
+from dino_speech.dino.whiten import whiten
 from dino_speech.distributed import barrier, is_main_process, join_processes, rank, world_size
 from dino_speech.errors import InputError
+from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
 
@@ -115,7 +123,7 @@ class DINOPretrainer(Hyperparameters):
         state = _state_to_resume(folder / "state" / "last.pt", identity) if resume else None
         barrier()  # all have looked before anything changes
         if is_main_process():
-            _prepare_folder(folder, keep=state is not None)
+            prepare_folder(folder, keep=state is not None)
             self._write_hyperparameters(folder, identity, manifest)
         sampler.start_step = state.step if state else 0
         brain = self._build_brain(sampler, chosen, precision)
@@ -129,6 +137,9 @@ class DINOPretrainer(Hyperparameters):
             finally:
                 supervisor.close()
         self._conclude(brain, supervisor)
+        if self.stop_reason_ is None and self.whitening_shrinkage is not None and is_main_process():
+            self._whiten(manifest, supervisor, num_steps, seed)
+        barrier()
         return self
 
     def _check(self, num_steps: int) -> None:
@@ -236,6 +247,19 @@ class DINOPretrainer(Hyperparameters):
             skipped=SkippedFiles([utterance.wav for utterance in manifest], listed),
         )
 
+    def _whiten(self, manifest: Manifest, supervisor: "Supervisor", num_steps: int, seed: int) -> None:
+        """Whiten the encoders on disk, the last and the monitor's best, and `teacher_encoder_`."""
+        readable = [utterance for utterance in manifest if utterance.wav not in self.skipped_]
+        shrinkage = self.whitening_shrinkage or 0.0
+        finished = [(self.teacher_encoder_, supervisor.folder / "encoder", num_steps)]
+        if self.best_ is not None:
+            best = supervisor.folder / "best" / "encoder"
+            finished.append((load_encoder(best), best, self.best_["step"]))
+        for encoder, folder, step in finished:
+            if encoder.whitening is None:  # a run that was complete before finds its best one whitened
+                whiten(encoder, readable, self.whitening_utterances, shrinkage, seed)
+                supervisor.export(encoder, folder, step)
+
     def _conclude(self, brain: "DINOBrain", supervisor: "Supervisor") -> None:
         supervisor.gather_skipped()
         self.teacher_encoder_ = supervisor.teacher_encoder(brain)
@@ -279,14 +303,3 @@ def _state_to_resume(path: Path, identity: dict[str, Any]) -> TrainingState | No
             *(len(state.rng), world_size()),
         )
     return state
-
-
-def _prepare_folder(folder: Path, *, keep: bool) -> None:
-    """Make the output folder; what a former run left there is deleted unless it goes on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if keep:
-        return
-    for name in ("state", "best", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("history.jsonl", "skipped.csv"):
-        (folder / name).unlink(missing_ok=True)

@@ -171,3 +171,14 @@ def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+def prepare_folder(folder: Path, *, keep: bool) -> None:
+    """Make a run's output folder; what a former run left there is deleted unless it goes on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if keep:
+        return
+    for name in ("state", "best", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("history.jsonl", "skipped.csv"):
+        (folder / name).unlink(missing_ok=True)

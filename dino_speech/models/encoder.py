@@ -19,6 +19,7 @@ from dino_speech.errors import InputError
 from dino_speech.features.fbank import LogMel
 from dino_speech.models.embedding import Embeddings, embed_items
 from dino_speech.models.folder import write_folder
+from dino_speech.models.frame_statistics import StatisticsShortcut
 from dino_speech.models.whitening import Whitening
 from dino_speech.provenance import provenance as new_provenance
 
@@ -35,6 +36,7 @@ class EncoderConfig:
         features: every option of `LogMel`, defaults spelt out, so that a later default changes no old encoder.
         backbone: every option of the network, likewise.
         embedding_batchnorm: whether a BatchNorm without affine part stands behind the network.
+        statistics_shortcut: whether the features' mean and deviation reach the embedding beside the network.
         whitening: whether `fit_whitening` has been called.
         sample_rate: of the waves, Hz.
     """
@@ -44,6 +46,7 @@ class EncoderConfig:
     features: dict[str, Any] = field(default_factory=dict)
     backbone: dict[str, Any] = field(default_factory=dict)
     embedding_batchnorm: bool = False
+    statistics_shortcut: bool = False
     whitening: bool = False
     sample_rate: int = 16_000
 
@@ -87,6 +90,7 @@ class SpeechEncoder(nn.Module):
         self.backbone = backbone
         self.min_frames = int(getattr(backbone, "min_frames", 1))
         dim = config.embedding_dim
+        self.shortcut = StatisticsShortcut(features.num_mels, dim) if config.statistics_shortcut else None
         self.embedding_norm = nn.BatchNorm1d(dim, affine=False) if config.embedding_batchnorm else nn.Identity()
         self.whitening = Whitening(dim) if config.whitening else None
 
@@ -120,7 +124,10 @@ class SpeechEncoder(nn.Module):
 
     def embed_frames(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
         """(B, T, F) -> (B, D) float32. Whitening, if fitted, applies while evaluating only."""
-        embedding = self.embedding_norm(self.backbone(frames, num_frames)).float()
+        embedding = self.backbone(frames, num_frames)
+        if self.shortcut is not None:
+            embedding = embedding + self.shortcut(frames, num_frames)
+        embedding = self.embedding_norm(embedding).float()
         if self.whitening is not None and not self.training:
             return self.whitening(embedding)
         return embedding

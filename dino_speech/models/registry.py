@@ -18,6 +18,8 @@ from dino_speech.models.frame_statistics import FrameStatistics
 from dino_speech.models.resnet import ResNet34
 from dino_speech.models.xvector import XVector
 
+# Options of the encoder itself, with their defaults.
+_ENCODER_OPTIONS = {"embedding_batchnorm": False, "statistics_shortcut": False}
 EMBEDDING_DIM = 192  # arXiv 2005.07143
 
 
@@ -64,7 +66,7 @@ def encoder_options(name: str) -> dict[str, Any]:
     preset = _preset(name)
     if not preset.trainable:
         return {}
-    return {"embedding_batchnorm": False, **_feature_options(preset), **_backbone_options(preset)}
+    return {**_ENCODER_OPTIONS, **_feature_options(preset), **_backbone_options(preset)}
 
 
 def build_encoder(
@@ -77,7 +79,7 @@ def build_encoder(
         embedding_dim: `D`; None: 192 (for `fbank_stats`, which cannot have another, 160).
         seed: the weights depend on it alone, and the global random state stays untouched; None draws from that state.
         options: of the features (`LogMel`: `num_mels`, `mean_norm`, ...), of the network (`ECAPA`, `XVector`,
-            `ResNet34`: `channels`, ...), and `embedding_batchnorm`; see `encoder_options`.
+            `ResNet34`: `channels`, ...), `embedding_batchnorm`, `statistics_shortcut`; see `encoder_options`.
 
     Raises:
         InputError: the name or an option is unknown, or an option out of its range.
@@ -102,10 +104,8 @@ def build_encoder(
         embedding_dim = EMBEDDING_DIM if preset.trainable else 2 * features["num_mels"]
     if embedding_dim < 1:
         raise InputError(f"embedding_dim={embedding_dim}: expected a positive number, such as {EMBEDDING_DIM}")
-    batchnorm = bool(options.get("embedding_batchnorm", False))
-    return encoder_from_config(
-        EncoderConfig(name, embedding_dim, _plain(features), _plain(backbone), batchnorm), seed=seed
-    )
+    own = {key: bool(options.get(key, default)) for key, default in _ENCODER_OPTIONS.items()}
+    return encoder_from_config(EncoderConfig(name, embedding_dim, _plain(features), _plain(backbone), **own), seed=seed)
 
 
 def encoder_from_config(config: EncoderConfig, *, seed: int | None = None) -> SpeechEncoder:
@@ -122,7 +122,7 @@ def encoder_from_config(config: EncoderConfig, *, seed: int | None = None) -> Sp
     features = LogMel(sample_rate=config.sample_rate, **config.features)
     with _seeded(seed):
         network = preset.network(features.num_mels, config.embedding_dim, **config.backbone)
-    return SpeechEncoder(config, features, network)
+        return SpeechEncoder(config, features, network)
 
 
 def _preset(name: str) -> Preset:

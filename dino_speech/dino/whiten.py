@@ -1,0 +1,29 @@
+"""The last touch to a pretrained encoder: its embeddings are whitened by those of its own training speech."""
+
+from collections.abc import Sequence
+
+import torch
+
+from dino_speech.data.manifest import Utterance
+from dino_speech.data.seeds import seeded_generator
+from dino_speech.models.encoder import SpeechEncoder
+
+
+def whiten(
+    encoder: SpeechEncoder, utterances: Sequence[Utterance], num_utterances: int, shrinkage: float, seed: int
+) -> None:
+    """Fit the encoder's whitening on whole, unaugmented utterances, drawn without replacement; no labels are used.
+
+    Args:
+        encoder: changed in place.
+        utterances: to draw from; never those of a test set.
+        num_utterances: how many are drawn, if there are so many.
+        shrinkage: see `Whitening`.
+        seed: of the draw.
+
+    Source: ours. What DINO learns in hours of speech lies in few directions, and cosine scoring hears only those.
+    """
+    order = torch.randperm(len(utterances), generator=seeded_generator(seed, "whitening"))
+    chosen = [utterances[index] for index in order[:num_utterances].tolist()]
+    found = encoder.embed_files(chosen, on_error="skip", num_workers=1)
+    encoder.fit_whitening(found.embeddings, shrinkage=shrinkage)

@@ -1,0 +1,67 @@
+"""The last touch: a finished encoder's embeddings have unit covariance over its training speech."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dino_speech import DINOPretrainer, MultiCrop, build_encoder, load_encoder, read_manifest
+from dino_speech.dino.whiten import whiten
+from dino_speech.errors import InputError
+
+
+def small_encoder(**options: bool) -> object:
+    return build_encoder("ecapa_tdnn", embedding_dim=8, channels=16, seed=0, **options)
+
+
+def test_embeddings_are_white_over_the_utterances_it_was_fitted_on(voices_folder: Path) -> None:
+    manifest = read_manifest(voices_folder / "manifest.csv")
+    encoder = small_encoder()
+    whiten(encoder, manifest, 100, 0.0, seed=1)
+    white = encoder.embed_files(manifest).embeddings
+    np.testing.assert_allclose(white.mean(0), 0.0, atol=1e-3)
+    np.testing.assert_allclose(np.cov(white.T), np.eye(8), atol=1e-2)
+
+
+def test_the_draw_follows_the_seed(voices_folder: Path) -> None:
+    manifest = read_manifest(voices_folder / "manifest.csv")
+    maps = []
+    for seed in (1, 1, 2):
+        encoder = small_encoder()
+        whiten(encoder, manifest, 9, 0.1, seed=seed)
+        maps.append(encoder.whitening.projection.numpy())
+    np.testing.assert_array_equal(maps[0], maps[1])
+    assert np.abs(maps[0] - maps[2]).max() > 1e-3
+
+
+def test_pretraining_leaves_a_whitened_encoder_and_going_on_does_not_whiten_twice(
+    voices_folder: Path, tmp_path: Path
+) -> None:
+    def train() -> DINOPretrainer:
+        trainer = DINOPretrainer(
+            small_encoder(statistics_shortcut=True),
+            MultiCrop(num_long=2, long_s=1.0, num_short=1, short_s=0.5),
+            num_prototypes=16,
+            head_hidden_dim=16,
+            head_bottleneck_dim=8,
+            batch_size=4,
+            num_steps=2,
+            num_workers=0,
+            whitening_shrinkage=0.1,
+        )
+        return trainer.fit(voices_folder / "manifest.csv", output_folder=tmp_path / "run", seed=3)
+
+    first = train()
+    saved = load_encoder(tmp_path / "run" / "encoder")
+    wav = voices_folder / "spk0" / "0.wav"
+    np.testing.assert_allclose(saved.embed_file(wav), first.teacher_encoder_.embed_file(wav), atol=1e-6)
+    assert json.loads((tmp_path / "run" / "encoder" / "encoder.json").read_text())["whitening"] is True
+    train()
+    again = load_encoder(tmp_path / "run" / "encoder")
+    np.testing.assert_allclose(again.embed_file(wav), saved.embed_file(wav), atol=1e-6)
+
+
+def test_a_share_outside_its_range_is_refused() -> None:
+    with pytest.raises(InputError, match="whitening_shrinkage = 2"):
+        DINOPretrainer(small_encoder(), MultiCrop(), whitening_shrinkage=2)
