@@ -13,7 +13,7 @@ import dino_speech
 from dino_speech.cli import pretrain
 from dino_speech.cli.main import build_parser
 from dino_speech.recipe.nodes import read_tree
-from dino_speech.recipe.safety import check_tree
+from dino_speech.recipe.safety import check_complete, check_tree
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "pages"
@@ -69,7 +69,9 @@ RECIPES = [(command, name) for command, name in COMMANDS if "pretrain recipes/" 
 def test_recipe_and_its_options_exist(command: str, name: str):
     recipe, *overrides = shlex.split(command)[2:]
     overrides = [word for word in overrides if word.startswith("--") and "=" in word]
-    check_tree(read_tree(ROOT / recipe, overrides))
+    tree = read_tree(ROOT / recipe, overrides)
+    check_tree(tree)
+    check_complete(tree)  # no value is missing in what a page tells to type
 
 
 def test_there_is_something_to_test():
