@@ -105,13 +105,14 @@ def resolve(trials: Trials, manifest: Manifest) -> tuple[NDArray[np.int64], NDAr
         InputError: a name is not in the manifest, or is a file that several rows share; the message names the line.
     """
     positions: dict[str, int | None] = dict(manifest.by_id().items())
-    paths = manifest.by_path()
-    folders = list(dict.fromkeys(os.path.dirname(path) for path in manifest.paths)) or [""]  # noqa: PTH120
-    for name in [*trials.enroll, *trials.test]:
-        if name not in positions:
+    others = [name for name in dict.fromkeys([*trials.enroll, *trials.test]) if name not in positions]
+    if others:
+        paths = manifest.by_path()
+        folders = list(dict.fromkeys(os.path.dirname(path) for path in manifest.paths)) or [""]  # noqa: PTH120
+        for name in others:
             spelled = (os.path.normpath(os.path.join(folder, name)) for folder in folders)  # noqa: PTH118
             positions[name] = next((paths[path] for path in spelled if path in paths), None)
-    unknown = [name for name in dict.fromkeys([*trials.enroll, *trials.test]) if positions[name] in (None, -1)]
+    unknown = [name for name in others if positions[name] in (None, -1)]
     if unknown:
         side, names = next((s, n) for s, n in (("enroll", trials.enroll), ("test", trials.test)) if unknown[0] in n)
         place = trials.place(names.index(unknown[0]))
