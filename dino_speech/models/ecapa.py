@@ -23,18 +23,18 @@ class ECAPA(nn.Module):
     Args:
         num_mels: features per frame.
         embedding_dim: `D`.
-        channels: outputs of the first layer, of each SE-Res2Net block and of the aggregation; one number `c` stands
-            for [c, c, c, c, 3c].
+        channels: outputs of the first layer, of each SE-Res2Net block (all the same) and of the aggregation; one number
+            `c` stands for [c, c, c, c, 3c].
         kernel_sizes: odd, one per layer.
         dilations: one per layer.
         groups: one per layer.
         attention_channels: width of the attention in the pooling.
         se_channels: width of the squeeze-and-excitation.
-        res2net_scale: pieces that a block's channels are cut into; must divide the blocks' channels.
+        res2net_scale: pieces that a block's channels are cut into, and a divisor of them.
         dropout: share of channels dropped in training.
 
     Raises:
-        InputError: the lists differ in length, a kernel is even, or the channels cannot be cut into pieces.
+        InputError: the lists differ in length, a kernel is even, the blocks differ in width or cannot be cut.
 
     Source:
         arXiv 2005.07143; the defaults are its 512-channel model.
@@ -156,5 +156,9 @@ def _check_layers(
         )
     if any(size % 2 == 0 for size in kernel_sizes):
         raise InputError(f"kernel_sizes={list(kernel_sizes)}: expected odd numbers")
-    if any(width % res2net_scale for width in channels[1:-1]):
-        raise InputError(f"channels={list(channels)}: expected multiples of res2net_scale={res2net_scale}")
+    widths = set(channels[1:-1])
+    if len(widths) > 1 or channels[1] % res2net_scale:
+        raise InputError(
+            f"channels={list(channels)}: expected blocks (all but the first and the last) of one width,"
+            f" a multiple of res2net_scale={res2net_scale}"
+        )
