@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dino_speech.data.folds import group_folds
 from dino_speech.data.utterances import Manifest, Skipped, list_some
@@ -130,12 +130,12 @@ class LogisticProbe:
         self.strengths = tuple(sorted(strengths))
         self.seed = seed
 
-    def fit(self, embeddings: NDArray, labels: Sequence[str], speakers: Sequence[str]) -> "LogisticProbe":
+    def fit(self, embeddings: NDArray, labels: ArrayLike, speakers: ArrayLike) -> "LogisticProbe":
         """Choose the strength by the UAR of the pooled inner predictions (the weakest of equals), then fit on all."""
         with one_thread():
             return self._fit(embeddings, labels, speakers)
 
-    def _fit(self, embeddings: NDArray, labels: Sequence[str], speakers: Sequence[str]) -> "LogisticProbe":
+    def _fit(self, embeddings: NDArray, labels: ArrayLike, speakers: ArrayLike) -> "LogisticProbe":
         classes, groups = np.asarray(labels), np.asarray(speakers)
         num_folds = min(NUM_INNER_FOLDS, np.unique(groups).size, np.unique(classes, return_counts=True)[1].max())
         folds = group_folds(classes, groups, num_folds=num_folds, seed=self.seed) if num_folds > 1 else []

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from dino_speech.data.folds import speaker_disjoint_folds
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
-from dino_speech.evaluation.backends import STRENGTHS, EmbeddedManifest, LogisticProbe, embed_manifest
+from dino_speech.evaluation.backends import EmbeddedManifest, LogisticProbe, embed_manifest
 from dino_speech.intervals import Interval, bootstrap_interval
 from dino_speech.metrics import confusion_matrix, macro_f1, micro_f1, uar
 from dino_speech.models.encoder import SpeechEncoder
@@ -107,23 +107,15 @@ def evaluate_classification(
     """
     classes, speakers = np.array(manifest.label(label)), np.array(manifest.label(speaker))
     named = (classes != "") & (speakers != "")
-    skipped = [
-        Skipped(manifest[i].id, f"column {label if not classes[i] else speaker!r} is blank")
-        for i in np.flatnonzero(~named).tolist()
-    ]
+    blanks = {i: label if not classes[i] else speaker for i in np.flatnonzero(~named).tolist()}
+    skipped = [Skipped(manifest[i].id, f"column {column!r} is blank") for i, column in blanks.items()]
     if not named.any():
         raise InputError(f"{manifest.name}: no row has both {label!r} and {speaker!r}; fill these columns in")
     embedded = embed_manifest(encoder, manifest, rows=np.flatnonzero(named), embedded=embedded, **options)
     kept = named & embedded.usable
     classes, speakers, embeddings = classes[kept], speakers[kept], embedded.embeddings[kept]
-    if num_folds is None:
-        num_folds = max(2, min(NUM_FOLDS, np.unique(speakers).size))
-    folds = speaker_disjoint_folds(classes.tolist(), speakers.tolist(), num_folds=num_folds, seed=seed)
-    predicted, strengths = np.empty_like(classes), []
-    for train, test in folds:
-        probe = LogisticProbe(strengths=STRENGTHS, seed=seed).fit(embeddings[train], classes[train], speakers[train])
-        predicted[test] = probe.predict(embeddings[test])
-        strengths.append(probe.strength_)
+    num_folds = max(2, min(NUM_FOLDS, np.unique(speakers).size)) if num_folds is None else num_folds
+    predicted, strengths = _cross_validate(embeddings, classes, speakers, num_folds, seed)
     labels, counts = np.unique(classes, return_counts=True)
     confusion = confusion_matrix(classes, predicted, labels=labels)
     recalls = np.diag(confusion) / confusion.sum(axis=1)
@@ -145,6 +137,18 @@ def evaluate_classification(
         predicted=predicted,
         provenance=provenance(seed=seed, manifest=manifest.paths),
     )
+
+
+def _cross_validate(
+    embeddings: NDArray, classes: NDArray, speakers: NDArray, num_folds: int, seed: int
+) -> tuple[NDArray, list[float]]:
+    """Every utterance predicted by a probe that has not heard its speaker, and the strength that each fold chose."""
+    predicted, strengths = np.empty_like(classes), []
+    for train, test in speaker_disjoint_folds(classes.tolist(), speakers.tolist(), num_folds=num_folds, seed=seed):
+        probe = LogisticProbe(seed=seed).fit(embeddings[train], classes[train], speakers[train])
+        predicted[test] = probe.predict(embeddings[test])
+        strengths.append(probe.strength_)
+    return predicted, strengths
 
 
 def _intervals(

@@ -112,11 +112,7 @@ def evaluate_verification(
     embedded = embed_manifest(encoder, manifest, rows=np.unique([enroll, test]), embedded=embedded, **options)
     kept = embedded.usable[enroll] & embedded.usable[test]
     enroll, test, labels = enroll[kept], test[kept], trials.labels[kept]
-    if not (labels.any() and (labels == 0).any()):
-        raise InputError(
-            f"{trials.path or 'trials'}: {int(labels.sum())} targets and {int((labels == 0).sum())} non-targets can be"
-            f" scored ({int((~kept).sum())} trials need skipped audio); at least one of each is needed"
-        )
+    _check_kinds(labels, trials)
     scores = cosine_scores(embedded.embeddings, enroll, test, mean=mean)
     curve = det_curve(scores, labels)
     intervals, resampled = _intervals(scores, labels, _speakers(manifest, enroll, test), num_resamples, seed)
@@ -141,6 +137,15 @@ def evaluate_verification(
         labels=labels,
         provenance=provenance(seed=seed, manifest=manifest.paths) | {"trials": _trials_file(trials)},
     )
+
+
+def _check_kinds(labels: NDArray, trials: Trials) -> None:
+    num_targets, num_others = int(labels.sum()), int((labels == 0).sum())
+    if not (num_targets and num_others):
+        raise InputError(
+            f"{trials.path or 'trials'}: {num_targets} targets and {num_others} non-targets can be scored"
+            f" ({len(trials) - len(labels)} trials need skipped audio); at least one of each is needed"
+        )
 
 
 def _speakers(manifest: Manifest, enroll: NDArray, test: NDArray) -> tuple[NDArray, NDArray] | None:
