@@ -50,10 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if further and not pretrain.takes(arguments, further):
         parser.error(f"unrecognized arguments: {' '.join(further)}")
     arguments.overrides = further
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
-    logging.captureWarnings(True)
-    logging.getLogger("speechbrain").setLevel(logging.WARNING)  # its notes on itself say nothing to the person
-    with _sigterm_raises():
+    with _logs_to_stderr(), _sigterm_raises():
         return _run(arguments)
 
 
@@ -90,6 +87,22 @@ def _fail(arguments: argparse.Namespace, message: str, exit_code: int) -> int:
 def _prints() -> bool:
     """Under torchrun only the first process answers; asked of the environment, so that torch need not be imported."""
     return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _logs_to_stderr() -> Iterator[None]:
+    """Log messages go to stderr as they are while a command runs."""
+    root, handler = logging.getLogger(), logging.StreamHandler(sys.stderr)
+    before = root.level
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    os.environ.setdefault("SB_LOG_LEVEL", "WARNING")  # SpeechBrain's notes on itself say nothing to the person
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
 
 
 @contextmanager

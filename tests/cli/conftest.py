@@ -1,0 +1,37 @@
+"""What the tests of the command line share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "YourSpeech" / "dino" / "hparams" / "cpu.yaml"
+
+
+@pytest.fixture
+def tiny_recipe(voices_folder: Path) -> Callable[[Path], list[str]]:
+    """`tiny_recipe(output)` gives words for `pretrain` that take a second or two."""
+
+    def words(output: Path) -> list[str]:
+        options = {
+            "train_manifest": voices_folder / "manifest.csv",
+            "output_folder": output,
+            "monitor": "null",
+            "augment": "null",
+            "crops.long_s": 0.6,
+            "crops.short_s": 0.3,
+            "encoder.channels": 16,
+            "encoder.attention_channels": 8,
+            "encoder.se_channels": 8,
+            "encoder.embedding_dim": 8,
+            "trainer.num_prototypes": 16,
+            "trainer.head_hidden_dim": 8,
+            "trainer.batch_size": 4,
+            "trainer.warmup_steps": 1,
+            "trainer.num_workers": 0,
+            "trainer.log_every": 1,
+            "trainer.precision": "fp32",
+        }
+        return [str(RECIPE), *(f"--{key}={value}" for key, value in options.items())]
+
+    return words
