@@ -44,8 +44,8 @@ logger = logging.getLogger(__name__)
 
 # Thresholds [ours]: far from what healthy small runs show, near what the collapses provoked in the tests show.
 MIN_INFORMATION = 0.02  # of ln min(N, K): below it a target says nothing about its utterance
+MIN_PROTOTYPE_USE = 0.2  # of ln min(N, K): 2.3 of 64
 UNIFORM_ENTROPY = 0.95  # of ln K
-ONE_PROTOTYPE = 1.5  # effective number of prototypes in use
 MIN_SPREAD = 0.1  # 1 is isotropic
 MIN_RANK, MIN_RANK_FRACTION = 2.0, 0.03  # effective dimensions; as a fraction of min(N, D)
 
@@ -94,15 +94,16 @@ def check_finite(loss: Tensor, *, step: int, **parts: Tensor) -> None:
 def diagnose(window: Sequence[Mapping[str, float]]) -> list[Finding]:
     """What is wrong in all of these successive figures (see `measure`); empty where nothing is.
 
-    The targets are worthless where they say nothing about the utterance; their entropy tells which face it is.
+    Targets are worthless where they say nothing about their utterance or nearly all choose one prototype; their entropy
+    then tells which face it is. Only where they are worth something is the rank of the embeddings looked at.
     """
     if not window:
         return []
     last, found = window[-1], []
     if last.get("num_shared", 0) > 0 or all(figures.get("teacher_gap") == 0 for figures in window):
         found.append(_teacher_is_student(last))
-    if all(figures["target_information"] < MIN_INFORMATION for figures in window):
-        found.append(_same_targets(last))
+    if all(_worthless_targets(figures) for figures in window):
+        found.append(_which_face(last))
     elif all(_few_dimensions(figures) for figures in window):
         found.append(
             Finding(
@@ -128,7 +129,7 @@ def _teacher_is_student(figures: Mapping[str, float]) -> Finding:
     )
 
 
-def _same_targets(figures: Mapping[str, float]) -> Finding:
+def _which_face(figures: Mapping[str, float]) -> Finding:
     entropy = figures["teacher_entropy"]
     seen = f"loss {figures['loss']:.3f} = {figures['loss_fraction']:.2f} ln K, teacher entropy {entropy:.2f} ln K"
     if entropy > UNIFORM_ENTROPY:
@@ -138,10 +139,10 @@ def _same_targets(figures: Mapping[str, float]) -> Finding:
             "the teacher is not sharpened, or too large a step threw all embeddings together",
             "lower teacher_temperature (0.04; it must be below student_temperature), lower lr, longer warmup_steps",
         )
-    if figures["prototypes_used"] < ONE_PROTOTYPE:
+    if figures["prototype_use"] < MIN_PROTOTYPE_USE:
         return Finding(
             "one-hot teacher",
-            f"{seen}: all utterances choose one prototype of the batch's {figures['prototypes_used']:.1f} in use",
+            f"{seen}: nearly all choose one prototype ({figures['prototypes_used']:.1f} in use in the batch)",
             "the center does not follow the teacher's mean, or the teacher is sharpened too much",
             "center_momentum (0.9), centering: sinkhorn, higher teacher_temperature, lower lr",
         )
@@ -151,6 +152,10 @@ def _same_targets(figures: Mapping[str, float]) -> Finding:
         "too large a learning rate, so that the center runs behind the teacher",
         "lower lr, longer warmup_steps, lower center_momentum, centering: sinkhorn",
     )
+
+
+def _worthless_targets(figures: Mapping[str, float]) -> bool:
+    return figures["target_information"] < MIN_INFORMATION or figures["prototype_use"] < MIN_PROTOTYPE_USE
 
 
 def _few_dimensions(figures: Mapping[str, float]) -> bool:

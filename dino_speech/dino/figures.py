@@ -86,12 +86,14 @@ def measure(
 
     Returns:
         `loss`, `loss_fraction` (of ln K), `teacher_entropy`, `batch_mean_entropy`, `prototypes_used` (effective number
-        within the batch), `target_information` (0 to 1: what a target says about its utterance), `student_teacher_kl`
-        (nats), `embedding_spread`, `rank_me`, `max_rank`; and if asked for `center_norm`, `teacher_gap` and
-        `num_shared` (parameters in the same memory).
+        within the batch), `prototype_use` (its logarithm, as a fraction of ln min(N, K)), `target_information` (mutual
+        information of utterance and prototype, same fraction), `student_teacher_kl` (nats), `embedding_spread`,
+        `rank_me`, `max_rank`; and if asked for `center_norm`, `teacher_gap`, `num_shared` (parameters in the same
+        memory).
     """
     num_rows, num_prototypes = targets.shape[:-1].numel(), targets.shape[-1]
     ln_k = math.log(num_prototypes)
+    most = math.log(max(2, min(num_rows, num_prototypes)))  # the most nats that N rows can tell through K prototypes
     own, mean = teacher_entropy(targets), batch_mean_entropy(targets)
     figures = {
         "loss": loss,
@@ -99,8 +101,8 @@ def measure(
         "teacher_entropy": own,
         "batch_mean_entropy": mean,
         "prototypes_used": math.exp(mean * ln_k),
-        # The mutual information of utterance and prototype, as a fraction of what N rows and K prototypes allow.
-        "target_information": (mean - own) * ln_k / math.log(max(2, min(num_rows, num_prototypes))),
+        "prototype_use": mean * ln_k / most,
+        "target_information": (mean - own) * ln_k / most,
         "student_teacher_kl": student_teacher_kl(loss, targets),
         "embedding_spread": embedding_spread(embeddings),
         "rank_me": rank_me(embeddings),

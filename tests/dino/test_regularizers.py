@@ -1,0 +1,68 @@
+"""KoLeo against scikit-learn's nearest neighbours, and what it does to points on a sphere."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from dino_speech.dino.regularizers import koleo
+
+
+def neighbour_distances(points: np.ndarray) -> np.ndarray:
+    points = points / np.linalg.norm(points, axis=1, keepdims=True)
+    return NearestNeighbors(n_neighbors=2).fit(points).kneighbors(points)[0][:, 1]
+
+
+def test_equals_the_nearest_neighbours_of_scikit_learn_in_each_view() -> None:
+    views = torch.randn(2, 20, 6, generator=torch.Generator().manual_seed(0))
+    expected = [-np.log(neighbour_distances(view.double().numpy())).mean() for view in views]
+    assert koleo(views[0]).item() == pytest.approx(expected[0], abs=1e-5)
+    assert koleo(views).item() == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+def test_the_same_utterance_in_another_view_is_no_neighbour() -> None:
+    points = torch.randn(10, 6)
+    both = torch.stack([points, points])
+    torch.testing.assert_close(koleo(both), koleo(points))
+    assert koleo(both.flatten(0, 1)) > koleo(points) + 5
+
+
+def test_gradient_is_that_of_finite_differences() -> None:
+    points = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(koleo, points)
+
+
+def test_two_equal_embeddings_give_no_gradient_of_their_own() -> None:
+    points = torch.randn(6, 4)
+    points[1] = points[0]
+    points.requires_grad_()
+    koleo(points).backward()
+    assert torch.isfinite(points.grad).all()
+    assert points.grad[:2].norm() < 10 * points.grad[2:].norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_float32_inside_autocast(dtype: torch.dtype) -> None:
+    points = (1 + 0.05 * torch.randn(30, 16)).to(dtype)  # close together: in half precision the order would be lost
+    expected = -np.log(neighbour_distances(points.double().numpy())).mean()
+    with torch.autocast("cpu", dtype=dtype):
+        found = koleo(points)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_minimising_it_pushes_points_apart() -> None:
+    points = (torch.tensor([1.0, 0, 0]) + 0.1 * torch.randn(12, 3)).requires_grad_()
+    before = neighbour_distances(points.detach().numpy()).min()
+    optimizer = torch.optim.Adam([points], lr=0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        koleo(points).backward()
+        optimizer.step()
+    assert neighbour_distances(points.detach().numpy()).min() > max(5 * before, 0.3)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (2, 1, 4), (4,)])
+def test_fewer_than_two_utterances_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="at least 2 utterances"):
+        koleo(torch.zeros(shape))
