@@ -20,7 +20,7 @@ __all__ = ["Center", "DINOLoss", "koleo", "sinkhorn_targets", "softmax_targets"]
 
 
 # Prototypes summed within one product; the sums of the blocks are added up afterwards, which is as exact as pairwise
-# summation and no slower. All 65,536 in one float32 product lose the fourth digit where the summands are equal (uniform).
+# summation and no slower. All 65,536 in one float32 product lose the fourth digit where the summands are equal.
 _BLOCK = 1024
 
 
