@@ -49,9 +49,14 @@ def embedding_spread(embeddings: Tensor) -> float:
 def rank_me(embeddings: Tensor) -> float:
     """Effective rank of embeddings (..., D): exp of the entropy of their normalised singular values, 1 to min(N, D).
 
+    NaN where an embedding is not finite.
+
     Source: RankMe, arXiv 2210.02885, Eq. 1 (not centered, as there).
     """
-    singular = torch.linalg.svdvals(embeddings.detach().flatten(0, -2).float())
+    rows = embeddings.detach().flatten(0, -2).float()
+    if not torch.isfinite(rows).all():
+        return math.nan
+    singular = torch.linalg.svdvals(rows)
     return _entropy(singular / singular.sum().clamp_min(torch.finfo(singular.dtype).tiny)).exp().item()
 
 
@@ -86,10 +91,10 @@ def measure(
 
     Returns:
         `loss`, `loss_fraction` (of ln K), `teacher_entropy`, `batch_mean_entropy`, `prototypes_used` (effective number
-        within the batch), `prototype_use` (its logarithm, as a fraction of ln min(N, K)), `target_information` (mutual
-        information of utterance and prototype, same fraction), `student_teacher_kl` (nats), `embedding_spread`,
-        `rank_me`, `max_rank`; and if asked for `center_norm`, `teacher_gap`, `num_shared` (parameters in the same
-        memory).
+        within the batch), `prototype_use` (its logarithm, as a fraction of ln min(N, K); above 1 for soft targets),
+        `target_information` (mutual information of utterance and prototype, same fraction), `student_teacher_kl`
+        (nats), `embedding_spread`, `rank_me`, `max_rank`; and if asked for `center_norm`, `teacher_gap`, `num_shared`
+        (parameters in the same memory).
     """
     num_rows, num_prototypes = targets.shape[:-1].numel(), targets.shape[-1]
     ln_k = math.log(num_prototypes)

@@ -61,8 +61,9 @@ def test_rank_me_counts_orthogonal_dimensions(rank: int) -> None:
     assert rank_me(basis[:rank].repeat(3, 1)) == pytest.approx(rank, rel=1e-3)
 
 
-def test_rank_me_of_zeros_is_one() -> None:
+def test_rank_me_of_zeros_is_one_and_of_nan_is_nan() -> None:
     assert rank_me(torch.zeros(5, 4)) == 1.0
+    assert math.isnan(rank_me(torch.full((5, 4), math.nan)))
 
 
 def test_spread_is_one_for_isotropic_and_zero_for_equal_embeddings() -> None:
