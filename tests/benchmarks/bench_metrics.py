@@ -1,9 +1,9 @@
 """What it costs to measure scored trials: the size of VoxCeleb1-O (37,720 trials), and four million.
 
 Beside our EER stand scikit-learn's (`roc_curve`, then interpolation) and, with `--speechbrain`, SpeechBrain's EER and
-minDCF on 5,000 trials: both compare all scores with all thresholds, the one in a Python loop, the other in memory that
-grows with the square of the list (37,720 trials did not fit in 14 GB). The fastest of several interleaved rounds is given, as
-other work on the machine can only add to it.
+minDCF on 5,000 trials: both compare all scores with all thresholds, the one in a Python loop, the other in memory
+(75,439 thresholds x 18,860 targets x 5 bytes would be 7 GB for the small list). The fastest of several interleaved
+rounds is given, as other work on the machine can only add to it.
 
     python tests/benchmarks/bench_metrics.py [--json] [--rounds 7] [--large 4000000] [--speechbrain]
 """
