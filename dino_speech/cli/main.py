@@ -45,11 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = build_parser()
-    arguments, further = parser.parse_known_args(argv)
-    if further and not pretrain.takes(arguments, further):
-        parser.error(f"unrecognized arguments: {' '.join(further)}")
-    arguments.overrides = further
+    words, overrides = pretrain.split_options(sys.argv[1:] if argv is None else argv)
+    arguments = build_parser().parse_args(words)
+    arguments.overrides = overrides
     with _logs_to_stderr(), _sigterm_raises():
         return _run(arguments)
 
@@ -97,7 +95,9 @@ def _logs_to_stderr() -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(message)s"))
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    os.environ.setdefault("SB_LOG_LEVEL", "WARNING")  # SpeechBrain's notes on itself say nothing to the person
+    # SpeechBrain's notes on itself say nothing to the person; its loggers set their level in two ways.
+    os.environ.setdefault("SB_LOG_LEVEL", "WARNING")
+    logging.getLogger("speechbrain").setLevel(logging.WARNING)
     try:
         yield
     finally:

@@ -1,10 +1,13 @@
 """`dino-speech pretrain`: a recipe and the options that differ from it."""
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from dino_speech.cli.answer import Answer, table
 from dino_speech.cli.parsing import Subparsers, add_command
+
+OPTION = re.compile(r"--[A-Za-z_][\w.]*=")
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -17,7 +20,7 @@ def add_commands(subparsers: Subparsers) -> None:
         details=(
             "Leaves the teacher, ready to load, at OUTPUT_FOLDER/encoder. Every value of the recipe can be given as\n"
             "--key=value, nested ones as --key.subkey=value. The same command goes on where a run was stopped.\n"
-            "On several GPUs: torchrun --nproc-per-node=8 -m dino_speech pretrain RECIPE.yaml"
+            "On several GPUs: torchrun --nproc-per-node=8 -m -- dino_speech pretrain RECIPE.yaml [--key=value ...]"
         ),
         example="dino-speech pretrain recipes/YourSpeech/dino/hparams/cpu.yaml --train_manifest=train.csv --seed=3",
     )
@@ -31,9 +34,10 @@ def add_commands(subparsers: Subparsers) -> None:
     )
 
 
-def takes(arguments: argparse.Namespace, further: Sequence[str]) -> bool:
-    """Whether words that argparse does not know are options of a recipe."""
-    return arguments.command == "pretrain" and all(word.startswith("--") and "=" in word for word in further)
+def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line for argparse, and the options of a recipe: argparse mistakes some for files."""
+    options = [word for word in words if OPTION.match(word)] if list(words[:1]) == ["pretrain"] else []
+    return [word for word in words if word not in options], options
 
 
 def resume_hint(arguments: argparse.Namespace) -> str:

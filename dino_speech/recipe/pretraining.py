@@ -49,7 +49,7 @@ def run_pretraining(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[s
         _keep(recipe, folder)
         raise
     _keep(recipe, folder)
-    last = next((row for row in reversed(trainer.history_) if "loss" in row), {})
+    last: dict[str, Any] = next((row for row in reversed(trainer.history_) if "loss" in row), {})
     return {
         "encoder": str(folder / "encoder"),
         "output_folder": str(folder),

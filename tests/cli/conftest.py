@@ -1,15 +1,16 @@
 """What the tests of the command line share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "YourSpeech" / "dino" / "hparams" / "cpu.yaml"
 
 
 @pytest.fixture
-def tiny_recipe(voices_folder: Path) -> Callable[[Path], list[str]]:
+def tiny_recipe(voices_folder: Path) -> Iterator[Callable[[Path], list[str]]]:
     """`tiny_recipe(output)` gives words for `pretrain` that take a second or two."""
 
     def words(output: Path) -> list[str]:
@@ -34,4 +35,7 @@ def tiny_recipe(voices_folder: Path) -> Callable[[Path], list[str]]:
         }
         return [str(RECIPE), *(f"--{key}={value}" for key, value in options.items())]
 
-    return words
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # a network this small only waits for a second thread
+    yield words
+    torch.set_num_threads(before)

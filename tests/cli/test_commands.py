@@ -192,6 +192,7 @@ def test_pretrain_mistakes(run: Run, tiny_recipe: Tiny, tmp_path: Path) -> None:
     assert "expected !new:dino_speech.DINOPretrainer" in run(*words, "--trainer=[!ref <augment>]")["error"]
     assert "no such recipe" in run("pretrain", tmp_path / "absent.yaml")["error"]
     assert "no row has" in run(*words, "--where={speaker: nobody}")["error"]
+    assert "no row has" in run("pretrain", "--where={speaker: nobody}", *words[1:])["error"]
     assert not (tmp_path / "out").exists()
 
 
