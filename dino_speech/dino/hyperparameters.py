@@ -23,6 +23,7 @@ RUN_ONLY = frozenset(
     (
         *("compile", "num_workers", "cache_gib", "log_every", "monitor_every", "save_every_minutes"),
         *("save_every_steps", "stop_on_collapse", "max_minutes", "num_epochs", "num_steps"),
+        *("whitening_shrinkage", "whitening_utterances"),  # after the last step: a finished run can be whitened anew
     )
 )
 

@@ -1,5 +1,6 @@
 """The last touch to a pretrained encoder: its embeddings are whitened by those of its own training speech."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -8,11 +9,16 @@ from dino_speech.data.manifest import Utterance
 from dino_speech.data.seeds import seeded_generator
 from dino_speech.models.encoder import SpeechEncoder
 
+logger = logging.getLogger(__name__)
+
 
 def whiten(
     encoder: SpeechEncoder, utterances: Sequence[Utterance], num_utterances: int, shrinkage: float, seed: int
 ) -> None:
     """Fit the encoder's whitening on whole, unaugmented utterances, drawn without replacement; no labels are used.
+
+    With fewer utterances than twice the embedding's dimensions it only warns: the covariance would be mostly chance,
+    and the directions that it misses would be blown up.
 
     Args:
         encoder: changed in place.
@@ -23,6 +29,13 @@ def whiten(
 
     Source: ours. What DINO learns in hours of speech lies in few directions, and cosine scoring hears only those.
     """
+    if min(num_utterances, len(utterances)) < 2 * encoder.embedding_dim:
+        logger.warning(
+            "embeddings are not whitened: %d utterance(s) for %d dimensions, expected at least twice as many; give "
+            "more speech, a smaller embedding_dim, or whitening_shrinkage: null",
+            *(min(num_utterances, len(utterances)), encoder.embedding_dim),
+        )
+        return
     order = torch.randperm(len(utterances), generator=seeded_generator(seed, "whitening"))
     chosen = [utterances[index] for index in order[:num_utterances].tolist()]
     found = encoder.embed_files(chosen, on_error="skip", num_workers=1)

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dino_speech import DINOPretrainer, MultiCrop, build_encoder, load_encoder, read_manifest
+from dino_speech import DINOPretrainer, MultiCrop, SpeechEncoder, build_encoder, load_encoder, read_manifest
 from dino_speech.dino.whiten import whiten
 from dino_speech.errors import InputError
 
 
-def small_encoder(**options: bool) -> object:
-    return build_encoder("ecapa_tdnn", embedding_dim=8, channels=16, seed=0, **options)
+def small_encoder(*, embedding_dim: int = 8, **options: bool) -> SpeechEncoder:
+    return build_encoder("ecapa_tdnn", embedding_dim=embedding_dim, channels=16, seed=0, **options)
 
 
 def test_embeddings_are_white_over_the_utterances_it_was_fitted_on(voices_folder: Path) -> None:
@@ -28,7 +28,7 @@ def test_the_draw_follows_the_seed(voices_folder: Path) -> None:
     manifest = read_manifest(voices_folder / "manifest.csv")
     maps = []
     for seed in (1, 1, 2):
-        encoder = small_encoder()
+        encoder = small_encoder(embedding_dim=4)
         whiten(encoder, manifest, 9, 0.1, seed=seed)
         maps.append(encoder.whitening.projection.numpy())
     np.testing.assert_array_equal(maps[0], maps[1])
@@ -38,7 +38,7 @@ def test_the_draw_follows_the_seed(voices_folder: Path) -> None:
 def test_pretraining_leaves_a_whitened_encoder_and_going_on_does_not_whiten_twice(
     voices_folder: Path, tmp_path: Path
 ) -> None:
-    def train() -> DINOPretrainer:
+    def train(shrinkage: float) -> DINOPretrainer:
         trainer = DINOPretrainer(
             small_encoder(statistics_shortcut=True),
             MultiCrop(num_long=2, long_s=1.0, num_short=1, short_s=0.5),
@@ -48,18 +48,28 @@ def test_pretraining_leaves_a_whitened_encoder_and_going_on_does_not_whiten_twic
             batch_size=4,
             num_steps=2,
             num_workers=0,
-            whitening_shrinkage=0.1,
+            whitening_shrinkage=shrinkage,
         )
         return trainer.fit(voices_folder / "manifest.csv", output_folder=tmp_path / "run", seed=3)
 
-    first = train()
+    first = train(0.1)
     saved = load_encoder(tmp_path / "run" / "encoder")
     wav = voices_folder / "spk0" / "0.wav"
     np.testing.assert_allclose(saved.embed_file(wav), first.teacher_encoder_.embed_file(wav), atol=1e-6)
     assert json.loads((tmp_path / "run" / "encoder" / "encoder.json").read_text())["whitening"] is True
-    train()
+    train(0.1)
     again = load_encoder(tmp_path / "run" / "encoder")
     np.testing.assert_allclose(again.embed_file(wav), saved.embed_file(wav), atol=1e-6)
+    train(0.9)
+    other = load_encoder(tmp_path / "run" / "encoder")
+    assert np.abs(other.embed_file(wav) - saved.embed_file(wav)).max() > 1e-3, "a finished run can be whitened anew"
+
+
+def test_too_few_utterances_are_not_enough(voices_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encoder = small_encoder(embedding_dim=16)
+    whiten(encoder, read_manifest(voices_folder / "manifest.csv"), 100, 0.1, seed=1)
+    assert encoder.whitening is None
+    assert "16 utterance(s) for 16 dimensions" in caplog.text
 
 
 def test_a_share_outside_its_range_is_refused() -> None:

@@ -18,7 +18,7 @@ from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.registry import encoder_from_config
 
 PACKS = ["speakers_more", "speakers_mixed", "emotion_ravdess", "emotion_nemo", "emotion_urdu"]
-SHRINKAGE, NUM_WHITENING = 0.02, 2000  # as in hparams/cpu.yaml
+SHRINKAGE, NUM_WHITENING = 0.001, 2000  # as in hparams/cpu.yaml
 
 
 def whitened_floors(data: Path, first: str) -> dict[str, SpeechEncoder]:
