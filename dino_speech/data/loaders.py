@@ -166,7 +166,7 @@ def make_loader(
         generator=seeded_generator(sampler.seed, "workers"),
         prefetch_factor=_PREFETCH if num_workers else None,
     )
-    loader.skipped = skipped or SkippedFiles([utterance.wav for utterance in dataset.manifest])
+    loader.skipped = SkippedFiles([item.wav for item in dataset.manifest]) if skipped is None else skipped
     loader.wait_s = 0.0
     return loader
 

@@ -47,8 +47,9 @@ class SkippedFiles:
         new = {}
         for index, reason in failures:
             self._tried[index] = self._failed[index] = True
-            if self._files[index] not in self.reasons:
-                new[self._files[index]] = reason
+            file = self._files[index]
+            if file not in self.reasons:
+                new[file] = reason.removeprefix(f"{file}: ")
         if new:
             self._write(new)
         num_tried, num_failed = int(self._tried.sum()), int(self._failed.sum())
@@ -64,7 +65,7 @@ class SkippedFiles:
 
     def stop(self, how_many: str) -> None:
         """Raise the error that ends the run, with the first reasons."""
-        first = "; ".join(list(self.reasons.values())[:3])
+        first = "; ".join(f"{file}: {reason}" for file, reason in list(self.reasons.items())[:3])
         listed = f" (listed in {self._path})" if self._path else ""
         raise InputError(
             f"{how_many} cannot be used{listed}: {first}. Check the manifest with `dino-speech check MANIFEST`, "

@@ -1,0 +1,285 @@
+import csv
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from test_brain import make_encoder
+
+from dino_speech.audio.crops import MultiCrop
+from dino_speech.data.manifest import read_manifest
+from dino_speech.data.trials import make_trials
+from dino_speech.dino.diagnostics import TrainingCollapsed
+from dino_speech.dino.history import History, read_history
+from dino_speech.dino.pretrain import DINOPretrainer
+from dino_speech.dino.progress import Progress, Stopwatch
+from dino_speech.dino.state import load_state
+from dino_speech.errors import InputError
+from dino_speech.evaluation.monitor import Monitor
+from dino_speech.models.checkpoint import load_encoder
+from dino_speech.models.registry import build_encoder
+
+ROOT = Path(__file__).parents[2]
+CROPS = MultiCrop(num_long=2, long_s=0.4, num_short=2, short_s=0.3)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Such small tensors only wait for a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_trainer(encoder=None, **changes) -> DINOPretrainer:
+    if encoder is None:
+        options = {"channels": 8, "attention_channels": 8, "se_channels": 8}
+        encoder = build_encoder("ecapa_tdnn", embedding_dim=8, seed=0, **options)
+    settings = {"num_prototypes": 32, "head_hidden_dim": 16, "head_bottleneck_dim": 8, "batch_size": 4}
+    settings |= {"num_workers": 0, "num_steps": 4, "log_every": 2, "lr": 0.01}
+    return DINOPretrainer(encoder, CROPS, **{**settings, **changes})
+
+
+def weights(encoder) -> torch.Tensor:
+    return torch.cat([value.flatten().double() for value in encoder.state_dict().values()])
+
+
+@pytest.fixture
+def manifest(voices_folder):
+    return read_manifest(voices_folder / "manifest.csv")
+
+
+def test_fit_leaves_an_encoder_and_the_record_of_the_run(manifest, tmp_path, capsys):
+    trainer = make_trainer()
+    before = weights(trainer.encoder)
+    assert trainer.fit(manifest, output_folder=tmp_path / "out") is trainer
+    assert torch.equal(weights(trainer.encoder), before), "fit trains a copy"
+    encoder = load_encoder(tmp_path / "out" / "encoder")
+    assert torch.equal(weights(encoder), weights(trainer.teacher_encoder_))
+    assert not torch.equal(weights(encoder), before)
+    assert encoder.embed_file(manifest[0].wav).shape == (8,)
+    assert trainer.history_ == read_history(tmp_path / "out" / "history.jsonl")
+    assert [row["step"] for row in trainer.history_] == [2, 4]
+    expected = "epoch loss koleo lr weight_decay teacher_momentum teacher_temperature grad_norm teacher_entropy "
+    expected += "batch_mean_entropy embedding_spread rank_me teacher_gap utterances_per_s data_wait_fraction seconds"
+    assert set(expected.split()) <= set(trainer.history_[-1])
+    record = json.loads((tmp_path / "out" / "hyperparameters.json").read_text())
+    assert (record["num_prototypes"], record["seed"], record["crops"]["long_s"]) == (32, 1986, 0.4)
+    assert record["provenance"]["manifests"][0]["sha256"]
+    provenance = json.loads((tmp_path / "out" / "encoder" / "provenance.json").read_text())
+    assert (provenance["step"], provenance["pretraining"]["num_steps"]) == (4, 4)
+    assert (trainer.best_, trainer.skipped_, trainer.stop_reason_) == (None, {}, None)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    for part in ("step 2/4", "loss ", "entropy/lnK", "spread", "utt/s", "data wait"):
+        assert part in shown.err
+
+
+def test_same_seed_same_encoder(manifest, tmp_path):
+    runs = [make_trainer().fit(manifest, output_folder=tmp_path / str(i), seed=s) for i, s in enumerate((1, 1, 2))]
+    ends = [weights(run.teacher_encoder_) for run in runs]
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+
+
+def test_monitor_keeps_the_best_teacher_and_changes_nothing(manifest, tmp_path):
+    class Drawing(Monitor):
+        def __call__(self, encoder):
+            torch.rand(3)
+            np.random.rand(3)  # noqa: NPY002
+            return super().__call__(encoder)
+
+    monitor = Drawing(manifest, trials=make_trials(manifest, seed=0, max_trials=40), label="speaker")
+    plain = make_trainer().fit(manifest, output_folder=tmp_path / "plain")
+    trainer = make_trainer(monitor_every=1).fit(manifest, output_folder=tmp_path / "out", monitor=monitor)
+    assert torch.equal(weights(plain.teacher_encoder_), weights(trainer.teacher_encoder_))
+    eers = {row["step"]: row["monitor"]["eer"] for row in trainer.history_ if "monitor" in row}
+    assert list(eers) == [1, 2, 3, 4]
+    best_step = min(eers, key=eers.__getitem__)
+    assert trainer.best_["step"] == best_step
+    best = load_encoder(tmp_path / "out" / "best" / "encoder")
+    assert monitor(best)["eer"] == pytest.approx(eers[best_step])
+    assert load_state(tmp_path / "out" / "state" / "best.pt").step == best_step
+
+
+def test_tensorboard_has_the_figures_by_step(manifest, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = make_trainer().fit(manifest, output_folder=tmp_path / "out")
+    events = EventAccumulator(str(tmp_path / "out" / "tensorboard"))
+    events.Reload()
+    found = {event.step: event.value for event in events.Scalars("loss")}
+    assert found == pytest.approx({row["step"]: row["loss"] for row in trainer.history_})
+
+
+def test_time_budget_stops_cleanly_and_goes_on(manifest, tmp_path, caplog):
+    whole = make_trainer().fit(manifest, output_folder=tmp_path / "whole")
+    stopped = make_trainer(max_minutes=1e-6).fit(manifest, output_folder=tmp_path / "out")
+    assert stopped.stop_reason_ == "max_minutes"
+    assert "stopped after step 1 of 4: max_minutes" in caplog.text
+    assert load_encoder(tmp_path / "out" / "encoder") is not None
+    resumed = make_trainer(max_minutes=30.0).fit(manifest, output_folder=tmp_path / "out")
+    assert resumed.stop_reason_ is None
+    assert torch.equal(weights(resumed.teacher_encoder_), weights(whole.teacher_encoder_))
+    losses = [[row["loss"] for row in run.history_] for run in (whole, resumed)]
+    assert losses[0] == losses[1]
+
+
+def test_bad_files_are_listed_and_the_run_goes_on(voices_folder, tmp_path, caplog):
+    folder = Path(shutil.copytree(voices_folder, tmp_path / "bad"))
+    rows = (folder / "manifest.csv").read_text().splitlines()[:9]
+    (folder / "corrupt.wav").write_bytes(b"RIFFgarbage")
+    (folder / "empty.flac").write_bytes(b"")
+    soundfile.write(folder / "silent.wav", np.zeros(16_000, dtype=np.float32), 16_000)
+    soundfile.write(folder / "nan.wav", np.full(16_000, np.nan, dtype=np.float32), 16_000, subtype="FLOAT")
+    bad = ["corrupt.wav", "empty.flac", "silent.wav", "nan.wav", "absent.wav"]
+    rows += [f"{name},1.0,{name},," for name in bad]
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    trainer = make_trainer(num_steps=9, num_workers=2).fit(folder / "manifest.csv", output_folder=tmp_path / "out")
+    assert sorted(Path(file).name for file in trainer.skipped_) == sorted(bad)
+    with (tmp_path / "out" / "skipped.csv").open() as file:
+        assert {Path(row["file"]).name for row in csv.DictReader(file)} == set(bad)
+    assert "skipped 3 file(s) so far" in caplog.text
+    assert "5 file(s) were skipped" in caplog.text
+
+
+def test_what_cannot_work_is_refused_before_anything_is_written(manifest, tmp_path):
+    statistics = build_encoder("fbank_stats")
+    for trainer, message in [
+        (make_trainer(batch_size=32), r"16 utterances, fewer than batch_size = 32: lower batch_size"),
+        (make_trainer(warmup_steps=4), r"warmup_steps = 4, but the run has 4 steps"),
+        (make_trainer(encoder=statistics), r"'fbank_stats' has nothing to train"),
+        (make_trainer(batch_size=4, accumulation_steps=4), r"at least 2: raise batch_size"),
+        (make_trainer(precision="fp16"), r"needs a GPU"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            trainer.fit(manifest, output_folder=tmp_path / "out", device="cpu")
+    tiny = make_trainer()
+    tiny.crops = MultiCrop(num_long=2, long_s=0.4, num_short=2, short_s=0.05)
+    with pytest.raises(InputError, match="lengthen short_s"):
+        tiny.fit(manifest, output_folder=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_collapse_is_named_with_its_knob_and_stops_if_asked(manifest, tmp_path, caplog):
+    changes = {"teacher_momentum": 0.0, "teacher_momentum_end": 0.0, "log_every": 1, "num_steps": 8, "warmup_steps": 0}
+    trainer = make_trainer(**changes).fit(manifest, output_folder=tmp_path / "warned")
+    assert "teacher is the student" in caplog.text
+    assert trainer.history_[-1]["findings"] == ["teacher is the student"]
+    with pytest.raises(TrainingCollapsed, match=r"stopped at step 3: teacher is the student.*teacher_momentum"):
+        make_trainer(**changes, stop_on_collapse=True).fit(manifest, output_folder=tmp_path / "stopped")
+
+
+def test_two_processes_equal_one(manifest, tmp_path, voices_folder):
+    code = f"""
+        import sys, torch
+        torch.set_num_threads(1)
+        sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+        from test_brain import make_encoder
+        from test_pretrain import make_trainer
+        from dino_speech.distributed import world_size
+        trainer = make_trainer(make_encoder(), head_batch_norm=False, centering="mean", koleo_weight=0.0, batch_size=8,
+                               precision="fp32", optimizer="sgd", lr=0.1, warmup_steps=0)
+        trainer.fit({str(voices_folder / "manifest.csv")!r}, output_folder=sys.argv[1], device="cpu")
+        print(world_size())
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    runs = []
+    for name, size in (("one", 1), ("two", 2)):
+        for rank in range(size):
+            ranks = {
+                "RANK": rank,
+                "LOCAL_RANK": rank,
+                "WORLD_SIZE": size,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
+            environment = os.environ | {key: str(value) for key, value in ranks.items() if size > 1}
+            command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / name)]
+            runs.append(
+                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            )
+    ends = [run.communicate(timeout=200) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], ends
+    assert [out.strip() for out, _ in ends] == ["1", "2", "2"]
+    assert "step 4/4" in ends[1][1]
+    assert "step 4/4" not in ends[2][1], "only the main process shows progress"
+    one, two = (load_state(tmp_path / name / "state" / "last.pt") for name in ("one", "two"))
+    assert len(two.rng) == 2
+    for part in ("student", "teacher", "center"):
+        for name, value in one.modules[part].items():
+            torch.testing.assert_close(two.modules[part][name], value, atol=1e-5, rtol=1e-4, msg=f"{part} {name}")
+    losses = [[row["loss"] for row in read_history(tmp_path / name / "history.jsonl")] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_networks_give_nearly_the_same(manifest, tmp_path):
+    changes = {"encoder": make_encoder(), "precision": "fp32", "num_steps": 2, "log_every": 1}
+    plain, compiled = (
+        make_trainer(compile=flag, **changes).fit(manifest, output_folder=tmp_path / str(flag))
+        for flag in (False, True)
+    )
+    losses = [[row["loss"] for row in run.history_] for run in (plain, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3)
+    assert plain.teacher_encoder_.state_dict().keys() == compiled.teacher_encoder_.state_dict().keys()
+
+
+def test_history_drops_steps_that_are_taken_again_and_a_torn_line(tmp_path):
+    history = History(tmp_path)
+    for step in (2, 4, 6):
+        history.add({"step": step, "loss": 1.0 / step})
+    history.close()
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"step": 8, "lo')
+    assert [row["step"] for row in read_history(tmp_path / "history.jsonl")] == [2, 4, 6]
+    assert [row["step"] for row in History(tmp_path, start_step=5).rows] == [2, 4]
+    assert [row["step"] for row in read_history(tmp_path / "history.jsonl")] == [2, 4]
+
+
+def test_stopwatch_leaves_out_pauses_and_counts_waiting():
+    watch = Stopwatch()
+    watch.count(10)
+    time.sleep(0.1)
+    with watch.paused():
+        time.sleep(0.3)
+    lap = watch.lap(wait_s=0.05)
+    assert 10 / 0.3 < lap["utterances_per_s"] <= 10 / 0.1
+    assert 0.1 < lap["data_wait_fraction"] <= 0.5
+    time.sleep(0.05)
+    assert watch.lap(wait_s=0.05)["data_wait_fraction"] == 0.0
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    row = {"step": 2, "loss": 1.5, "utterances_per_s": 3.0, "data_wait_fraction": 0.25}
+    for stream, expected in ((Terminal(), "2/4"), (io.StringIO(), "step 2/4  loss 1.500  3.0 utt/s  data wait 25 %\n")):
+        progress = Progress(4, start_step=1, stream=stream)
+        progress.advance()
+        progress.show(row)
+        progress.note("monitor: eer 20")
+        progress.close()
+        assert expected in stream.getvalue()
+        assert "loss 1.500" in stream.getvalue()
+        assert "monitor: eer 20" in stream.getvalue()
+    silent = io.StringIO()
+    Progress(4, enabled=False, stream=silent).note("nothing")
+    assert silent.getvalue() == ""
