@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.parsing import ENCODER_HELP, Subparsers, add_command
+from dino_speech.cli.parsing import Subparsers, add_command, add_encoder, load_chosen_encoder
 
 NUM_SHOWN = 20
 
@@ -24,7 +24,7 @@ def add_commands(subparsers: Subparsers) -> None:
         example="dino-speech embed recordings/ --encoder results/dino/encoder --output recordings.npz",
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files, folders or manifests (CSV)")
-    parser.add_argument("--encoder", metavar="DIR", required=True, help=ENCODER_HELP)
+    add_encoder(parser)
     parser.add_argument("--output", metavar="FILE.npz", required=True, help="where the embeddings go")
     parser = add_command(
         subparsers,
@@ -36,29 +36,31 @@ def add_commands(subparsers: Subparsers) -> None:
     )
     parser.add_argument("a", metavar="A", help="one recording")
     parser.add_argument("b", metavar="B", help="the other")
-    parser.add_argument("--encoder", metavar="DIR", required=True, help=ENCODER_HELP)
+    add_encoder(parser)
     parser.add_argument("--threshold", type=float, help="scores of at least this mean the same speaker")
 
 
 def _embed(arguments: argparse.Namespace) -> Answer:
     from dino_speech.evaluation.npz import embed_to_file
 
-    report = embed_to_file(arguments.inputs, encoder=arguments.encoder, output=arguments.output, progress=True)
+    report = embed_to_file(
+        arguments.inputs, load_chosen_encoder(arguments), arguments.output, progress=sys.stderr.isatty()
+    )
     for item in report.skipped[:NUM_SHOWN]:
         print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
     if len(report.skipped) > NUM_SHOWN:
         print(f"... and {len(report.skipped) - NUM_SHOWN} more (--json lists all)", file=sys.stderr)
     return Answer(
-        report.to_dict(),
+        {**report.to_dict(), "encoder": arguments.encoder},
         f"{report.num_embedded} embeddings of {report.embedding_dim} dimensions in {report.output}"
         + (f"; {len(report.skipped)} files skipped" if report.skipped else ""),
     )
 
 
 def _verify(arguments: argparse.Namespace) -> Answer:
-    from dino_speech import Verifier, load_encoder
+    from dino_speech import Verifier
 
-    verifier = Verifier(load_encoder(arguments.encoder), threshold=arguments.threshold)
+    verifier = Verifier(load_chosen_encoder(arguments), threshold=arguments.threshold)
     decision = verifier.compare_files(arguments.a, arguments.b)
     data = {
         "score": decision.score,

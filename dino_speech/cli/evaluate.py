@@ -5,9 +5,10 @@ import sys
 from typing import Any
 
 from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.parsing import ENCODER_HELP, Subparsers, add_command, positive_int
+from dino_speech.cli.parsing import Subparsers, add_command, add_encoder, load_chosen_encoder, positive_int
 
 NUM_SHOWN = 20
+NUM_READING_THREADS = 2
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -43,7 +44,7 @@ def _add_kind(
     kinds: Subparsers, name: str, run: Any, summary: str, details: str, example: str
 ) -> argparse.ArgumentParser:
     parser = add_command(kinds, name, run, summary=summary, details=details, example=example)
-    parser.add_argument("--encoder", metavar="DIR", required=True, help=ENCODER_HELP)
+    add_encoder(parser)
     parser.add_argument(
         "--manifest", metavar="CSV", required=True, nargs="+", action="extend", help="one manifest or several"
     )
@@ -68,15 +69,16 @@ def _condition(text: str) -> tuple[str, list[str]]:
 
 
 def _verification(arguments: argparse.Namespace) -> Answer:
-    from dino_speech import evaluate_verification, load_encoder, read_manifest, read_trials
+    from dino_speech import evaluate_verification, read_manifest, read_trials
 
     manifest = read_manifest(arguments.manifest, where=dict(arguments.where))
     report = evaluate_verification(
-        load_encoder(arguments.encoder),
+        load_chosen_encoder(arguments),
         manifest,
         read_trials(arguments.trials),
         group_by=arguments.group_by,
         seed=arguments.seed,
+        num_workers=NUM_READING_THREADS,
         progress=sys.stderr.isatty(),
     )
     rows: list[tuple[object, ...]] = [
@@ -92,15 +94,16 @@ def _verification(arguments: argparse.Namespace) -> Answer:
 
 
 def _classification(arguments: argparse.Namespace) -> Answer:
-    from dino_speech import evaluate_classification, load_encoder, read_manifest
+    from dino_speech import evaluate_classification, read_manifest
 
     manifest = read_manifest(arguments.manifest, where=dict(arguments.where))
     report = evaluate_classification(
-        load_encoder(arguments.encoder),
+        load_chosen_encoder(arguments),
         manifest,
         label=arguments.label,
         num_folds=arguments.folds,
         seed=arguments.seed,
+        num_workers=NUM_READING_THREADS,
         progress=sys.stderr.isatty(),
     )
     rows: list[tuple[object, ...]] = [

@@ -1,9 +1,13 @@
-"""How every subcommand is declared: its help ends with an example, and it takes `--json`."""
+"""What the subcommands share: help that ends with an example, `--json`, `--encoder`, `--device`."""
 
 import argparse
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dino_speech.cli.answer import Answer
+
+if TYPE_CHECKING:
+    from dino_speech.models.encoder import SpeechEncoder
 
 Command = Callable[[argparse.Namespace], Answer]
 Subparsers = argparse._SubParsersAction  # argparse has no public name for what `add_subparsers` returns
@@ -30,6 +34,32 @@ def add_command(
         parser.set_defaults(run=run)
         parser.add_argument("--json", action="store_true", help="print one JSON object as the last line of stdout")
     return parser
+
+
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    """The options `--encoder` and `--device`."""
+    parser.add_argument("--encoder", metavar="DIR", required=True, help=ENCODER_HELP)
+    parser.add_argument("--device", help="cpu, cuda, cuda:N (default: a GPU where there is one)")
+
+
+def load_chosen_encoder(arguments: argparse.Namespace) -> "SpeechEncoder":
+    """The encoder that `--encoder` names, on `--device`.
+
+    Raises:
+        InputError: there is no such encoder or no such device.
+    """
+    import torch
+
+    from dino_speech import load_encoder
+    from dino_speech.errors import InputError
+
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"--device {device}: cannot be used here ({reason}); see dino-speech doctor") from error
+    return load_encoder(arguments.encoder, device=device)
 
 
 def positive_int(text: str) -> int:

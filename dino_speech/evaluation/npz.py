@@ -12,8 +12,9 @@ from dino_speech.audio.io import AudioError, audio_info
 from dino_speech.data.manifest import read_manifest, scan_folder
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.errors import InputError
-from dino_speech.models.checkpoint import load_encoder
+from dino_speech.models.encoder import SpeechEncoder
 
+NUM_READING_THREADS = 2
 MANIFEST_SUFFIXES = (".csv", ".tsv")
 
 
@@ -26,14 +27,12 @@ class EmbedReport:
         num_embedded: rows in it.
         embedding_dim: columns.
         skipped: what could not be embedded, and why.
-        encoder: as it was named.
     """
 
     output: str
     num_embedded: int
     embedding_dim: int
     skipped: tuple[Skipped, ...]
-    encoder: str
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -43,7 +42,6 @@ class EmbedReport:
             "embedding_dim": self.embedding_dim,
             "num_skipped": len(self.skipped),
             "skipped": [item.to_dict() for item in self.skipped],
-            "encoder": self.encoder,
         }
 
 
@@ -79,25 +77,25 @@ def collect(inputs: Sequence[str | Path]) -> Manifest:
 
 
 def embed_to_file(
-    inputs: Sequence[str | Path], *, encoder: str, output: str | Path, progress: bool = False
+    inputs: Sequence[str | Path], encoder: SpeechEncoder, output: str | Path, *, progress: bool = False
 ) -> EmbedReport:
     """Embed files, folders and manifests; what cannot be read is listed and left out.
 
     Args:
         inputs: audio files, folders, manifests (CSV).
-        encoder: folder of an encoder, `random:NAME` or `fbank_stats`.
+        encoder: embeds them, on the device that it is on.
         output: the npz file, replaced at once; it holds `ids` (N,) text and `embeddings` (N, D) float32.
         progress: show a bar.
 
     Raises:
-        InputError: nothing could be embedded, an input does not exist, or the encoder cannot be loaded.
+        InputError: nothing could be embedded, an input does not exist, or two have one ID.
     """
     manifest = collect(inputs)
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)  # now, not after an hour of embedding
     skipped = list(manifest.skipped)
     if manifest:
-        found = load_encoder(encoder).embed_files(list(manifest), on_error="skip", progress=progress)
+        found = encoder.embed_files(list(manifest), num_workers=NUM_READING_THREADS, on_error="skip", progress=progress)
         skipped += found.failures
     if not manifest or not found.ids:
         reasons = list_some([f"{item.name}: {item.reason}" for item in skipped])
@@ -109,4 +107,4 @@ def embed_to_file(
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-    return EmbedReport(str(output), len(found.ids), found.embeddings.shape[1], tuple(skipped), encoder)
+    return EmbedReport(str(output), len(found.ids), found.embeddings.shape[1], tuple(skipped))

@@ -136,6 +136,7 @@ def test_verify(run: Run, voices_folder: Path) -> None:
     assert other["same_speaker"] is False
     assert other["score"] < 0.999
     assert run("verify", a, b, "--encoder", "no/such/folder")["exit_code"] == 1
+    assert "see dino-speech doctor" in run("verify", a, b, "--encoder", "fbank_stats", "--device", "tpu")["error"]
 
 
 def test_evaluate_verification(run: Run, voices_folder: Path) -> None:

@@ -23,10 +23,10 @@ COMMANDS = [
 ]
 
 
-def _process(*words: str, **options: object) -> "subprocess.Popen[str]":
+def _process(*words: str) -> "subprocess.Popen[str]":
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-m", "dino_speech", *words], text=True, env=environment, **streams)
+    command = [sys.executable, "-m", "dino_speech", *words]
+    return subprocess.Popen(command, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
