@@ -15,12 +15,13 @@ from dino_speech.compatibility import require_torchaudio
 from dino_speech.errors import InputError
 
 MeanNorm = Literal["utterance", "window", "none"]
+SILENCE = 1e-16  # mean square below which nothing is amplified further: far under one step of 24 bits
 
 
 class LogMel(nn.Module):
     """Waves to log-mel frames, always in float32 (also inside autocast).
 
-    The steps: level normalisation, pre-emphasis, windowed power spectrum, mel bands, natural logarithm, mean
+    The steps: pre-emphasis, windowed power spectrum, mel bands, level normalisation, natural logarithm, mean
     normalisation. Frame `t` covers the samples `t * hop .. t * hop + window`, so that an utterance of `n` samples has
     `1 + (n - window) // hop` frames (398 for 4 s); the last samples that fill no window are not used.
 
@@ -33,8 +34,8 @@ class LogMel(nn.Module):
         mean_norm: "utterance" subtracts each band's mean over the utterance's frames, "window" the mean over the
             `window_frames` around each frame (cut at the utterance's ends), "none" nothing.
         window_frames: odd width of the sliding window of `mean_norm="window"`.
-        level_norm: divide each wave by the root mean square of its true samples, after which its loudness does not
-            matter. Without it, loudness matters through `floor` (and through `mean_norm="none"`).
+        level_norm: as if each wave had been divided by the root mean square of its true samples, so that its loudness
+            does not matter. Without it, loudness matters through `floor` (and through `mean_norm="none"`).
         pre_emphasis: coefficient `a` of `y[t] = x[t] - a x[t-1]`; 0 for none.
         floor: added to the mel energies before the logarithm, so that digital silence is `log(floor)` and not
             minus infinity. With `level_norm`, a stretch of the utterance whose energy lies below it counts as silence.
@@ -49,7 +50,7 @@ class LogMel(nn.Module):
     """
 
     window: Tensor  # (window_samples,)
-    mel_weights: Tensor  # (bins, F)
+    mel_weights: Tensor  # (2 * bins, F): each bin's weights twice, for its real and its imaginary part
 
     def __init__(
         self,
@@ -87,7 +88,8 @@ class LogMel(nn.Module):
         self.fft_size = 2 ** math.ceil(math.log2(self.window_samples))
         # Not part of the state: the options say all.
         self.register_buffer("window", torch.hamming_window(self.window_samples, periodic=False), persistent=False)
-        self.register_buffer("mel_weights", self._mel_weights(low_hz, high_hz), persistent=False)
+        weights = self._mel_weights(low_hz, high_hz).repeat_interleave(2, dim=0)
+        self.register_buffer("mel_weights", weights, persistent=False)
 
     def _mel_weights(self, low_hz: float, high_hz: float) -> Tensor:
         require_torchaudio()
@@ -125,10 +127,7 @@ class LogMel(nn.Module):
         self._check_lengths(waves.shape[1], num_samples)
         with torch.autocast(waves.device.type, enabled=False):
             waves = waves.float()
-            sample_mask = None if num_samples is None else _mask(num_samples, waves.shape[1])
-            if self.level_norm:
-                waves = _level(waves, sample_mask)
-            log_mel = self._log_mel(waves)  # (B, time) -> (B, T, F)
+            log_mel = torch.log(self._mel_energies(waves) * self._gain(waves, num_samples) + self.floor)
             if num_samples is None:
                 return self._subtract_mean(log_mel, None), None
             num_frames = self.num_frames(num_samples)
@@ -147,39 +146,56 @@ class LogMel(nn.Module):
         if longest > num_columns:
             raise InputError(f"num_samples up to {longest}, but the waves have {num_columns} samples")
 
-    def _log_mel(self, waves: Tensor) -> Tensor:
+    def _mel_energies(self, waves: Tensor) -> Tensor:
+        """(B, time) -> (B, T, F)."""
         if self.pre_emphasis:
-            waves = torch.cat([waves[:, :1], waves[:, 1:] - self.pre_emphasis * waves[:, :-1]], dim=1)
-        windows = waves.unfold(1, self.window_samples, self.hop_samples)  # (B, T, window)
-        spectrum = torch.view_as_real(torch.fft.rfft(windows * self.window, n=self.fft_size))
-        power = spectrum.square().sum(-1)  # (B, T, bins)
-        return torch.log(power @ self.mel_weights + self.floor)
+            emphasised = torch.sub(waves[:, 1:], waves[:, :-1], alpha=self.pre_emphasis)
+            waves = torch.cat([waves[:, :1], emphasised], dim=1)
+        # torch.stft sets the window in the middle of `fft_size` samples; the zeros beside it touch no sample.
+        beside = self.fft_size - self.window_samples
+        waves = nn.functional.pad(waves, (beside // 2, beside - beside // 2))
+        spectrum = torch.stft(
+            waves,
+            self.fft_size,
+            self.hop_samples,
+            self.window_samples,
+            window=self.window,
+            center=False,
+            return_complex=True,
+        )
+        squares = torch.view_as_real(spectrum.transpose(1, 2)).square()  # (B, T, bins, 2)
+        return squares.flatten(2) @ self.mel_weights
+
+    def _gain(self, waves: Tensor, num_samples: Tensor | None) -> Tensor | float:
+        """What the energies of each wave are multiplied with, (B, 1, 1): 1 / its mean square over the true samples."""
+        if not self.level_norm:
+            return 1.0
+        if num_samples is None:
+            energy = torch.linalg.vector_norm(waves, dim=1).square() / waves.shape[1]
+        else:
+            true_waves = waves * _mask(num_samples, waves.shape[1])
+            energy = torch.linalg.vector_norm(true_waves, dim=1).square() / num_samples
+        return 1 / energy.clamp(min=SILENCE)[:, None, None]
 
     def _subtract_mean(self, frames: Tensor, mask: Tensor | None) -> Tensor:
         if self.mean_norm == "none":
             return frames
         if mask is None:
-            mask = frames.new_ones(1, frames.shape[1], 1)
-        frames = (frames - frames.sum(1, keepdim=True) / mask.sum(1, keepdim=True)) * mask
+            frames = frames - frames.mean(1, keepdim=True)
+        else:
+            frames = (frames - frames.sum(1, keepdim=True) / mask.sum(1, keepdim=True)) * mask
         if self.mean_norm == "utterance":
             return frames
         # The mean has gone already, so that the running sums stay small and float32 suffices.
         around = _window_sum(self.window_frames // 2)
-        return (frames - around(frames) / around(mask.float()).clamp(min=1)) * mask
+        count = frames.new_ones(1, frames.shape[1], 1) if mask is None else mask.float()
+        frames = frames - around(frames) / around(count).clamp(min=1)
+        return frames if mask is None else frames * mask
 
 
 def _mask(lengths: Tensor, size: int) -> Tensor:
     """(B,) -> (B, size): True at the true positions."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
-
-
-def _level(waves: Tensor, mask: Tensor | None) -> Tensor:
-    """Scale each wave to a root mean square of 1 over its true samples; silence stays as it is."""
-    if mask is None:
-        mean_square = waves.square().mean(1, keepdim=True)
-    else:
-        mean_square = (waves * mask).square().sum(1, keepdim=True) / mask.sum(1, keepdim=True)
-    return waves / mean_square.clamp(min=1e-16).sqrt()
 
 
 def _window_sum(reach: int) -> Callable[[Tensor], Tensor]:

@@ -40,7 +40,8 @@ PRESETS: dict[str, Preset] = {
     "light_resnet34": Preset(ResNet34, {"channels": 16}),  # arXiv 2208.05445: the paper's encoder
     "fbank_stats": Preset(
         FrameStatistics,
-        # A floor must not be weak on purpose: these are the best of 28 settings tried on three trial lists.
+        # A floor must not be weak on purpose. Of 28 settings of level, pre-emphasis and floor, these are within 0.3,
+        # 1.9 and 0.9 points of the lowest EER on three trial lists (22.9, 9.2 and 33.7 %).
         features={"mean_norm": "none", "level_norm": True, "pre_emphasis": 0.0, "floor": 1e-8},
         trainable=False,
     ),

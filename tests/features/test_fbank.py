@@ -46,7 +46,7 @@ def test_one_frame_by_hand(waves: Tensor) -> None:
     wave = waves[0].double().numpy()
     emphasised = wave[1600 : 1600 + 400] - 0.97 * wave[1599 : 1599 + 400]  # frame 10
     spectrum = np.fft.rfft(emphasised * np.hamming(400), n=512)
-    expected = np.log(np.abs(spectrum) ** 2 @ features.mel_weights.double().numpy() + 1e-3)
+    expected = np.log(np.abs(spectrum) ** 2 @ features.mel_weights[::2].double().numpy() + 1e-3)
     np.testing.assert_allclose(features(waves[:1])[0][0, 10], expected, atol=1e-4)
 
 

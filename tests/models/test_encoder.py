@@ -161,6 +161,16 @@ def test_configuration_goes_there_and_back(encoder: SpeechEncoder) -> None:
         EncoderConfig.from_dict({"embedding_dim": 3, "hidden": 1})
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gives_the_same_embeddings(encoder: SpeechEncoder, voices_folder: Path) -> None:
+    paths = sorted(voices_folder.rglob("*.wav"))
+    on_cpu = encoder.embed_files(paths).embeddings
+    on_gpu = encoder.to("cuda").embed_files(paths).embeddings
+    assert encoder.device.type == "cuda"
+    np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-2 * np.abs(on_cpu).max())  # TF32 convolutions
+
+
 @pytest.mark.corpus
 def test_real_speech_does_not_depend_on_its_batch(encoder: SpeechEncoder, data_root: Path) -> None:
     manifest = read_manifest(data_root / "speakers_more" / "manifest.csv", where={"split": "test"}).subset(range(40))
