@@ -26,14 +26,7 @@ from dino_speech.dino.network import Network
 from dino_speech.dino.precision import choose_precision
 from dino_speech.dino.progress import Progress
 from dino_speech.dino.signals import Interrupted, StopSignals
-from dino_speech.dino.state import (
-    TrainingState,
-    differences,
-    load_state,
-    prepare_folder,
-    seed_everything,
-    write_atomically,
-)
+from dino_speech.dino.state import prepare_folder, seed_everything, state_to_resume, write_atomically
 from dino_speech.dino.whiten import whiten
 from dino_speech.distributed import barrier, is_main_process, join_processes, rank, world_size
 from dino_speech.errors import InputError
@@ -120,7 +113,7 @@ class DINOPretrainer(Hyperparameters):
         )
         self._check(num_steps)
         identity = self._identity(manifest, seed=seed, num_steps=num_steps, precision=precision)
-        state = _state_to_resume(folder / "state" / "last.pt", identity) if resume else None
+        state = state_to_resume(folder / "state" / "last.pt", identity) if resume else None
         barrier()  # all have looked before anything changes
         if is_main_process():
             prepare_folder(folder, keep=state is not None)
@@ -280,26 +273,3 @@ class DINOPretrainer(Hyperparameters):
                 "stopped after step %d of %d: max_minutes = %g are over; fit again goes on from there",
                 *(step, supervisor.num_steps, self.max_minutes),
             )
-
-
-def _state_to_resume(path: Path, identity: dict[str, Any]) -> TrainingState | None:
-    """The saved state of this very run, None where there is none.
-
-    Raises:
-        InputError: the state is of a run with other hyper-parameters or data.
-    """
-    if not path.exists():
-        return None
-    state = load_state(path)
-    found = differences(state.identity, identity)
-    if found:
-        raise InputError(
-            f"{path} is of another run: {'; '.join(found)} (saved -> now). Set back what differs, or choose another "
-            "output_folder, or start anew with resume=False (which deletes the former run)"
-        )
-    if len(state.rng) != world_size():
-        logger.warning(
-            "the run was saved by %d process(es) and goes on with %d: not to the very same numbers",
-            *(len(state.rng), world_size()),
-        )
-    return state

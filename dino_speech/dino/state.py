@@ -5,6 +5,7 @@ process killed in between leaves a checkpoint that looks whole; and it keeps no 
 """
 
 import contextlib
+import logging
 import os
 import random
 import shutil
@@ -16,7 +17,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from dino_speech.distributed import world_size
 from dino_speech.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 
@@ -182,3 +186,26 @@ def prepare_folder(folder: Path, *, keep: bool) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("history.jsonl", "skipped.csv"):
         (folder / name).unlink(missing_ok=True)
+
+
+def state_to_resume(path: Path, identity: dict[str, Any]) -> TrainingState | None:
+    """The saved state of this very run, None where there is none.
+
+    Raises:
+        InputError: the state is of a run with other hyper-parameters or data.
+    """
+    if not path.exists():
+        return None
+    state = load_state(path)
+    found = differences(state.identity, identity)
+    if found:
+        raise InputError(
+            f"{path} is of another run: {'; '.join(found)} (saved -> now). Set back what differs, or choose another "
+            "output_folder, or start anew with resume=False (which deletes the former run)"
+        )
+    if len(state.rng) != world_size():
+        logger.warning(
+            "the run was saved by %d process(es) and goes on with %d: not to the very same numbers",
+            *(len(state.rng), world_size()),
+        )
+    return state
