@@ -104,7 +104,8 @@ def quickstart(
     trainer = _pretrainer(encoder, settings)
     trainer.fit(prepared.train, output_folder=output, seed=seed, resume=False)
     if trainer.stop_reason_ is not None:
-        notes.append(f"Time was up after {trainer.history_[-1]['step']} of {num_steps} steps: expect less of it.")
+        logged = trainer.history_[-1]["step"] if trainer.history_ else 0  # a slow machine may not get to the first row
+        notes.append(f"Time was up before step {num_steps} (last figures at step {logged}): expect less of it.")
     pretrained = _judge("pretrained", load_encoder(output / "encoder"), prepared, [], seed=seed)
 
     if not has_matplotlib():
