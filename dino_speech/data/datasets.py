@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dino_speech.audio.crops import MultiCrop
-from dino_speech.audio.io import SAMPLE_RATE, SILENT_DBFS, AudioError, audio_info, load_audio
+from dino_speech.audio.io import SILENT_DBFS, audio_info, load_audio
 from dino_speech.data.cache import WaveCache
 from dino_speech.data.manifest import Manifest
 from dino_speech.data.seeds import seeded_generator
@@ -19,6 +19,8 @@ from dino_speech.errors import InputError
 
 # So many utterances in a row fail by chance only where nearly all of them are bad. # ours
 MAX_ATTEMPTS = 30
+# Draws of positions in one utterance until no crop is silent: a recording may hold seconds of digital silence. # ours
+MAX_DRAWS = 6
 
 Transforms = Callable[..., Tensor]
 
@@ -84,13 +86,21 @@ class CropDataset(Dataset[dict[str, Any]]):
             raise InputError(self._bad[index])
         try:
             num_samples = self._num_samples(index)
-            plan = self.crops.plan(num_samples, generator)
-            span = self._read(index, plan.start, plan.stop)
         except InputError as error:
+            # Only what fails at any position may be remembered: a worker that began later must find the same.
             self._bad[index] = str(error)
             raise
-        _refuse_silence(span, self.manifest[index].wav, plan.start)
-        long, short = self.crops.cut(span, plan)
+        drawn = None
+        for _ in range(MAX_DRAWS):
+            plan = self.crops.plan(num_samples, generator)
+            views = self.crops.cut(self._read(index, plan.start, plan.stop), plan)
+            silent = torch.cat([_is_silent(view) for view in views])
+            drawn = drawn if silent.all() else views
+            if not silent.any():
+                break
+        if drawn is None:
+            raise InputError(f"silent (below {SILENT_DBFS:.0f} dBFS) wherever crops were drawn")
+        long, short = drawn
         if self.transforms is not None:
             long, short = (self._transform(views, generator) for views in (long, short))
         return long, short
@@ -121,8 +131,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         return load_audio(utterance.wav, start=first + start, stop=first + stop)
 
 
-def _refuse_silence(span: Tensor, wav: str, start: int) -> None:
-    level = span.std(correction=0)
-    if float(level) < 10 ** (SILENT_DBFS / 20):
-        first, last = start / SAMPLE_RATE, (start + len(span)) / SAMPLE_RATE
-        raise AudioError(f"{wav}: silent from {first:.2f} to {last:.2f} s (below {SILENT_DBFS:.0f} dBFS)")
+def _is_silent(crops: Tensor) -> Tensor:
+    """(V, S) -> (V,) bool; a constant offset is no sound."""
+    variance = torch.linalg.vector_norm(crops, dim=1).square() / crops.shape[1] - crops.mean(1).square()
+    return variance < 10 ** (SILENT_DBFS / 10)

@@ -1,6 +1,7 @@
 """What happens beside the training step: figures, the collapse doctor, the monitor, saving, and stopping early."""
 
 import copy
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,9 @@ from dino_speech.dino.state import TrainingState, capture_rng, preserved_rng, re
 from dino_speech.distributed import is_main_process, mean_across_ranks, rank, world_size
 from dino_speech.models.encoder import SpeechEncoder
 
+logger = logging.getLogger(__name__)
+
+MAX_DATA_WAIT = 0.25  # ours: of the time
 # Figures of the doctor that say nothing over time.
 NOT_LOGGED = ("loss", "ln_k", "num_rows", "max_rank", "num_shared")
 
@@ -83,6 +87,7 @@ class Supervisor:
         self.stop_reason: str | None = None
         self.watch = Stopwatch()
         self._saved_at = time.perf_counter()
+        self._advised = False
         # Decisions and random generators travel beside the training's own traffic: a GPU need not wait for them.
         self._group = dist.new_group(backend="gloo") if world_size() > 1 else None
 
@@ -128,6 +133,17 @@ class Supervisor:
             row["findings"] = [finding.name for finding in findings]
         self.history.add(row)
         self.progress.show(row)
+        self._advise(row)
+
+    def _advise(self, row: dict[str, Any]) -> None:
+        """Say once that the training waits for its data; not for the first row, in which the workers begin."""
+        if len(self.history.rows) > 1 and row["data_wait_fraction"] > MAX_DATA_WAIT and not self._advised:
+            self._advised = True
+            logger.warning(
+                "training waits for data %.0f %% of the time: raise num_workers (now %d) where cores are free, raise "
+                "cache_gib until the corpus fits, keep the files on a local disk as 16 kHz wav or flac",
+                *(100 * row["data_wait_fraction"], self.loader.num_workers),
+            )
 
     def _judge(self, monitor: Monitor, brain: DINOBrain) -> bool:
         """Let the monitor judge the teacher; true if it is the best so far, which is then written to `best/encoder`."""

@@ -12,6 +12,7 @@ from dino_speech.audio.io import load_audio
 from dino_speech.data.cache import WaveCache
 from dino_speech.data.datasets import MAX_ATTEMPTS, CropDataset
 from dino_speech.data.manifest import read_manifest
+from dino_speech.data.seeds import seeded_generator
 from dino_speech.data.skipped import SkippedFiles
 from dino_speech.errors import InputError
 
@@ -147,12 +148,29 @@ def test_bad_files_are_replaced_and_named_with_their_reason(bad_folder, cache_gi
     assert continued.reasons == skipped.reasons
 
 
+def test_a_silent_stretch_is_passed_over(tmp_path, tone):
+    wave = np.concatenate([np.full(25_000, 0.1, dtype=np.float32), tone(4.0)])  # an offset is no sound
+    soundfile.write(tmp_path / "a.wav", wave, 16_000)
+    dataset = CropDataset(read_manifest(write_manifest_of(tmp_path, ["a.wav"])), CROPS, seed=0)
+    items = [dataset[(position, 0)] for position in range(60)]
+    crops = torch.cat([item["short"] for item in items])
+    plans = [CROPS.plan(len(wave), seeded_generator(0, "crops", position, 0)) for position in range(60)]
+    starts = [plan.start + first for plan in plans for first, length in plan.views if length == CROPS.short_samples]
+    first_draws_in_silence = sum(start + CROPS.short_samples < 25_000 for start in starts) / len(starts)
+    assert 0.1 < first_draws_in_silence < 0.4
+    assert float((crops.std(dim=1) < 1e-3).float().mean()) < 0.2 * first_draws_in_silence
+
+
 def test_replacements_do_not_depend_on_what_is_known_to_be_bad(bad_folder):
-    names = [*BAD, *(f"good{n}.wav" for n in range(6))]
+    # bad in one place only: whether it is heard depends on the position
+    nan = np.random.default_rng(0).standard_normal(60_000).astype(np.float32) * 0.1
+    nan[30_000] = np.nan
+    soundfile.write(bad_folder / "partly.wav", nan, 16_000, subtype="FLOAT")
+    names = [*BAD, *(f"good{n}.wav" for n in range(6)), "partly.wav"]
     manifest = read_manifest(write_manifest_of(bad_folder, names))
     used = CropDataset(manifest, CROPS, seed=0)
     items = [used[(position, position % len(names))] for position in range(40)]
-    for position in (39, 24, 0, 13):
+    for position in range(40):
         fresh = CropDataset(manifest, CROPS, seed=0)
         again = fresh[(position, position % len(names))]
         assert again["index"] == items[position]["index"]

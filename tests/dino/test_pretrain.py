@@ -155,6 +155,16 @@ def test_bad_files_are_listed_and_the_run_goes_on(voices_folder, tmp_path, caplo
     assert "5 file(s) were skipped" in caplog.text
 
 
+def test_waiting_for_data_is_told_once_with_the_cure(manifest, tmp_path, caplog):
+    def slowly(wave, *, generator):
+        time.sleep(0.05)
+        return wave
+
+    make_trainer(transforms=slowly, log_every=1).fit(manifest, output_folder=tmp_path / "out")
+    assert caplog.text.count("training waits for data") == 1
+    assert "raise num_workers (now 0)" in caplog.text
+
+
 def test_what_cannot_work_is_refused_before_anything_is_written(manifest, tmp_path):
     statistics = build_encoder("fbank_stats")
     for trainer, message in [
