@@ -114,14 +114,15 @@ class DINOPretrainer(Hyperparameters):
         self._check(num_steps)
         identity = self._identity(manifest, seed=seed, num_steps=num_steps, precision=precision)
         state = state_to_resume(folder / "state" / "last.pt", identity) if resume else None
+        origin = provenance(seed=seed, manifest=manifest.paths)
         barrier()  # all have looked before anything changes
         if is_main_process():
             prepare_folder(folder, keep=state is not None)
-            self._write_hyperparameters(folder, identity, manifest)
+            self._write_hyperparameters(folder, identity, origin)
         sampler.start_step = state.step if state else 0
         brain = self._build_brain(sampler, chosen, precision)
         with StopSignals() as signals:
-            supervisor = self._supervise(brain, sampler, manifest, folder, signals, monitor, identity)
+            supervisor = self._supervise(brain, sampler, manifest, folder, signals, monitor, identity, origin)
             if state is not None:
                 supervisor.restore(state, brain)
             try:
@@ -164,10 +165,9 @@ class DINOPretrainer(Hyperparameters):
         chosen = {name: describe(value) for name, value in self.settings().items() if name not in RUN_ONLY}
         return {**chosen, **resolved, "manifest": describe_manifest(manifest)}
 
-    def _write_hyperparameters(self, folder: Path, identity: dict[str, Any], manifest: Manifest) -> None:
+    def _write_hyperparameters(self, folder: Path, identity: dict[str, Any], origin: dict[str, Any]) -> None:
         run_only = {name: describe(value) for name, value in self.settings().items() if name in RUN_ONLY}
-        record = {**run_only, **identity, "provenance": provenance(seed=identity["seed"], manifest=manifest.paths)}
-        text = json.dumps(record, indent=2) + "\n"
+        text = json.dumps({**run_only, **identity, "provenance": origin}, indent=2) + "\n"
         write_atomically(folder / "hyperparameters.json", lambda file: file.write(text.encode()))
 
     def _build_brain(self, sampler: StepSampler, device: torch.device, precision: str) -> "DINOBrain":
@@ -204,15 +204,15 @@ class DINOPretrainer(Hyperparameters):
         signals: StopSignals,
         monitor: "Monitor | None",
         identity: dict[str, Any],
+        origin: dict[str, Any],
     ) -> "Supervisor":
         """The loader, and all that goes on beside the training steps."""
         from dino_speech.dino.supervisor import Supervisor
 
         main = is_main_process()
-        record = provenance(seed=sampler.seed, manifest=manifest.paths)
 
         def export(encoder: SpeechEncoder, target: Path, step: int) -> None:
-            encoder.save(target, provenance={**record, "step": step, "pretraining": identity})
+            encoder.save(target, provenance={**origin, "step": step, "pretraining": identity})
 
         brain.after_step = supervisor = Supervisor(
             self,

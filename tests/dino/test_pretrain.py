@@ -192,6 +192,7 @@ def test_collapse_is_named_with_its_knob_and_stops_if_asked(manifest, tmp_path, 
         make_trainer(**changes, stop_on_collapse=True).fit(manifest, output_folder=tmp_path / "stopped")
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(manifest, tmp_path, voices_folder):
     code = f"""
         import sys, torch

@@ -152,6 +152,7 @@ def test_killed_and_resumed_equals_never_stopped(voices, tmp_path, whole_run):
     assert [row["step"] for row in trainer.history_] == [3, 6, 9, 10]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_exits_and_resumes(voices, tmp_path, whole_run):
     output = tmp_path / "terminated"
     done = train_in_a_process_that_gets(signal.SIGTERM, voices, output, after_step=4)
