@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dino_speech.data.manifest import Manifest
+
+# Arguments of augmentation that are kept under another name.
+KEPT_AS = {"rir": "rooms", "transforms": "specs"}
 
 
 def describe(value: Any) -> Any:
     """Plain data (for JSON) that says how a value was made.
 
-    Numbers, strings and collections stand for themselves, tensors for a hash; an object with a `config` for that; any
-    other object for its class, its `settings` and those of its constructor's arguments that it keeps as attributes.
+    Numbers, strings and collections stand for themselves, tensors for their size and level; an object with a `config`
+    for that; any other object for its class, its `settings` and those of its constructor's arguments that it keeps.
 
     Example:
         >>> from dino_speech.audio.crops import MultiCrop
@@ -29,12 +33,15 @@ def describe(value: Any) -> Any:
         return fspath(value)
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and value and all(isinstance(item, Tensor) for item in value):
+        return _summary(value)
     if isinstance(value, (Sequence, set, frozenset)):
         return [describe(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        public = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
+        return {name: describe(getattr(value, name)) for name in public}
     if isinstance(value, Tensor):
-        return hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+        return _summary([value])
     if hasattr(value, "config"):
         return describe(value.config)
     settings = describe(getattr(value, "settings", {}))
@@ -42,8 +49,16 @@ def describe(value: Any) -> Any:
 
 
 def _arguments(value: Any) -> dict[str, Any]:
-    parameters = inspect.signature(type(value)).parameters
-    return {name: describe(getattr(value, name)) for name in parameters if hasattr(value, name)}
+    names = inspect.signature(type(value)).parameters
+    kept = {name: KEPT_AS.get(name, name) for name in names}
+    return {name: describe(getattr(value, attribute)) for name, attribute in kept.items() if hasattr(value, attribute)}
+
+
+def _summary(tensors: Sequence[Tensor]) -> dict[str, Any]:
+    """Not a hash: another processor may decode or synthesise a sound with other last bits."""
+    num_values = sum(tensor.numel() for tensor in tensors)
+    energy = sum(float(torch.linalg.vector_norm(tensor.detach().float())) ** 2 for tensor in tensors)
+    return {"num": len(tensors), "num_values": num_values, "rms": float(f"{(energy / max(1, num_values)) ** 0.5:.3g}")}
 
 
 def describe_manifest(manifest: Manifest) -> dict[str, Any]:

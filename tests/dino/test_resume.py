@@ -1,5 +1,6 @@
 """A run that is stopped, in whatever way, ends like one that never was: bit for bit, with workers and augmentation."""
 
+import dataclasses
 import json
 import os
 import random
@@ -16,9 +17,12 @@ import soundfile
 import torch
 
 from dino_speech.audio.augment import Augment
+from dino_speech.audio.banks import NoiseBank
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.audio.spec_augment import SpecAugment
-from dino_speech.data.manifest import read_manifest
+from dino_speech.audio.waveform import WaveformTransforms
+from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.dino.identity import describe, describe_manifest
 from dino_speech.dino.pretrain import DINOPretrainer
 from dino_speech.dino.signals import Interrupted
 from dino_speech.dino.state import (
@@ -259,3 +263,20 @@ def test_differences_name_nested_and_missing_keys():
         "new: (absent) -> None",
         "gone: 0 -> (absent)",
     ]
+
+
+def test_identity_says_how_things_were_made_and_survives_their_use(voices):
+    manifest = read_manifest(voices / "manifest.csv")
+    augment = Augment(p_noise=1.0, p_reverb=1.0)
+    before = describe(augment)
+    augment(torch.randn(4, 8_000), generator=torch.Generator().manual_seed(0))
+    assert describe(augment) == before
+    quieter = Augment(p_noise=1.0, p_reverb=1.0, noise=NoiseBank([torch.randn(9_000)], ["noise"]), kinds=["noise"])
+    assert {line.split(":")[0] for line in differences(before, describe(quieter))} >= {"noise.clips.num", "kinds"}
+    assert describe(build_encoder("xvector", seed=0))["name"] == "xvector"
+    chain = WaveformTransforms([{"name": "Clip", "p": 1.0}])
+    assert describe(chain) == {"class": "WaveformTransforms", "transforms": [{"name": "Clip", "p": 1.0}]}
+    assert json.loads(json.dumps(before)) == before
+    moved = Manifest([dataclasses.replace(u, wav=f"/elsewhere/{u.id}") for u in manifest])
+    assert describe_manifest(moved) == describe_manifest(manifest)
+    assert describe_manifest(manifest.subset([1, 0, *range(2, 14)])) != describe_manifest(manifest)
