@@ -180,7 +180,7 @@ def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def prepare_folder(folder: Path, *, keep: bool) -> None:
     """Make a run's output folder; what a former run left there is deleted unless it goes on."""
     folder.mkdir(parents=True, exist_ok=True)
-    if keep:
+    if keep or not (folder / "hyperparameters.json").exists():  # what no run has written is not ours to delete
         return
     for name in ("state", "best", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
