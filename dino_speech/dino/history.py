@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class History:
         self._writer = _tensorboard(folder / "tensorboard", start_step) if enabled else None
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row; nested figures are named `group/figure` in TensorBoard."""
+        """Append a row; nested figures are named `group/figure` in TensorBoard. What is not finite becomes None."""
+        row = _finite(row)
         self.rows.append(row)
         if not self._enabled:
             return
@@ -56,6 +58,14 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    # JSON has no NaN and no infinity.
+    plain = {name: _finite(value) if isinstance(value, dict) else value for name, value in row.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in plain.items()
+    }
 
 
 def _scalars(row: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

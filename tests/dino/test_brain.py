@@ -19,6 +19,7 @@ from dino_speech.errors import InputError
 from dino_speech.features.fbank import LogMel
 from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CROPS = MultiCrop(num_long=2, long_s=0.3, num_short=3, short_s=0.2)
 
 
@@ -51,14 +52,14 @@ def make_encoder(seed: int = 0) -> SpeechEncoder:
     return SpeechEncoder(EncoderConfig("mean", 12), LogMel(num_mels=20), MeanAndDeviation(20, 12))
 
 
-def make_brain(*, num_steps: int = 10, frozen_steps: int = 0, crops: MultiCrop = CROPS, **changes) -> DINOBrain:
+def make_brain(*, num_steps=10, frozen_steps=0, crops=CROPS, device="cpu", **changes) -> DINOBrain:
     settings = {"num_prototypes": 16, "head_hidden_dim": 24, "head_bottleneck_dim": 8, "head_batch_norm": False}
     settings |= {"centering": "mean", "koleo_weight": 0.0, "batch_size": 8, "warmup_steps": 0, "teacher_momentum": 0.9}
     hyper = Hyperparameters(make_encoder(), crops, **{**settings, **changes})
     torch.manual_seed(1)
     head = DINOHead(12, num_prototypes=16, hidden_dim=24, bottleneck_dim=8, batch_norm=hyper.head_batch_norm)
     network = Network(copy.deepcopy(hyper.encoder), head)
-    return DINOBrain(hyper, network, num_steps=num_steps, frozen_steps=frozen_steps, seed=7)
+    return DINOBrain(hyper, network, num_steps=num_steps, frozen_steps=frozen_steps, seed=7, device=device)
 
 
 def make_batch(num_utterances: int = 8, *, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -140,8 +141,9 @@ def test_micro_batches_equal_one_batch(accumulation_steps):
         torch.testing.assert_close(p, q, atol=2e-6, rtol=0)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_optimizer():
-    brain = make_brain()
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_GPU])])
+def test_a_loss_that_is_not_finite_stops_before_the_optimizer(device):
+    brain = make_brain(device=device)
     take_steps(brain, [make_batch()])
     before = copy.deepcopy(brain.state_dicts())
     bad = make_batch(seed=1)

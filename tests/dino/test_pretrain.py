@@ -16,6 +16,7 @@ import soundfile
 import torch
 from test_brain import make_encoder
 
+from dino_speech.audio.augment import Augment
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import make_trials
@@ -251,14 +252,29 @@ def test_compiled_networks_give_nearly_the_same(manifest, tmp_path):
     assert plain.teacher_encoder_.state_dict().keys() == compiled.teacher_encoder_.state_dict().keys()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_a_gpu_trains_stops_and_goes_on(manifest, tmp_path, precision):
+    changes = {"precision": precision, "num_steps": 12, "log_every": 1, "num_workers": 1, "augment": Augment()}
+    make_trainer(max_minutes=1e-6, **changes).fit(manifest, output_folder=tmp_path, device="cuda")
+    trainer = make_trainer(**changes).fit(manifest, output_folder=tmp_path, device="cuda")
+    assert [row["step"] for row in trainer.history_] == list(range(1, 13))
+    assert all(np.isfinite(row["loss"]) for row in trainer.history_)
+    assert trainer.teacher_encoder_.device.type == "cuda"
+    assert load_encoder(tmp_path / "encoder").embed_file(manifest[0].wav).isfinite().all()
+
+
 def test_history_drops_steps_that_are_taken_again_and_a_torn_line(tmp_path):
     history = History(tmp_path)
     for step in (2, 4, 6):
         history.add({"step": step, "loss": 1.0 / step})
+    history.add({"step": 7, "grad_norm": float("inf"), "monitor": {"eer": float("nan")}})
+    assert history.rows[-1] == {"step": 7, "grad_norm": None, "monitor": {"eer": None}}
     history.close()
     with (tmp_path / "history.jsonl").open("a") as file:
         file.write('{"step": 8, "lo')
-    assert [row["step"] for row in read_history(tmp_path / "history.jsonl")] == [2, 4, 6]
+    assert [row["step"] for row in read_history(tmp_path / "history.jsonl")] == [2, 4, 6, 7]
     assert [row["step"] for row in History(tmp_path, start_step=5).rows] == [2, 4]
     assert [row["step"] for row in read_history(tmp_path / "history.jsonl")] == [2, 4]
 
