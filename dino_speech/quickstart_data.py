@@ -57,8 +57,8 @@ class QuickstartData:
 
 
 def synthetic_data(folder: Path, *, seed: int, **sizes: int) -> QuickstartData:
-    """The built-in corpus, made on the first call; `sizes` as in `synthesize_corpus`."""
-    corpus = synthesize_corpus(folder, seed=seed, **sizes)
+    """The built-in corpus, made on the first call and anew for another seed; `sizes` as in `synthesize_corpus`."""
+    corpus = synthesize_corpus(folder, seed=seed, overwrite=True, **sizes)
     train, test = read_manifest(corpus.train), read_manifest(corpus.test)
     note = (
         f"Built-in synthetic voices: {len(train)} files of {len(set(train.label('speaker')))} speakers to learn from, "

@@ -16,7 +16,7 @@ from dino_speech.audio.io import SAMPLE_RATE
 from dino_speech.audio.voices import EMOTIONS, random_voice, speak
 from dino_speech.errors import InputError
 
-_VERSION = 1  # raise it when a change of the synthesiser makes other files from the same settings
+_VERSION = 2  # raise it when a change of the synthesiser makes other files from the same settings
 _SETTINGS = "corpus.json"
 
 
@@ -47,6 +47,7 @@ def synthesize_corpus(
     num_test_speakers: int = 20,
     num_test_files: int = 8,
     seed: int = 1986,
+    overwrite: bool = False,
 ) -> SyntheticCorpus:
     """Write a corpus of synthetic voices, or use the one that is there if it was made with the same settings.
 
@@ -61,6 +62,7 @@ def synthesize_corpus(
         num_test_speakers: number of other speakers, at least 2.
         num_test_files: files per test speaker, at least 2; the four emotions in turn.
         seed: same seed, same files, sample by sample.
+        overwrite: replace a synthetic corpus of other settings that is there, instead of refusing.
 
     Returns:
         The paths of the two manifests and of the trials.
@@ -87,7 +89,7 @@ def synthesize_corpus(
     corpus = SyntheticCorpus(folder / "train.csv", folder / "test.csv", folder / "trials.txt")
     train = list(_recordings("a", num_train_speakers, num_train, seed, group=0))
     test = list(_recordings("b", num_test_speakers, num_test_speakers * num_test_files, seed, group=1))
-    if _is_complete(folder, settings, train + test):
+    if _is_complete(folder, settings, train + test, overwrite=overwrite):
         return corpus
     (folder / "wav").mkdir(parents=True, exist_ok=True)
     _write_manifest(corpus.train, [_write(folder, recording) for recording in train])
@@ -108,16 +110,21 @@ def _recordings(prefix: str, num_speakers: int, num_files: int, seed: int, *, gr
         yield _Recording(name, f"{prefix}{speaker:03d}", emotion, (seed, group, speaker, take + 1))
 
 
-def _is_complete(folder: Path, settings: dict[str, int], recordings: list[_Recording]) -> bool:
+def _is_complete(folder: Path, settings: dict[str, int], recordings: list[_Recording], *, overwrite: bool) -> bool:
     path = folder / _SETTINGS
     if not path.exists():
         return False
     found = json.loads(path.read_text(encoding="utf-8"))
     if found != settings:
-        raise InputError(
-            f"{folder} holds a synthetic corpus of other settings ({found}); wanted {settings}. "
-            "Name another folder, or delete this one"
-        )
+        if not overwrite:
+            raise InputError(
+                f"{folder} holds a synthetic corpus of other settings ({found}); wanted {settings}. "
+                "Name another folder, or delete this one"
+            )
+        path.unlink()  # first: from here on the folder is an unfinished one
+        for file in (folder / "wav").glob("*.wav"):
+            file.unlink()
+        return False
     names = {file.stem for file in (folder / "wav").glob("*.wav")}
     return all(recording.name in names for recording in recordings)
 

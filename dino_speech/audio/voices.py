@@ -61,8 +61,8 @@ class Prosody:
 EMOTIONS = {
     "neutral": Prosody(pitch_shift=0.0, pitch_range=2.2, rate=1.0, gain_db=0.0, effort=0.0, pauses=1.0),
     "happy": Prosody(pitch_shift=4.0, pitch_range=5.0, rate=1.12, gain_db=3.0, effort=0.4, pauses=0.7),
-    "angry": Prosody(pitch_shift=2.0, pitch_range=3.0, rate=1.25, gain_db=6.0, effort=1.4, pauses=0.6),
-    "sad": Prosody(pitch_shift=-1.5, pitch_range=1.0, rate=0.74, gain_db=-5.0, effort=-1.2, pauses=1.8),
+    "angry": Prosody(pitch_shift=2.0, pitch_range=3.0, rate=1.25, gain_db=6.0, effort=1.2, pauses=0.6),
+    "sad": Prosody(pitch_shift=-1.5, pitch_range=1.0, rate=0.74, gain_db=-5.0, effort=-1.0, pauses=1.8),
 }
 
 
@@ -71,8 +71,8 @@ def random_voice(rng: np.random.Generator) -> Voice:
     size = rng.uniform(-1.0, 1.0)  # from a large body to a small one
     return Voice(
         pitch_hz=150.0 * 2 ** (0.55 * size + 0.22 * rng.standard_normal()),
-        tract_scale=1.0 + 0.09 * size + 0.05 * rng.standard_normal(),
-        formants=1 + np.array([0.03, 0.03, 0.04, 0.05, 0.05, 0.05, 0.05, 0.05]) * rng.standard_normal(8),
+        tract_scale=1.0 + 0.11 * size + 0.05 * rng.standard_normal(),
+        formants=1 + np.array([0.04, 0.04, 0.05, 0.06, 0.06, 0.06, 0.06, 0.06]) * rng.standard_normal(8),
         vowel_shift=1 + 0.04 * rng.standard_normal((len(VOWELS), 2)),
         bandwidth_scale=float(np.exp(0.25 * rng.standard_normal())),
         open_quotient=rng.uniform(0.45, 0.75),
@@ -101,7 +101,7 @@ def speak(voice: Voice, prosody: Prosody, *, duration_s: float, rng: np.random.G
     num_frames = -(-num_samples // _FRAME)
     rate = voice.rate * prosody.rate * np.exp(0.08 * rng.standard_normal())
     phones, lengths = _babble(num_frames, rate=rate, pauses=prosody.pauses, rng=rng)
-    effort = prosody.effort + 0.2 * rng.standard_normal()
+    effort = prosody.effort + 0.15 * rng.standard_normal()
     pitch_hz = _pitch_contour(voice, prosody, phones, lengths, rng)
 
     open_quotient = float(np.clip(voice.open_quotient * 2 ** (-0.25 * effort), 0.35, 0.88))

@@ -194,6 +194,9 @@ def test_corpus_is_reused_mended_and_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="other settings"):
         synthesize_corpus(folder, **(SMALL | {"seed": 7}))
     assert json.loads((folder / "corpus.json").read_text())["synthetic"] is True
+    smaller = SMALL | {"num_train": 4}
+    synthesize_corpus(folder, **smaller, overwrite=True)
+    assert len(list((folder / "wav").glob("*.wav"))) == 10, "nothing of the former corpus is left"
 
 
 def test_corpus_of_too_few_speakers_is_refused(tmp_path: Path) -> None:
