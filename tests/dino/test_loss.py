@@ -74,7 +74,10 @@ def test_by_hand_on_two_views_and_two_prototypes() -> None:
 
 
 def test_uniform_student_and_targets_give_ln_k() -> None:
-    """The plateau that users know: 11.0904 for K = 65,536; equal summands are the worst case for float32 sums, whose order differs by processor."""
+    """The plateau that users know: 11.0904 for K = 65,536.
+
+    Equal summands are the worst case for float32 sums, whose order differs by processor.
+    """
     loss = DINOLoss()(torch.zeros(6, 4, 65_536), torch.full((2, 4, 65_536), 1 / 65_536))
     assert loss.item() == pytest.approx(math.log(65_536), abs=1e-4)
 
