@@ -98,15 +98,8 @@ def quickstart(
     """
     started = time.perf_counter()
     output = Path(output)
-    if data is None:
-        _say("making synthetic voices")
-        prepared = synthetic_data(output / "synthetic", seed=seed, **(corpus_sizes or {}))
-    else:
-        _say(f"checking the audio of {data}")
-        prepared = own_data(data, output, seed=seed, speaker_from_parent=speaker_from_parent)
+    prepared = _prepare(data, output, seed, speaker_from_parent, corpus_sizes or {})
     notes = list(prepared.notes)
-    for note in notes:
-        _say(note)
 
     encoder = build_encoder(**ENCODER, seed=seed)  # type: ignore[arg-type]
     notes.append(_how_to_read(prepared))
@@ -114,18 +107,7 @@ def quickstart(
     floor = _judge("fbank_stats (floor)", load_encoder("fbank_stats"), prepared, notes, seed=seed)
     untrained = _judge("untrained", encoder, prepared, [], seed=seed)
 
-    settings = _settings(prepared, notes)
-    max_minutes = None
-    if num_steps is None:
-        num_steps = _steps_that_fit(train_s, encoder, prepared, settings, seed=seed)
-        max_minutes = 1.5 * train_s / 60  # where the machine turns out to be slower than it was while it was timed
-    _say(f"pretraining on {len(prepared.train)} files, {num_steps} steps of {settings['batch_size']} utterances")
-    settings |= {"num_steps": num_steps, "max_minutes": max_minutes}
-    trainer = _pretrainer(encoder, settings)
-    trainer.fit(prepared.train, output_folder=output, seed=seed, resume=False)
-    if trainer.stop_reason_ is not None:
-        logged = trainer.history_[-1]["step"] if trainer.history_ else 0  # a slow machine may not get to the first row
-        notes.append(f"Time was up before step {num_steps} (last figures at step {logged}): expect less of it.")
+    trainer = _pretrain(encoder, prepared, output, notes, num_steps=num_steps, train_s=train_s, seed=seed)
     pretrained = _judge("pretrained", load_encoder(output / "encoder"), prepared, [], seed=seed)
 
     if not has_matplotlib():
@@ -136,13 +118,56 @@ def quickstart(
         pretrained=pretrained,
         data=prepared,
         folder=output,
-        settings={"encoder": ENCODER, "crops": CROPS, "augment": AUGMENT, **settings},
+        settings={"encoder": ENCODER, "crops": CROPS, "augment": AUGMENT, **_plain_settings(trainer)},
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
         provenance=provenance(seed=seed, manifest=[prepared.train_path, prepared.test_path]),
     )
     report.write(trainer.history_)
     return report
+
+
+def _prepare(
+    data: str | Path | None, output: Path, seed: int, speaker_from_parent: bool, corpus_sizes: Mapping[str, int]
+) -> QuickstartData:
+    if data is None:
+        _say("making synthetic voices")
+        prepared = synthetic_data(output / "synthetic", seed=seed, **corpus_sizes)
+    else:
+        _say(f"checking the audio of {data}")
+        prepared = own_data(data, output, seed=seed, speaker_from_parent=speaker_from_parent)
+    for note in prepared.notes:
+        _say(note)
+    return prepared
+
+
+def _pretrain(
+    encoder: SpeechEncoder,
+    data: QuickstartData,
+    output: Path,
+    notes: list[str],
+    *,
+    num_steps: int | None,
+    train_s: float,
+    seed: int,
+) -> DINOPretrainer:
+    """Pretrain for `num_steps`, or for as many as fit into `train_s`."""
+    settings, max_minutes = _settings(data, notes), None
+    if num_steps is None:
+        num_steps = _steps_that_fit(train_s, encoder, data, settings, seed=seed)
+        max_minutes = 1.5 * train_s / 60  # where the machine turns out to be slower than it was while it was timed
+    _say(f"pretraining on {len(data.train)} files, {num_steps} steps of {settings['batch_size']} utterances")
+    trainer = _pretrainer(encoder, {**settings, "num_steps": num_steps, "max_minutes": max_minutes})
+    trainer.fit(data.train, output_folder=output, seed=seed, resume=False)
+    if trainer.stop_reason_ is not None:
+        logged = trainer.history_[-1]["step"] if trainer.history_ else 0  # a slow machine may not get to the first row
+        notes.append(f"Time was up before step {num_steps} (last figures at step {logged}): expect less of it.")
+    return trainer
+
+
+def _plain_settings(trainer: DINOPretrainer) -> dict[str, Any]:
+    names = (*PRETRAINING, "batch_size", "num_steps", "max_minutes")
+    return {name: getattr(trainer, name) for name in names}
 
 
 def _judge(name: str, encoder: SpeechEncoder, data: QuickstartData, notes: list[str], *, seed: int) -> SystemFigures:

@@ -102,15 +102,7 @@ class DINOPretrainer(Hyperparameters):
         folder, chosen = Path(output_folder), join_processes(device)
         precision = choose_precision(self.precision, chosen)
         num_steps = self.total_steps(max(1, len(manifest) // self.batch_size))
-        sampler = StepSampler(
-            len(manifest),
-            self.batch_size,
-            seed=seed,
-            num_steps=num_steps,
-            accumulation_steps=self.accumulation_steps,
-            rank=rank(),
-            world_size=world_size(),
-        )
+        sampler = self._sampler(len(manifest), num_steps, seed)
         self._check(num_steps)
         identity = self._identity(manifest, seed=seed, num_steps=num_steps, precision=precision)
         state = state_to_resume(folder / "state" / "last.pt", identity) if resume else None
@@ -135,6 +127,17 @@ class DINOPretrainer(Hyperparameters):
             self._whiten(manifest, supervisor, num_steps, seed)
         barrier()
         return self
+
+    def _sampler(self, num_items: int, num_steps: int, seed: int) -> StepSampler:
+        return StepSampler(
+            num_items,
+            self.batch_size,
+            seed=seed,
+            num_steps=num_steps,
+            accumulation_steps=self.accumulation_steps,
+            rank=rank(),
+            world_size=world_size(),
+        )
 
     def _check(self, num_steps: int) -> None:
         """What only shows when the parts are put together; before anything runs."""
