@@ -1,0 +1,1 @@
+"""From a pretrained encoder to a task: stages of fine-tuning, heads, pseudo-labels."""
