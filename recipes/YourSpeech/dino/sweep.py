@@ -42,7 +42,17 @@ VARIANTS: dict[str, list[str]] = {
     "num_prototypes: 512": ["--trainer.num_prototypes=512"],
     "num_prototypes: 8192": ["--trainer.num_prototypes=8192"],
     "teacher_momentum: 0.996": ["--trainer.teacher_momentum=0.996"],
-    "lr: 2e-3": ["--trainer.lr=2.0e-3"],
+    "teacher_temperature: 0.07": ["--trainer.teacher_temperature=0.07"],
+    "lr: 1e-3": ["--trainer.lr=1.0e-3"],
+    "lr: 8e-3": ["--trainer.lr=8.0e-3"],
+    "batch_size: 24": ["--trainer.batch_size=24"],
+    "batch_size: 96": ["--trainer.batch_size=96"],
+    "crops of 1.5 s and 0.6 s": ["--crops.long_s=1.5", "--crops.short_s=0.6"],
+    "crops of 3 s and 1.5 s": ["--crops.long_s=3.0", "--crops.short_s=1.5"],
+    "no short crops": ["--crops.num_short=0"],
+    "channels: 64": ["--encoder.channels=64"],
+    "channels: 256": ["--encoder.channels=256"],
+    "embedding_dim: 384": ["--encoder.embedding_dim=384"],
     "hop_ms: 10": ["--encoder.hop_ms=10.0"],
 }
 
