@@ -23,6 +23,7 @@ LEVELS: list[set[str]] = [
     {"dino", "wav2vec"},
     {"transfer"},
     {"evaluation"},
+    {"studies"},
     {"recipe"},
     {"quickstart"},
     {"cli"},

@@ -26,7 +26,7 @@ from dino_speech.dino.network import Network
 from dino_speech.dino.precision import choose_precision
 from dino_speech.dino.progress import Progress
 from dino_speech.dino.signals import Interrupted, StopSignals
-from dino_speech.dino.state import prepare_folder, seed_everything, state_to_resume, write_atomically
+from dino_speech.dino.state import prepare_folder, seed_everything, state_to_resume, write_text_atomically
 from dino_speech.dino.whiten import whiten
 from dino_speech.distributed import barrier, is_main_process, join_processes, rank, world_size
 from dino_speech.errors import InputError
@@ -171,7 +171,7 @@ class DINOPretrainer(Hyperparameters):
     def _write_hyperparameters(self, folder: Path, identity: dict[str, Any], origin: dict[str, Any]) -> None:
         run_only = {name: describe(value) for name, value in self.settings().items() if name in RUN_ONLY}
         text = json.dumps({**run_only, **identity, "provenance": origin}, indent=2) + "\n"
-        write_atomically(folder / "hyperparameters.json", lambda file: file.write(text.encode()))
+        write_text_atomically(folder / "hyperparameters.json", text)
 
     def _build_brain(self, sampler: StepSampler, device: torch.device, precision: str) -> "DINOBrain":
         """A copy of the encoder with a new head; on all processes the same weights, then other random numbers."""

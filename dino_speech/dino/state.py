@@ -94,6 +94,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     _sync_folder(path.parent)
 
 
+def write_text_atomically(path: Path, text: str) -> None:
+    """The same for text."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def _sync_folder(folder: Path) -> None:
     # The rename itself must reach the disk too; not every system lets a folder be opened for that.
     with contextlib.suppress(OSError):

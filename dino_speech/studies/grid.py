@@ -1,0 +1,240 @@
+"""A grid of experiments: every combination of some settings and seeds is run once, kept, and put into one table.
+
+What a cell does is the caller's: a function of its settings that returns figures. Pictures are in `plot.py`.
+"""
+
+import csv
+import hashlib
+import itertools
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from dino_speech.dino.state import write_text_atomically
+from dino_speech.errors import InputError
+from dino_speech.evaluation.report import markdown_table
+
+logger = logging.getLogger(__name__)
+
+Setting = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What one experiment gave.
+
+    Args:
+        figures: by name, such as {"uar": 0.51}.
+        intervals: low and high bound of a figure, 95 %, where it has one.
+    """
+
+    figures: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One combination of settings, over its seeds.
+
+    Args:
+        settings: by axis.
+        seeds: those that are finished.
+        results: one for each.
+    """
+
+    settings: dict[str, Setting]
+    seeds: list[int]
+    results: list[CellResult]
+
+    def mean(self, figure: str) -> float:
+        """Over the seeds."""
+        return sum(result.figures[figure] for result in self.results) / len(self.results)
+
+    def spread(self, figure: str) -> tuple[float, float]:
+        """The smallest and the largest of the seeds."""
+        values = [result.figures[figure] for result in self.results]
+        return min(values), max(values)
+
+    def interval(self, figure: str) -> tuple[float, float] | None:
+        """Mean of the seeds' interval bounds, None where there are none."""
+        bounds = [result.intervals[figure] for result in self.results if figure in result.intervals]
+        if not bounds:
+            return None
+        return sum(low for low, _ in bounds) / len(bounds), sum(high for _, high in bounds) / len(bounds)
+
+
+@dataclass(frozen=True)
+class GridTable:
+    """All rows of a grid, in the order of its axes.
+
+    Args:
+        axes: their names.
+        rows: those with at least one finished seed.
+        failures: message by cell, of the cells that could not be run.
+    """
+
+    axes: list[str]
+    rows: list[Row]
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures, as they first occur."""
+        return list(dict.fromkeys(name for row in self.rows for result in row.results for name in result.figures))
+
+    def to_markdown(self, *, digits: int = 3) -> str:
+        """A table: mean over seeds, their range where there are several, and the mean 95 % interval."""
+        rows: list[dict[str, Any]] = []
+        for row in self.rows:
+            settings: dict[str, Any] = {axis: _show(row.settings[axis]) for axis in self.axes}
+            rows.append(
+                settings | {"seeds": len(row.seeds)} | {name: _cell(row, name, digits) for name in self.figures}
+            )
+        notes = ["", "Mean over seeds; in brackets the smallest and the largest seed; `ci`: 95 %, mean over seeds."]
+        notes += [f"- not run: {cell}: {reason}" for cell, reason in self.failures.items()]
+        return "\n".join([markdown_table(rows), *notes]) + "\n"
+
+    def write_csv(self, path: str | PathLike[str]) -> Path:
+        """One line per cell (settings, seed, figures, bounds), for anybody's own statistics."""
+        target = Path(path)
+        bounds = [f"{figure}_{side}" for figure in self.figures for side in ("low", "high")]
+        with target.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, [*self.axes, "seed", *self.figures, *bounds], lineterminator="\n")
+            writer.writeheader()
+            for row in self.rows:
+                for seed, result in zip(row.seeds, row.results, strict=True):
+                    sides = {
+                        f"{name}_{side}": value
+                        for name, pair in result.intervals.items()
+                        for side, value in zip(("low", "high"), pair, strict=True)
+                    }
+                    writer.writerow({**row.settings, "seed": seed, **result.figures, **sides})
+        return target
+
+
+def run_grid(
+    axes: Mapping[str, Sequence[Setting]],
+    run_cell: Callable[[dict[str, Setting], int, Path], CellResult],
+    *,
+    seeds: Sequence[int],
+    output_folder: str | PathLike[str],
+    identity: Mapping[str, Any],
+    skip: Callable[[dict[str, Setting]], bool] | None = None,
+) -> GridTable:
+    """Run every cell that is not finished yet, and write `table.md` and `table.csv` after each.
+
+    Interrupted at any moment, the finished cells are kept; the same call goes on. A cell that fails for its data or
+    settings is listed in the table, and the others are run; it is tried again by the next call.
+
+    Args:
+        axes: the settings to combine, by name; the last varies fastest.
+        run_cell: (settings, seed, a folder of its own) -> figures; it must depend on nothing else.
+        seeds: each combination is run with each.
+        output_folder: made with its parents; `cells/<name>/result.json` are the finished cells.
+        identity: plain data on all else that a cell depends on (data, common settings); with another identity a
+            cell is another cell.
+        skip: true for combinations that make no sense and are left out.
+
+    Raises:
+        InputError: an axis or the seeds are empty.
+    """
+    for name, values in {**axes, "seeds": seeds}.items():
+        if not len(values):
+            raise InputError(f"{name}: expected at least one value")
+    folder = Path(output_folder)
+    combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    combinations = [settings for settings in combinations if skip is None or not skip(settings)]
+    # Seeds outermost: an interrupted study has every row, with fewer seeds.
+    cells = [(settings, seed) for seed in seeds for settings in combinations]
+    results: dict[str, CellResult] = {}
+    failures: dict[str, str] = {}
+    table = GridTable(list(axes), [])
+    for settings, seed in _with_progress(cells):
+        cell = folder / "cells" / cell_name(settings, seed, identity)
+        try:
+            results[cell.name] = _finished(cell) or _run(run_cell, settings, seed, cell)
+        except InputError as error:
+            failures[_describe(settings, seed)] = str(error)
+            logger.warning("%s: %s", _describe(settings, seed), error)
+        table = _table(axes, combinations, seeds, identity, results, failures)
+        write_text_atomically(folder / "table.md", table.to_markdown())
+        table.write_csv(folder / "table.csv")
+    return table
+
+
+def cell_name(settings: Mapping[str, Setting], seed: int, identity: Mapping[str, Any]) -> str:
+    """A name for a folder that a person can read, with a hash of all that the cell depends on."""
+    full = json.dumps([dict(settings), seed, identity], sort_keys=True, default=str)
+    words = "_".join([*(_show(value) for value in settings.values()), str(seed)])
+    safe = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in words)
+    return f"{safe[:80]}_{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+
+
+def _run(run_cell: Callable[..., CellResult], settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
+    started = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    result = run_cell(dict(settings), seed, folder)
+    record = {"settings": settings, "seed": seed, "seconds": round(time.perf_counter() - started, 1), **vars(result)}
+    write_text_atomically(folder / "result.json", json.dumps(record, indent=2) + "\n")
+    return result
+
+
+def _finished(folder: Path) -> CellResult | None:
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return CellResult(record["figures"], {name: (low, high) for name, (low, high) in record["intervals"].items()})
+
+
+def _table(
+    axes: Mapping[str, Sequence[Setting]],
+    combinations: Sequence[dict[str, Setting]],
+    seeds: Sequence[int],
+    identity: Mapping[str, Any],
+    results: Mapping[str, CellResult],
+    failures: dict[str, str],
+) -> GridTable:
+    rows = []
+    for settings in combinations:
+        names = {seed: cell_name(settings, seed, identity) for seed in seeds}
+        done = [seed for seed in seeds if names[seed] in results]
+        if done:
+            rows.append(Row(settings, done, [results[names[seed]] for seed in done]))
+    return GridTable(list(axes), rows, dict(failures))
+
+
+def _with_progress(cells: Sequence[tuple[dict[str, Setting], int]]) -> Any:
+    from tqdm import tqdm
+
+    bar = tqdm(cells, desc="study", unit="cell", file=sys.stderr, dynamic_ncols=True)
+    for settings, seed in bar:
+        bar.set_postfix_str(_describe(settings, seed), refresh=True)
+        yield settings, seed
+
+
+def _describe(settings: Mapping[str, Setting], seed: int) -> str:
+    return ", ".join([*(f"{axis} {_show(value)}" for axis, value in settings.items()), f"seed {seed}"])
+
+
+def _show(value: Setting) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cell(row: Row, figure: str, digits: int) -> str:
+    if any(figure not in result.figures for result in row.results):
+        return ""
+    text = f"{row.mean(figure):.{digits}f}"
+    if len(row.seeds) > 1:
+        low, high = row.spread(figure)
+        text += f" [{low:.{digits}f} {high:.{digits}f}]"
+    interval = row.interval(figure)
+    return text if interval is None else f"{text} ci {interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
