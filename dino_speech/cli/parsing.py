@@ -14,7 +14,7 @@ Subparsers = argparse._SubParsersAction  # argparse has no public name for what 
 
 ENCODER_HELP = (
     "folder of an encoder (pretraining leaves it at OUTPUT_FOLDER/encoder), or a floor to compare with: "
-    "random:NAME (untrained, seed 0; NAME e.g. ecapa_tdnn) or fbank_stats"
+    "random:NAME (untrained, seed 0; NAME e.g. ecapa_tdnn), untrained:DIR (the same network untrained) or fbank_stats"
 )
 
 

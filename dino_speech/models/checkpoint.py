@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dino_speech.models.folder import CONFIG_FILE, WEIGHTS_FILE, read_folder
 from dino_speech.models.registry import build_encoder, encoder_from_config, list_encoders
 
 RANDOM = "random:"
+UNTRAINED = "untrained:"
 UNTRAINED_SEED = 0
 NUM_LISTED = 3
 
@@ -23,8 +25,9 @@ def load_encoder(source: str | os.PathLike[str], *, device: str | torch.device =
 
     Args:
         source: an encoder's folder; or the output folder of a pretraining, which has one inside as `encoder`; or
-            "random:NAME", an untrained encoder (seed 0, default options); or "fbank_stats", mean and deviation of
-            level-normalised log-mel frames.
+            "random:NAME", an untrained encoder (seed 0, default options); or "untrained:FOLDER", the encoder in a
+            folder with random weights in place of its own (seed 0, no whitening); or "fbank_stats", mean and deviation
+            of level-normalised log-mel frames.
         device: where to put it.
 
     Raises:
@@ -43,6 +46,9 @@ def load_encoder(source: str | os.PathLike[str], *, device: str | torch.device =
                 f"{text}: expected {RANDOM}NAME with one of {', '.join(list_encoders(trainable_only=True))}"
             )
         encoder = build_encoder(name, seed=UNTRAINED_SEED)
+    elif text.startswith(UNTRAINED):
+        trained = _from_folder(_find_folder(text.removeprefix(UNTRAINED)))
+        encoder = encoder_from_config(replace(trained.config, whitening=False), seed=UNTRAINED_SEED)
     elif text in list_encoders() and text not in list_encoders(trainable_only=True):
         encoder = build_encoder(text)
     else:

@@ -160,3 +160,13 @@ def test_damaged_folders_are_named(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty: holds no encoder.json"):
         load_encoder(tmp_path / "empty")
+
+
+def test_untrained_is_the_same_network_with_other_weights(saved: Path) -> None:
+    trained, untrained = load_encoder(saved), load_encoder(f"untrained:{saved}")
+    assert untrained.config == trained.config
+    again = load_encoder(f"untrained:{saved}")
+    for name, value in untrained.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    weight = "backbone.model.fc.conv.weight"
+    assert not torch.equal(untrained.state_dict()[weight], trained.state_dict()[weight])

@@ -9,13 +9,11 @@ Intervals are 95 %, bootstrap over speakers.
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from dino_speech import evaluate_classification, evaluate_verification, load_encoder, read_manifest, read_trials
 from dino_speech.dino.whiten import whiten
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.models.registry import encoder_from_config
 
 PACKS = ["speakers_more", "speakers_mixed", "emotion_ravdess", "emotion_nemo", "emotion_urdu"]
 SHRINKAGE, NUM_WHITENING = 0.001, 2000  # as in hparams/cpu.yaml
@@ -24,7 +22,7 @@ SHRINKAGE, NUM_WHITENING = 0.001, 2000  # as in hparams/cpu.yaml
 def whitened_floors(data: Path, first: str) -> dict[str, SpeechEncoder]:
     """What whitening alone gives: statistics of the features, and the same network with random weights."""
     train = read_manifest([data / pack / "manifest.csv" for pack in PACKS], where={"split": ["pretrain", "train"]})
-    untrained = encoder_from_config(replace(load_encoder(first).config, whitening=False), seed=0).eval()
+    untrained = load_encoder(f"untrained:{first}")
     floors = {"fbank_stats, whitened": load_encoder("fbank_stats"), "the network untrained, whitened": untrained}
     for encoder in floors.values():
         whiten(encoder, list(train), NUM_WHITENING, SHRINKAGE, seed=0)
