@@ -9,10 +9,19 @@ from dino_speech.cli.parsing import Subparsers, add_command, positive_int
 from dino_speech.cli.progress import progress
 
 CORPORA = {
-    "folder": ("dino_speech.data.corpora.folder", "prepare_folder"),
-    "voxceleb1": ("dino_speech.data.corpora.voxceleb", "prepare_voxceleb1"),
-    "voxceleb2": ("dino_speech.data.corpora.voxceleb", "prepare_voxceleb2"),
-}
+    "adress": ("adress", "prepare_adress"),
+    "adresso": ("adresso", "prepare_adresso"),
+    "crema-d": ("cremad", "prepare_cremad"),
+    "emodb": ("emodb", "prepare_emodb"),
+    "folder": ("folder", "prepare_folder"),
+    "iemocap": ("iemocap", "prepare_iemocap"),
+    "msp-podcast": ("msp_podcast", "prepare_msp_podcast"),
+    "nemo": ("nemo", "prepare_nemo"),
+    "ravdess": ("ravdess", "prepare_ravdess"),
+    "urdu": ("urdu", "prepare_urdu"),
+    "voxceleb1": ("voxceleb", "prepare_voxceleb1"),
+    "voxceleb2": ("voxceleb", "prepare_voxceleb2"),
+}  # name -> module of dino_speech.data.corpora, function
 NUM_SHOWN = 20
 
 
@@ -22,8 +31,11 @@ def add_commands(subparsers: Subparsers) -> None:
         subparsers,
         "prepare",
         _prepare,
-        summary="corpus on disk -> manifests and trials",
-        details="folder: any folder of audio. voxceleb1, voxceleb2: the corpora's own trees, with trials O, E, H.",
+        summary="corpus on disk -> manifest with labels and splits, trials",
+        details=(
+            "folder: any folder of audio. All others: the corpus's own tree, as its owners give it out; what is missing,"
+            " extra or left out is listed beside the manifest, and a speaker on two sides of a split is refused."
+        ),
         example="dino-speech prepare voxceleb1 /corpora/VoxCeleb1 --output data/voxceleb1",
     )
     parser.add_argument("corpus", metavar="CORPUS", choices=sorted(CORPORA), help=", ".join(sorted(CORPORA)))
@@ -53,7 +65,9 @@ def _prepare(arguments: argparse.Namespace) -> Answer:
         from dino_speech.errors import InputError
 
         raise InputError("--speaker-from-parent: only for the corpus `folder`; this corpus says itself who speaks")
-    summary = getattr(import_module(module), function)(arguments.source, arguments.output, **options)
+    summary = getattr(import_module(f"dino_speech.data.corpora.{module}"), function)(
+        arguments.source, arguments.output, **options
+    )
     return Answer(summary, table([(key, _short(value)) for key, value in summary.items()]))
 
 

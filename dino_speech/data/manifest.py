@@ -18,7 +18,16 @@ from dino_speech.audio.io import AudioError, AudioInfo, audio_info, find_audio
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.errors import InputError
 
-__all__ = ["Manifest", "Skipped", "Utterance", "check_files", "read_manifest", "scan_folder", "write_manifest"]
+__all__ = [
+    "Manifest",
+    "Skipped",
+    "Utterance",
+    "check_files",
+    "read_headers",
+    "read_manifest",
+    "scan_folder",
+    "write_manifest",
+]
 
 ALIASES = {"utt_id": "ID", "path": "wav", "duration_s": "duration"}
 REQUIRED = ("ID", "duration", "wav")
@@ -124,10 +133,8 @@ def scan_folder(folder: StrPath, *, speaker_from_parent: bool = False) -> Manife
     """
     root = Path(os.path.normpath(Path(folder).absolute()))
     files = find_audio(root)
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        answers = list(pool.map(_info_or_reason, files))
     utterances, skipped = [], []
-    for file, answer in zip(files, answers, strict=True):
+    for file, answer in zip(files, read_headers(files), strict=True):
         name = file.relative_to(root).as_posix()
         if isinstance(answer, str):
             skipped.append(Skipped(name, answer))
@@ -140,6 +147,12 @@ def scan_folder(folder: StrPath, *, speaker_from_parent: bool = False) -> Manife
         raise InputError(f"{root}: none of {len(skipped)} audio files can be read ({reasons})")
     columns = ["speaker"] if speaker_from_parent else []
     return Manifest(utterances, paths=[str(root / "manifest.csv")], columns=columns, skipped=skipped)
+
+
+def read_headers(files: Sequence[Path]) -> list[AudioInfo | str]:
+    """What the header of each file says, or the reason why it cannot be read."""
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        return list(pool.map(_info_or_reason, files))
 
 
 def _info_or_reason(file: Path) -> AudioInfo | str:

@@ -14,13 +14,13 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dino_speech.audio.io import AUDIO_SUFFIXES, AudioError, AudioInfo, audio_info
-from dino_speech.data.manifest import Manifest, Utterance, write_manifest
+from dino_speech.audio.io import AUDIO_SUFFIXES
+from dino_speech.data.corpora.layout import write_problems
+from dino_speech.data.manifest import Manifest, Utterance, read_headers, write_manifest
 from dino_speech.data.trials import Trials, read_trials, write_trials
 from dino_speech.data.utterances import list_some
 from dino_speech.errors import InputError
@@ -43,7 +43,6 @@ CONVERT = (
     r"cd {folder} && find . -name '*.m4a' | sed 's/\.m4a$//' | "
     "xargs -P 8 -I@ ffmpeg -nostdin -n -v error -i @.m4a -ac 1 -ar 16000 @.wav"
 )
-NUM_THREADS = 8  # headers are read side by side: on network storage the waiting dominates
 
 
 @dataclass
@@ -107,7 +106,7 @@ def _prepare(source: Path, output: Path, version: int) -> dict[str, Any]:
         if name in tree.papers:
             trials |= _write_list(read_trials(tree.papers[name]), name, present, output, missing)
     problems = {"missing": list(dict.fromkeys(missing)), "extra": tree.extra, "unreadable": unreadable}
-    _write_problems(problems, output)
+    write_problems(problems, output)
     num_speakers, num_utterances = NUM_OFFICIAL[version]
     return {
         "manifest": str(path),
@@ -195,8 +194,7 @@ def _utterances(
 ) -> tuple[list[Utterance], list[str]]:
     """Utterances named as the lists name them, and the files that cannot be read."""
     names = sorted(tree.files)
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        infos = list(pool.map(_info_or_reason, (tree.files[name] for name in names)))
+    infos = read_headers([tree.files[name] for name in names])
     utterances, unreadable = [], []
     for name, info in zip(names, infos, strict=True):
         if isinstance(info, str):
@@ -208,13 +206,6 @@ def _utterances(
         labels |= speakers.get(speaker) or {"split": _split(file.relative_to(source), speaker, version)}
         utterances.append(Utterance(f"{name}.wav", os.path.normpath(file.absolute()), info.duration_s, labels=labels))
     return utterances, unreadable
-
-
-def _info_or_reason(file: Path) -> AudioInfo | str:
-    try:
-        return audio_info(file)
-    except AudioError as error:
-        return str(error)
 
 
 def _split(file: Path, speaker: str, version: int) -> str:
@@ -237,11 +228,3 @@ def _write_list(trials: Trials, name: str, present: set[str], output: Path, miss
         return {}
     part = Trials(trials.labels[kept], [trials.enroll[i] for i in kept], [trials.test[i] for i in kept])
     return {write_trials(part, output / f"{ours}{'_partial' if partial else ''}.txt").name: len(part)}
-
-
-def _write_problems(problems: dict[str, list[str]], output: Path) -> None:
-    for name, lines in problems.items():
-        path = output / f"{name}.txt"
-        path.unlink(missing_ok=True)
-        if lines:
-            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,93 @@
+"""MSP-Podcast: partitions, dimensions, unknown speakers, what the tests may share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dino_speech.data.corpora.msp_podcast import prepare_msp_podcast
+from dino_speech.data.manifest import read_manifest
+from dino_speech.errors import InputError
+
+HEADER = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
+ROWS = [
+    "MSP-PODCAST_0001_0008.wav,H,4.8,5.2,4.4,12,Male,Train",
+    "MSP-PODCAST_0001_0019.wav,X,3.6,3.4,3.8,Unknown,Unknown,Train",
+    "MSP-PODCAST_0002_0033.wav,N,4.0,4.0,4.0,15,Female,Development",
+    "MSP-PODCAST_0003_0001.wav,C,4.0,2.0,5.0,7,Female,Test1",
+    "MSP-PODCAST_0004_0001.wav,U,5.5,4.5,4.0,7,Female,Test2",
+    "MSP-PODCAST_0005_0001.wav,O,4.0,4.0,4.0,8,Male,Test2",
+]
+MISSING = "MSP-PODCAST_0006_0001.wav,A,6.0,2.0,6.0,9,Male,Train"
+
+
+@pytest.fixture
+def podcast(plant: Callable[..., Path]) -> Path:
+    names = [row.partition(",")[0] for row in ROWS]
+    source = plant("MSP", [f"Audios/{name}" for name in (*names, "MSP-PODCAST_2000_0001.wav", "hello.wav")])
+    (source / "Labels").mkdir()
+    (source / "Labels" / "labels_consensus.csv").write_text(HEADER + "\n".join([*ROWS, MISSING]) + "\n")
+    lines = ["Train; MSP-PODCAST_0001_0008.wav", "Test3; MSP-PODCAST_2000_0001.wav", "Test3; MSP-PODCAST_2000_0002.wav"]
+    (source / "Partitions.txt").write_text("\n".join(lines) + "\n")
+    return source
+
+
+def test_rows(tmp_path: Path, podcast: Path, labels_of) -> None:
+    summary = prepare_msp_podcast(podcast, tmp_path / "out")
+    found = labels_of()
+    assert found["MSP-PODCAST_0001_0008"] == {
+        "speaker": "msp_12",
+        "sex": "M",
+        "emotion": "happy",
+        "original_label": "H",
+        "arousal": "4.8",
+        "dominance": "4.4",
+        "valence": "5.2",
+        "recording": "MSP-PODCAST_0001",
+        "split": "train",
+        "corpus": "MSP-Podcast",
+    }
+    unknown = found["MSP-PODCAST_0001_0019"]
+    assert (unknown["speaker"], unknown["sex"], unknown["emotion"], unknown["arousal"]) == ("", "", "", "3.6")
+    hidden = found["MSP-PODCAST_2000_0001"]
+    assert (hidden["split"], hidden["emotion"], hidden["arousal"], hidden["speaker"]) == ("test3", "", "", "")
+    assert summary["counts"]["split"] == {"dev": 1, "test1": 1, "test2": 2, "test3": 1, "train": 2}
+    assert summary["without_label"] == {"": 1, "O": 1, "X": 1}
+    assert [u.labels["emotion"] for u in read_manifest(tmp_path / "out" / "emotion.csv")] == [
+        *("happy", "neutral", "contemptuous", "surprised")
+    ]
+    assert summary["missing"] == [
+        "MSP-PODCAST_0006_0001.wav: named in labels_consensus.csv",
+        "MSP-PODCAST_2000_0002.wav: named in the partitions",
+    ]
+    assert summary["extra"] == ["Audios/hello.wav: not a name of this corpus"]
+    assert (
+        "Without emotion (original label and number): blank 1, O 1, X 1."
+        in (tmp_path / "out" / "README.md").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",15,Female,Dev", ",7,Female,Dev", r"split dev and test1: 1 speakers are on both sides.*\(msp_7\)"),
+        (",H,4.8", ",Z,4.8", r"labels_consensus\.csv row 2: emotion 'Z' is none of this corpus \(A, C, D"),
+        (",H,4.8", ",H,loud", r"row 2, column 'EmoAct': found 'loud'; expected a number"),
+        ("Male,Train", "Male,Learn", r"row 2: split 'Learn' is none of this corpus \(train, development, test1"),
+        ("SpkrID", "Speaker", r"row 1: no column 'SpkrID'; found filename, emoclass"),
+    ],
+)
+def test_refused(tmp_path: Path, podcast: Path, old: str, new: str, message: str) -> None:
+    table = podcast / "Labels" / "labels_consensus.csv"
+    table.write_text(table.read_text().replace(old, new))
+    with pytest.raises(InputError, match=message):
+        prepare_msp_podcast(podcast, tmp_path / "out")
+
+
+def test_no_table(tmp_path: Path, podcast: Path) -> None:
+    table = podcast / "Labels" / "labels_consensus.csv"
+    table.rename(table.with_name("labels_concensus.csv"))  # the name in old releases
+    assert prepare_msp_podcast(podcast, tmp_path / "out")["num_utterances"] == 7
+    table.with_name("labels_concensus.csv").unlink()
+    with pytest.raises(InputError, match=r"no file labels_consensus\.csv or labels_concensus\.csv in it"):
+        prepare_msp_podcast(podcast, tmp_path / "out")
