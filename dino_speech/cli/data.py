@@ -33,8 +33,8 @@ def add_commands(subparsers: Subparsers) -> None:
         _prepare,
         summary="corpus on disk -> manifest with labels and splits, trials",
         details=(
-            "folder: any folder of audio. All others: the corpus's own tree, as its owners give it out; what is missing,"
-            " extra or left out is listed beside the manifest, and a speaker on two sides of a split is refused."
+            "folder: any folder of audio. All others: the corpus's own tree, as its owners give it out; what is"
+            " missing, extra or left out is listed beside the manifest, and a speaker on two sides of a split is refused."
         ),
         example="dino-speech prepare voxceleb1 /corpora/VoxCeleb1 --output data/voxceleb1",
     )

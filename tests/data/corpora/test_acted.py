@@ -233,8 +233,11 @@ def test_urdu_refuses(tmp_path: Path, plant: Plant, name: str, message: str) -> 
 @pytest.mark.corpus
 @pytest.mark.parametrize(
     ("pack", "prepare", "prefix"),
-    [("emotion_ravdess", prepare_ravdess, "ravdess_"), ("emotion_nemo", prepare_nemo, "nemo_")]
-    + [("emotion_urdu", prepare_urdu, "urdu_")],
+    [
+        ("emotion_ravdess", prepare_ravdess, "ravdess_"),
+        ("emotion_nemo", prepare_nemo, "nemo_"),
+        ("emotion_urdu", prepare_urdu, "urdu_"),
+    ],
 )
 def test_real_files_get_the_labels_that_others_gave_them(
     tmp_path: Path, data_root: Path, pack: str, prepare, prefix: str
