@@ -34,7 +34,7 @@ def add_commands(subparsers: Subparsers) -> None:
         summary="corpus on disk -> manifest with labels and splits, trials",
         details=(
             "folder: any folder of audio. All others: the corpus's own tree, as its owners give it out; what is"
-            " missing, extra or left out is listed beside the manifest, and a speaker on two sides of a split is refused."
+            " missing, extra or left out is listed beside the manifest; a speaker on two sides of a split is refused."
         ),
         example="dino-speech prepare voxceleb1 /corpora/VoxCeleb1 --output data/voxceleb1",
     )
@@ -65,9 +65,8 @@ def _prepare(arguments: argparse.Namespace) -> Answer:
         from dino_speech.errors import InputError
 
         raise InputError("--speaker-from-parent: only for the corpus `folder`; this corpus says itself who speaks")
-    summary = getattr(import_module(f"dino_speech.data.corpora.{module}"), function)(
-        arguments.source, arguments.output, **options
-    )
+    prepare = getattr(import_module(f"dino_speech.data.corpora.{module}"), function)
+    summary = prepare(arguments.source, arguments.output, **options)
     return Answer(summary, table([(key, _short(value)) for key, value in summary.items()]))
 
 
