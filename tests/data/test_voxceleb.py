@@ -136,6 +136,13 @@ def test_voxceleb2_after_conversion(tmp_path: Path, tone: Tone) -> None:
     assert read_manifest(tmp_path / "out" / "manifest.csv").label("sex") == ["M", "M", "F", "F"]
 
 
+def test_speaker_in_both_parts_is_refused(tmp_path: Path, tone: Tone) -> None:
+    for number, split in enumerate(("dev", "test"), start=1):
+        _write(tmp_path / "VoxCeleb2" / split / "aac" / "id00012" / VIDEO / f"{number:05}.wav", tone(1.0))
+    with pytest.raises(InputError, match=r"VoxCeleb2: split dev and test: 1 speakers are on both sides.*\(id00012\)"):
+        prepare_voxceleb2(tmp_path / "VoxCeleb2", tmp_path / "out")
+
+
 def test_unconverted_corpus_names_the_cure(tmp_path: Path) -> None:
     m4a = tmp_path / "Vox Celeb2" / "dev" / "aac" / "id00012" / "21Uxsk56VDQ" / "00001.m4a"
     m4a.parent.mkdir(parents=True)

@@ -106,8 +106,14 @@ def relative(file: Path, source: str | Path) -> str:
     return file.relative_to(Path(source).absolute()).as_posix()
 
 
-def refuse_leaks(manifest: Manifest, column: str, corpus: Corpus) -> None:
+def refuse_leaks(manifest: Manifest, column: str, *, name: str, may_share: Sequence[str] = ()) -> None:
     """Refuse splits or folds that have a speaker in common.
+
+    Args:
+        manifest: with the columns `speaker` and `column`; blank cells are not compared.
+        column: "split" or "fold".
+        name: of the corpus, for the message.
+        may_share: parts that may have speakers in common with one another.
 
     Raises:
         InputError: naming the two parts and the speakers.
@@ -115,15 +121,15 @@ def refuse_leaks(manifest: Manifest, column: str, corpus: Corpus) -> None:
     parts: dict[str, set[str]] = {}
     for utterance in manifest:
         parts.setdefault(utterance.labels.get(column, ""), set()).add(utterance.labels.get("speaker", ""))
-    names = sorted(parts.keys() - {""})
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            if first in corpus.may_share and second in corpus.may_share:
+    found = sorted(parts.keys() - {""})
+    for i, first in enumerate(found):
+        for second in found[i + 1 :]:
+            if first in may_share and second in may_share:
                 continue
             try:
                 check_disjoint(sorted(parts[first]), sorted(parts[second]))
             except InputError as error:
-                raise InputError(f"{corpus.name}: {column} {first} and {second}: {error}") from None
+                raise InputError(f"{name}: {column} {first} and {second}: {error}") from None
 
 
 def write_corpus(corpus: Corpus, findings: Findings, source: str | Path, output: str | Path) -> dict[str, Any]:
@@ -140,7 +146,7 @@ def write_corpus(corpus: Corpus, findings: Findings, source: str | Path, output:
     manifest, unreadable = build_manifest(corpus, findings.rows, source)
     for column in ("split", "fold"):
         if column in manifest.columns:
-            refuse_leaks(manifest, column, corpus)
+            refuse_leaks(manifest, column, name=corpus.name, may_share=corpus.may_share)
     folder = Path(output)
     problems = {
         "missing": findings.missing,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.audio.io import AUDIO_SUFFIXES
-from dino_speech.data.corpora.layout import write_problems
+from dino_speech.data.corpora.layout import refuse_leaks, write_problems
 from dino_speech.data.manifest import Manifest, Utterance, read_headers, write_manifest
 from dino_speech.data.trials import Trials, read_trials, write_trials
 from dino_speech.data.utterances import list_some
@@ -77,7 +77,8 @@ def prepare_voxceleb1(source: str | Path, output: str | Path) -> dict[str, Any]:
         `hours`, `trials` {file: number of trials}, `missing`, `extra`, `unreadable` (lists, also written as txt).
 
     Raises:
-        InputError: no such folder, or no audio in the corpus's layout; with the command that converts m4a.
+        InputError: no such folder, no audio in the corpus's layout (with the command that converts m4a), or a speaker
+            in dev and in test.
     """
     return _prepare(Path(source), Path(output), 1)
 
@@ -96,6 +97,7 @@ def _prepare(source: Path, output: Path, version: int) -> dict[str, Any]:
     if not utterances:
         raise InputError(f"{source}: none of {len(tree.files)} files can be read ({list_some(unreadable)})")
     manifest = Manifest(utterances, columns=["speaker", "recording", "sex", "nationality", "split"])
+    refuse_leaks(manifest, "split", name=f"VoxCeleb{version}")
     path = write_manifest(manifest, output / "manifest.csv")
     present = {utterance.id for utterance in utterances}
     found = {utterance.labels["speaker"] for utterance in utterances}
