@@ -1,23 +1,8 @@
-"""CREMA-D -> manifest: `python prepare.py CREMA_D OUTPUT`.
+"""CREMA-D -> manifest: `python prepare.py SOURCE --output DIR`, the same as `dino-speech prepare crema-d ...`."""
 
-The same as `dino-speech prepare crema-d CREMA_D --output OUTPUT`.
-"""
+import sys
 
-import argparse
-import json
-
-from dino_speech.data.corpora.cremad import prepare_cremad
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source")
-    parser.add_argument("output")
-    options = parser.parse_args()
-    summary = prepare_cremad(options.source, options.output)
-    listed = {key: len(value) if isinstance(value, list) else value for key, value in summary.items()}
-    print(json.dumps(listed, indent=2))
-
+from dino_speech.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(["prepare", "crema-d", *sys.argv[1:]]))

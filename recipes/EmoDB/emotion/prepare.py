@@ -1,23 +1,8 @@
-"""EmoDB -> manifest: `python prepare.py EMODB OUTPUT`.
+"""EmoDB -> manifest: `python prepare.py SOURCE --output DIR`, the same as `dino-speech prepare emodb ...`."""
 
-The same as `dino-speech prepare emodb EMODB --output OUTPUT`.
-"""
+import sys
 
-import argparse
-import json
-
-from dino_speech.data.corpora.emodb import prepare_emodb
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source")
-    parser.add_argument("output")
-    options = parser.parse_args()
-    summary = prepare_emodb(options.source, options.output)
-    listed = {key: len(value) if isinstance(value, list) else value for key, value in summary.items()}
-    print(json.dumps(listed, indent=2))
-
+from dino_speech.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(["prepare", "emodb", *sys.argv[1:]]))

@@ -1,23 +1,8 @@
-"""IEMOCAP -> manifests: `python prepare.py IEMOCAP OUTPUT`.
+"""IEMOCAP -> manifest: `python prepare.py SOURCE --output DIR`, the same as `dino-speech prepare iemocap ...`."""
 
-The same as `dino-speech prepare iemocap IEMOCAP --output OUTPUT`.
-"""
+import sys
 
-import argparse
-import json
-
-from dino_speech.data.corpora.iemocap import prepare_iemocap
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source")
-    parser.add_argument("output")
-    options = parser.parse_args()
-    summary = prepare_iemocap(options.source, options.output)
-    listed = {key: len(value) if isinstance(value, list) else value for key, value in summary.items()}
-    print(json.dumps(listed, indent=2))
-
+from dino_speech.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(["prepare", "iemocap", *sys.argv[1:]]))
