@@ -5,8 +5,9 @@ github.com/CheyneyComputerScience/CREMA-D): 7,442 clips of 91 actors (48 male, 4
 sentences in six emotions, played as intended; most sentences at an unspecified level, one at three levels. Audio at 16
 kHz. Licence: Open Database License (ODbL 1.0), contents under the Database Contents License.
 
-Layout: `AudioWAV/1001_IEO_ANG_HI.wav` = actor, sentence, emotion, level (LO, MD, HI; XX, once X: unspecified);
-`VideoDemographics.csv` (ActorID, Age, Sex, Race, Ethnicity), `SentenceFilenames.csv` (all clips; column Filename).
+Layout: `AudioWAV/1001_IEO_ANG_HI.wav` (the same clips in `AudioMP3` are left out and listed) = actor, sentence,
+emotion, level (LO, MD, HI; XX, once X: unspecified); `VideoDemographics.csv` (ActorID, Age, Sex, Race, Ethnicity),
+`SentenceFilenames.csv` (all clips; column Filename).
 
 There is no official split. `fold` (1 to 5) is ours: actor number modulo 5, so that it does not depend on what is there.
 Without `SentenceFilenames.csv` missing clips cannot be named, only missing actors.
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.data.corpora.emotions import canonical_emotion
-from dino_speech.data.corpora.layout import Corpus, Findings, Row, audio_below, match_names, write_corpus
+from dino_speech.data.corpora.layout import Corpus, Findings, Row, audio_below, match_names, relative, write_corpus
 from dino_speech.data.corpora.tables import SEX, find_papers, number, read_table
 from dino_speech.errors import InputError
 
@@ -59,7 +60,9 @@ def prepare_cremad(source: str | Path, output: str | Path) -> dict[str, Any]:
     """
     findings = Findings()
     people = _people(source, findings)
-    clips = match_names(audio_below(source, CORPUS.layout), NAME, findings, source)
+    files = audio_below(source, CORPUS.layout)
+    findings.dropped = [f"{relative(f, source)}: the clips as mp3" for f in files if f.parent.name == "AudioMP3"]
+    clips = match_names([f for f in files if f.parent.name != "AudioMP3"], NAME, findings, source)
     for name, (match, file) in clips.items():
         actor = match["actor"]
         if int(actor) not in ACTORS:

@@ -88,9 +88,12 @@ def audio_below(source: str | Path, layout: str) -> list[Path]:
 def match_names(
     files: Iterable[Path], pattern: "re.Pattern[str]", findings: Findings, source: str | Path
 ) -> dict[str, tuple["re.Match[str]", Path]]:
-    """Files whose name without its suffix has the corpus's form, by that name; all others are noted as extra."""
+    """Files whose name without its suffix has the corpus's form, by that name; all others are noted as extra.
+
+    Of several files of one name a wav goes first: the others may have been made from it.
+    """
     found: dict[str, tuple[re.Match[str], Path]] = {}
-    for file in files:
+    for file in sorted(files, key=lambda file: (file.suffix.lower() != ".wav", file)):
         match = pattern.fullmatch(file.stem)
         if match is None:
             findings.extra.append(f"{relative(file, source)}: not a name of this corpus")

@@ -75,7 +75,8 @@ SENTENCES = '"Stimulus_Number","Filename"\n1,"1001_IEO_NEU_XX"\n2,"1001_IEO_HAP_
 
 
 def test_cremad(tmp_path: Path, plant: Plant, labels_of) -> None:
-    source = plant("CREMA-D", ["AudioWAV/1001_IEO_NEU_XX.wav", "AudioWAV/1007_ITH_SAD_X.wav"])
+    names = ["AudioWAV/1001_IEO_NEU_XX.wav", "AudioWAV/1007_ITH_SAD_X.wav", "AudioMP3/1001_IEO_NEU_XX.mp3"]
+    source = plant("CREMA-D", names)
     (source / "VideoDemographics.csv").write_text(PEOPLE)
     (source / "SentenceFilenames.csv").write_text(SENTENCES)
     summary = prepare_cremad(source, tmp_path / "out")
@@ -95,6 +96,8 @@ def test_cremad(tmp_path: Path, plant: Plant, labels_of) -> None:
     assert "actor 1002: no file of this actor" in summary["missing"]
     assert summary["missing"][-1] == "1001_IEO_HAP_LO.wav: named in SentenceFilenames.csv"
     assert len(summary["missing"]) == 90
+    assert summary["dropped"] == ["AudioMP3/1001_IEO_NEU_XX.mp3: the clips as mp3"]
+    assert summary["extra"] == []
 
 
 def test_cremad_without_the_table_of_actors(tmp_path: Path, plant: Plant, labels_of) -> None:

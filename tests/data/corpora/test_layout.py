@@ -55,7 +55,7 @@ def test_extra_and_unreadable_files_are_listed(tmp_path: Path, plant: Plant, lab
     assert list(labels_of()) == ["03a01Wa"]
     assert summary["extra"] == [
         "notes/hello.wav: not a name of this corpus",
-        "wav/03a01Wa.wav: a second copy of copy/03a01Wa.flac",
+        "copy/03a01Wa.flac: a second copy of wav/03a01Wa.wav",
     ]
     assert len(summary["unreadable"]) == 1
     assert "empty file" in summary["unreadable"][0]
