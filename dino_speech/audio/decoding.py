@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
+from dino_speech.audio.sources import file_of, is_plain_file, is_url, open_bytes
 from dino_speech.errors import InputError
 
 SAMPLE_RATE = 16_000
@@ -49,29 +51,52 @@ class AudioInfo:
 
 @contextmanager
 def open_audio(path: StrPath) -> Iterator[soundfile.SoundFile]:
-    """Open a file for decoding; whatever libsndfile has to complain of becomes an `AudioError`.
+    """Open a file, or another place of `sources.py`; whatever libsndfile complains of becomes an `AudioError`.
 
     Raises:
         AudioError: the file is missing, empty, corrupt (also if that shows while decoding) or of an unknown format.
     """
-    path = Path(path)
+    place = os.fspath(path)
+    if not is_url(place):
+        _refuse_absent(place)
+    try:
+        with _Sound(place if is_plain_file(place) else open_bytes(place), place) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise AudioError(f"{place}: no such file; check the path in the manifest") from error
+    except (soundfile.LibsndfileError, OSError) as error:
+        found = str(error).rpartition(": ")[2].strip(" .")
+        found = "no known audio format" if "does not exist" in found else found  # what mpg123 says of garbage
+        raise AudioError(
+            f"{place}: cannot be decoded: corrupt, or of another format ({found}); copy it again, or {_convert(place)}"
+        ) from error
+
+
+class _Sound(soundfile.SoundFile):
+    """A sound at a place; `name` is the place, also where libsndfile reads from a Python object."""
+
+    def __init__(self, source: str | BinaryIO, place: str) -> None:
+        self._place = place
+        super().__init__(source)
+
+    @property
+    def name(self) -> str:
+        return self._place
+
+
+def _refuse_absent(place: str) -> None:
+    path = Path(file_of(place))
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "no such file"
         raise AudioError(f"{path}: {what}; check the path (in a manifest it is relative to the manifest's folder)")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: empty file (0 bytes); copy it again, or leave it out of the manifest")
-    try:
-        with soundfile.SoundFile(path) as file:
-            yield file
-    except (soundfile.LibsndfileError, OSError) as error:
-        found = str(error).rpartition(": ")[2].strip(" .")
-        found = "no known audio format" if "does not exist" in found else found  # what mpg123 says of garbage
-        raise AudioError(
-            f"{path}: cannot be decoded: corrupt, or of another format ({found}); copy it again, or {_convert(path)}"
-        ) from error
 
 
-def _convert(path: Path) -> str:
+def _convert(place: str) -> str:
+    if not is_plain_file(place):
+        return "write it again from its source"
+    path = Path(place)
     return f"convert it: ffmpeg -i {path.name} -ac 1 -ar {SAMPLE_RATE} {path.stem}_16k.wav"
 
 
@@ -84,7 +109,7 @@ def header_of(file: soundfile.SoundFile) -> AudioInfo:
     if file.frames <= 0:
         raise AudioError(f"{file.name}: holds no samples; copy it again, or leave it out of the manifest")
     if file.frames > 2**48:
-        raise AudioError(f"{file.name}: its header does not say how long it is; {_convert(Path(file.name))}")
+        raise AudioError(f"{file.name}: its header does not say how long it is; {_convert(file.name)}")
     return AudioInfo(file.frames, file.samplerate, file.channels, file.frames / file.samplerate)
 
 
