@@ -98,12 +98,16 @@ def cosine_scores(
     Returns:
         (T,) float32 in [-1, 1]; an embedding of length zero gives 0.
     """
-    unit = normalize(embeddings if mean is None else embeddings - mean)
-    scores = np.empty(len(enroll), dtype=np.float32)
+    return pair_products(normalize(embeddings if mean is None else embeddings - mean), enroll, test)
+
+
+def pair_products(vectors: Embedding, enroll: NDArray[np.integer], test: NDArray[np.integer]) -> Embedding:
+    """(T,) inner products of the rows `enroll` (T,) and `test` (T,) of vectors (N, D)."""
+    products = np.empty(len(enroll), dtype=np.float32)
     for begin in range(0, len(enroll), CHUNK):
         part = slice(begin, begin + CHUNK)
-        scores[part] = np.einsum("nd,nd->n", unit[enroll[part]], unit[test[part]])
-    return scores
+        products[part] = np.einsum("nd,nd->n", vectors[enroll[part]], vectors[test[part]])
+    return products
 
 
 def normalize(embeddings: NDArray) -> Embedding:

@@ -1,9 +1,11 @@
 """Speaker verification: does an encoder put two utterances of one speaker closer than two of different speakers?
 
-Each utterance of the trials is embedded once, a trial's score is a cosine, and everything reported is read off one
-sorted list. Bad audio never changes a result in silence: it is listed, and so are the trials it takes along.
+Each utterance of the trials is embedded once, a trial's score is a cosine (or what a back-end learnt from other speech
+makes of it: see `systems.py`), and everything reported is read off one sorted list. Bad audio never changes a result in
+silence: it is listed, and so are the trials it takes along.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -13,8 +15,18 @@ from numpy.typing import NDArray
 
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped
-from dino_speech.errors import InputError
 from dino_speech.evaluation.backends import EmbeddedManifest, cosine_scores, embed_manifest
+from dino_speech.evaluation.calibration import P_TARGET
+from dino_speech.evaluation.scoring import Backend
+from dino_speech.evaluation.systems import (
+    Material,
+    SystemOptions,
+    calibrated,
+    fit_system,
+    manifest_of,
+    refuse_leaks,
+    usable_trials,
+)
 from dino_speech.intervals import Interval, bootstrap_trials
 from dino_speech.metrics import DetCurve, det_curve, min_cllr
 from dino_speech.models.encoder import SpeechEncoder
@@ -41,7 +53,12 @@ class VerificationReport:
         num_targets: of the scored trials.
         num_utterances: embedded.
         num_dropped_trials: not scored, because audio on one side was skipped.
-        skipped: that audio, and why.
+        skipped: that audio, and why; also audio of the training, cohort and calibration material.
+        backend: what made the scores: `name`, and what it was fitted on.
+        score_norm: `kind`, `num_cohort` and `top`, or None.
+        calibration: None, or `p_target`, `weights` (of the score and the quality inputs), `offset`, `quality`, and
+            `cllr`, `act_dcf`, `cllr_before`, `act_dcf_before` on these trials. The scores are then natural-log
+            likelihood ratios.
         groups: EER of the trials whose enrolment side is in each group; NaN where a group has one kind of trial only.
         group_trials: how many trials each group has.
         scores: (num_trials,) in the order of the list, dropped ones left out.
@@ -62,6 +79,9 @@ class VerificationReport:
     num_utterances: int
     num_dropped_trials: int
     skipped: list[Skipped]
+    backend: dict[str, Any]
+    score_norm: dict[str, Any] | None
+    calibration: dict[str, Any] | None
     groups: dict[str, float]
     group_trials: dict[str, int]
     scores: NDArray[np.float32] = field(repr=False)
@@ -86,12 +106,20 @@ def evaluate_verification(
     *,
     embedded: EmbeddedManifest | None = None,
     mean: NDArray | None = None,
+    backend: str | Backend = "cosine",
+    train: Material | None = None,
+    score_norm: str | None = None,
+    cohort: Material | None = None,
+    top: int | None = None,
+    calibration: tuple[Trials, Material] | None = None,
+    quality: Sequence[str] = (),
+    p_target: float = P_TARGET,
     group_by: str | None = None,
     num_resamples: int | None = None,
     seed: int = 0,
     **options: Any,
 ) -> VerificationReport:
-    """Score trials by cosine and measure them.
+    """Score trials and measure them.
 
     Args:
         encoder: embeds the utterances of the trials; None where `embedded` is given.
@@ -99,53 +127,67 @@ def evaluate_verification(
         trials: whose names are IDs or paths of the manifest.
         embedded: embeddings of this very manifest, to use instead of the encoder.
         mean: (D,) subtracted from every embedding; take it from other utterances, such as the training set.
+        backend: "cosine"; "cosine_mean", after subtracting the mean of `train`; "plda", centering, LDA, length norm and
+            PLDA learnt from the `speaker` column of `train`; or a back-end: a fitted `PLDA`, or one to be fitted.
+        train: utterances (or their embeddings) to fit the back-end on.
+        score_norm: None, or "z", "t", "s", "as" (see `score_norm.py`).
+        cohort: utterances of strangers for it; None: `train`.
+        top: of the cohort, for "as"; None: 300.
+        calibration: trials and their utterances, from which the scores become log-likelihood ratios.
+        quality: what the calibration weighs beside the score: "duration", "norm" (length of the embedding), "cohort"
+            (mean cohort score).
+        p_target: prior of a target for the calibration and its `act_dcf`.
         group_by: a column of the manifest, to report one EER per value of the enrolment side.
         num_resamples: of the bootstrap; None: 1000, fewer (100 at least) for lists of more than 200,000 trials.
         seed: of the bootstrap.
         options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
 
     Raises:
-        InputError: a name that the manifest lacks, an unknown column, or no target or no non-target left.
+        InputError: a name that the manifest lacks, an unknown column, no target or no non-target left, options that
+            do not fit together, or training, cohort or calibration material with speakers of the trials.
     """
-    enroll, test = resolve(trials, manifest)
+    chosen = SystemOptions(backend, mean, train, score_norm, cohort, top, calibration, quality, p_target)
+    rows = np.unique(resolve(trials, manifest))
     group_of = np.array(manifest.label(group_by)) if group_by else None
-    embedded = embed_manifest(encoder, manifest, rows=np.unique([enroll, test]), embedded=embedded, **options)
-    kept = embedded.usable[enroll] & embedded.usable[test]
-    enroll, test, labels = enroll[kept], test[kept], trials.labels[kept]
-    _check_kinds(labels, trials)
-    scores = cosine_scores(embedded.embeddings, enroll, test, mean=mean)
-    curve = det_curve(scores, labels)
-    intervals, resampled = _intervals(scores, labels, _speakers(manifest, enroll, test), num_resamples, seed)
-    groups, group_trials = _by_group(scores, labels, None if group_of is None else group_of[enroll])
+    refuse_leaks(manifest.subset(rows.tolist()), chosen.materials())
+    embedded = embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
+    enroll, test, labels = usable_trials(trials, embedded)
+    system = fit_system(chosen, lambda material, rows: _embed(encoder, material, rows, options))
+    scores, calibration_figures = calibrated(system, system.score(embedded, enroll, test), labels)
     return VerificationReport(
-        eer=curve.eer(),
-        min_dcf=curve.min_dcf(p_target=0.01),
-        num_trials=len(scores),
-        min_dcf_05=curve.min_dcf(p_target=0.05),
-        min_cllr=min_cllr(scores, labels),
-        eer_threshold=curve.eer_threshold(),
-        eer_interval=intervals["eer"],
-        min_dcf_interval=intervals["min_dcf"],
-        resampled=resampled,
-        num_targets=int(labels.sum()),
+        **_figures(scores, labels),
+        **_spreads(scores, labels, _speakers(manifest, enroll, test), num_resamples, seed),
+        **_by_group(scores, labels, None if group_of is None else group_of[enroll]),
+        **system.describe(),
+        calibration=calibration_figures,
         num_utterances=np.unique([enroll, test]).size,
-        num_dropped_trials=int((~kept).sum()),
-        skipped=embedded.skipped,
-        groups=groups,
-        group_trials=group_trials,
-        scores=scores,
-        labels=labels,
-        provenance=provenance(seed=seed, manifest=manifest.paths) | {"trials": _trials_file(trials)},
+        num_dropped_trials=len(trials) - len(labels),
+        skipped=[*embedded.skipped, *system.skipped],
+        provenance=_origin(seed, manifest, trials, chosen),
     )
 
 
-def _check_kinds(labels: NDArray, trials: Trials) -> None:
-    num_targets, num_others = int(labels.sum()), int((labels == 0).sum())
-    if not (num_targets and num_others):
-        raise InputError(
-            f"{trials.path or 'trials'}: {num_targets} targets and {num_others} non-targets can be scored"
-            f" ({len(trials) - len(labels)} trials need skipped audio); at least one of each is needed"
-        )
+def _embed(
+    encoder: SpeechEncoder | None, material: Material, rows: NDArray | None, options: dict[str, Any]
+) -> EmbeddedManifest:
+    known = material if isinstance(material, EmbeddedManifest) else None
+    return embed_manifest(encoder, manifest_of(material), rows=rows, embedded=known, **options)
+
+
+def _figures(scores: NDArray, labels: NDArray) -> dict[str, Any]:
+    """What is read off the one sorted list."""
+    curve = det_curve(scores, labels)
+    return {
+        "eer": curve.eer(),
+        "min_dcf": curve.min_dcf(p_target=0.01),
+        "num_trials": len(scores),
+        "min_dcf_05": curve.min_dcf(p_target=0.05),
+        "min_cllr": min_cllr(scores, labels),
+        "eer_threshold": curve.eer_threshold(),
+        "num_targets": int(labels.sum()),
+        "scores": scores,
+        "labels": labels,
+    }
 
 
 def _speakers(manifest: Manifest, enroll: NDArray, test: NDArray) -> tuple[NDArray, NDArray] | None:
@@ -157,18 +199,19 @@ def _speakers(manifest: Manifest, enroll: NDArray, test: NDArray) -> tuple[NDArr
     return None if (sides[0] == "").any() or (sides[1] == "").any() else sides
 
 
-def _intervals(
+def _spreads(
     scores: NDArray, labels: NDArray, sides: tuple[NDArray, NDArray] | None, num_resamples: int | None, seed: int
-) -> tuple[dict[str, Interval], str]:
+) -> dict[str, Any]:
     """Intervals of EER and minDCF, and what was resampled."""
     resampled = "trials" if sides is None or np.unique(sides).size < 2 else "speakers"
     enroll, test = sides if sides is not None and resampled == "speakers" else (None, None)
     num = min(NUM_RESAMPLES, max(100, MAX_RESAMPLED // len(scores))) if num_resamples is None else num_resamples
     statistics = {"eer": DetCurve.eer, "min_dcf": DetCurve.min_dcf}
-    return bootstrap_trials(statistics, scores, labels, enroll, test, num_resamples=num, seed=seed), resampled
+    found = bootstrap_trials(statistics, scores, labels, enroll, test, num_resamples=num, seed=seed)
+    return {"eer_interval": found["eer"], "min_dcf_interval": found["min_dcf"], "resampled": resampled}
 
 
-def _by_group(scores: NDArray, labels: NDArray, groups: NDArray | None) -> tuple[dict[str, float], dict[str, int]]:
+def _by_group(scores: NDArray, labels: NDArray, groups: NDArray | None) -> dict[str, Any]:
     """EER and number of trials per group; NaN where only one kind of trial is there."""
     eers: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -177,7 +220,13 @@ def _by_group(scores: NDArray, labels: NDArray, groups: NDArray | None) -> tuple
         both = labels[inside].any() and (labels[inside] == 0).any()
         eers[name] = det_curve(scores[inside], labels[inside]).eer() if both else float("nan")
         counts[name] = int(inside.sum())
-    return eers, counts
+    return {"groups": eers, "group_trials": counts}
+
+
+def _origin(seed: int, manifest: Manifest, trials: Trials, options: SystemOptions) -> dict[str, Any]:
+    paths = dict.fromkeys([*manifest.paths, *(p for other in options.materials().values() for p in other.paths)])
+    found = provenance(seed=seed, manifest=list(paths)) | {"trials": _trials_file(trials)}
+    return found | ({"calibration_trials": _trials_file(options.calibration[0])} if options.calibration else {})
 
 
 def _trials_file(trials: Trials) -> dict[str, str | None]:
