@@ -62,6 +62,8 @@ class MultiCrop:
     laboratory's later recipe (hyperion, egs/voxceleb/ssl.v1), where the parts are of fixed proportion.
     """
 
+    min_views = 2
+
     def __init__(
         self,
         *,
@@ -73,7 +75,7 @@ class MultiCrop:
         excerpt_s: float | None = None,
         min_s: float = 0.4,
     ) -> None:
-        if num_long < 1 or num_short < 0 or num_long + num_short < 2:
+        if num_long < 1 or num_short < 0 or num_long + num_short < self.min_views:
             raise InputError(
                 f"num_long={num_long}, num_short={num_short}: expected at least one long view and two views in all"
             )
@@ -161,6 +163,27 @@ class MultiCrop:
         """Plan and cut an utterance that is wholly in memory, (time,) at 16 kHz."""
         plan = self.plan(len(wave), generator)
         return self.cut(wave[plan.start : plan.stop], plan)
+
+
+class RandomChunk(MultiCrop):
+    """One segment of an utterance at a uniformly drawn position, for training with labels: a `MultiCrop` of one view.
+
+    The rule for an utterance shorter than the segment is the same: it is repeated end to end.
+
+    Args:
+        chunk_s: length in seconds.
+        min_s: utterances of fewer seconds are refused (a dataset skips and lists them).
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+
+    min_views = 1
+
+    def __init__(self, chunk_s: float, *, min_s: float = 0.4) -> None:
+        if not chunk_s > 0:
+            raise InputError(f"chunk_s={chunk_s}: expected a positive number of seconds")
+        super().__init__(num_long=1, long_s=chunk_s, num_short=0, short_s=chunk_s, min_s=min_s)
 
 
 def _uniform(largest: int, generator: torch.Generator) -> int:

@@ -38,6 +38,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         seed: of the whole run.
         transforms: applied to each crop by itself, as `transforms(wave, generator=generator)`; None leaves it alone.
         cache_gib: memory in GiB for decoded waves (see `WaveCache`).
+        cache: decoded waves of this very manifest to share with another dataset, in place of a new cache.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class CropDataset(Dataset[dict[str, Any]]):
         seed: int,
         transforms: Transforms | None = None,
         cache_gib: float = 0.0,
+        cache: WaveCache | None = None,
     ) -> None:
         self.manifest = manifest
         self.crops = crops
         self.seed = seed
         self.transforms = transforms
-        self.cache = WaveCache([utterance.duration for utterance in manifest], cache_gib)
+        durations_s = [utterance.duration for utterance in manifest]
+        self.cache = WaveCache(durations_s, cache_gib) if cache is None else cache
         self._bad: dict[int, str] = {}
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.dino.optimizer import OPTIMIZERS
 from dino_speech.dino.precision import PRECISIONS
+from dino_speech.dino.ranges import require_choice, require_ranges
 from dino_speech.dino.schedules import cosine, linear_warmup, warmup_cosine
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
@@ -150,31 +151,20 @@ class Hyperparameters:
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        _require_choice("centering", self.centering, ("mean", "sinkhorn"))
-        _require_choice("teacher_batchnorm", self.teacher_batchnorm, ("train", "ema"))
-        _require_choice("optimizer", self.optimizer, OPTIMIZERS)
-        _require_choice("precision", self.precision, PRECISIONS)
-        for name in _COUNTS:
-            self._require(name, "a whole number, at least 1", lambda value: _whole(value) and value >= 1)
-        for name in _COUNTS_FROM_ZERO:
-            self._require(name, "a whole number, at least 0", lambda value: _whole(value) and value >= 0)
-        for name in _POSITIVE:
-            self._require(name, "a positive number", lambda value: value > 0)
-        for name in _NOT_NEGATIVE:
-            self._require(name, "a number that is not negative", lambda value: value >= 0)
-        for name in _SHARES:
-            self._require(name, "a number from 0 to 1", lambda value: 0 <= value <= 1)
+        require_choice(self, "centering", ("mean", "sinkhorn"))
+        require_choice(self, "teacher_batchnorm", ("train", "ema"))
+        require_choice(self, "optimizer", OPTIMIZERS)
+        require_choice(self, "precision", PRECISIONS)
+        require_ranges(
+            self,
+            counts=_COUNTS,
+            counts_from_zero=_COUNTS_FROM_ZERO,
+            positive=_POSITIVE,
+            not_negative=_NOT_NEGATIVE,
+            shares=_SHARES,
+        )
         if self.num_steps is not None and self.num_epochs is not None:
             raise InputError("num_steps and num_epochs are both given; give one of them, and null for the other")
-
-    def _require(self, name: str, expected: str, holds: Callable[[Any], bool]) -> None:
-        value = getattr(self, name)
-        try:
-            good = value is None or holds(value)
-        except TypeError:
-            good = False
-        if not good:
-            raise InputError(f"{name} = {value!r}: expected {expected}")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""
@@ -229,12 +219,3 @@ _POSITIVE = (
 )
 _SHARES = ("center_momentum", "teacher_momentum", "teacher_momentum_end", "momentum", "whitening_shrinkage")
 _NOT_NEGATIVE = ("koleo_weight", "lr_end", "weight_decay", "weight_decay_end", "cache_gib")
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} = {value!r}: expected one of {', '.join(choices)}")

@@ -1,6 +1,7 @@
 """The optimizer: two parameter groups, one norm to clip over both, and the values that a schedule sets each step."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,17 @@ from dino_speech.errors import InputError
 OPTIMIZERS = ("adamw", "adam", "sgd")
 
 
-def param_groups(module: nn.Module, *, weight_decay: float) -> list[dict[str, object]]:
+def param_groups(module: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: weights, and (without decay) biases and all else with one dimension, such as BatchNorm's scale.
 
     Source: arXiv 2104.14294, official code (`get_params_groups`).
     """
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return split_by_decay(module.parameters(), weight_decay=weight_decay)
+
+
+def split_by_decay(parameters: Iterable[nn.Parameter], *, weight_decay: float) -> list[dict[str, Any]]:
+    """The same two groups, of any parameters; those without gradient are left out."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     return [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
@@ -37,7 +43,22 @@ def build_optimizer(
     Raises:
         InputError: an unknown name.
     """
-    groups = param_groups(module, weight_decay=weight_decay)
+    return optimizer_of(name, param_groups(module, weight_decay=weight_decay), lr=lr, betas=betas, momentum=momentum)
+
+
+def optimizer_of(
+    name: str,
+    groups: list[dict[str, Any]],
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    momentum: float = 0.9,
+) -> Optimizer:
+    """The same over given parameter groups, which may state their own `lr`.
+
+    Raises:
+        InputError: an unknown name.
+    """
     # Fused: one pass over the parameters instead of a dozen, on a CPU too.
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)

@@ -146,9 +146,9 @@ class DINOPretrainer(Hyperparameters):
             raise InputError(
                 f"the encoder {self.encoder.config.name!r} has nothing to train; take for example ecapa_tdnn"
             )
-        if self.encoder.config.whitening:
+        if self.encoder.config.whitening and self.whitening_shrinkage is not None:
             raise InputError(
-                "the encoder whitens its embeddings, which does not go with training; take one that does not"
+                "the encoder whitens its embeddings already, and goes on to; set whitening_shrinkage to null"
             )
         shortest = self.crops.short_samples if self.crops.num_short else self.crops.long_samples
         if shortest < self.encoder.min_samples:

@@ -1,0 +1,156 @@
+"""What a head learns, read from a manifest's label columns: classes with numbers, or dimensions on one scale."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dino_speech.data.folds import check_disjoint
+from dino_speech.data.utterances import Manifest, list_some
+from dino_speech.errors import InputError
+
+SPEAKER = "speaker"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of one label column.
+
+    Attributes:
+        label: the column.
+        names: the C classes, sorted; their places are their numbers.
+    """
+
+    label: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, train: Manifest, label: str) -> "Classes":
+        """The classes that a training set has.
+
+        Raises:
+            InputError: no such column, a blank cell, or one class only.
+        """
+        names = tuple(sorted(set(train.label(label, allow_blank=False))))
+        if len(names) < 2:
+            raise InputError(
+                f"{train.name}: column {label!r} holds the one class {names[0]!r}; to learn a difference takes at "
+                "least two classes"
+            )
+        return cls(label, names)
+
+    def unknown(self, manifest: Manifest) -> list[str]:
+        """Classes of a manifest that the training set lacks."""
+        return sorted(set(manifest.label(self.label, allow_blank=False)) - set(self.names))
+
+    def of_rows(self, manifest: Manifest) -> Tensor:
+        """(N,) int64 class numbers.
+
+        Raises:
+            InputError: no such column, a blank cell, or a class that was not trained on.
+        """
+        unknown = self.unknown(manifest)
+        if unknown:
+            raise InputError(
+                f"{manifest.name}: column {self.label!r} holds {list_some([repr(name) for name in unknown])}, which "
+                f"the training set lacks; it has {list_some(self.names)}: leave these rows out, or map their labels"
+            )
+        numbers = {name: number for number, name in enumerate(self.names)}
+        return torch.tensor([numbers[value] for value in manifest.label(self.label)])
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Numeric label columns, learnt on a scale where the training set has mean 0 and deviation 1.
+
+    Attributes:
+        names: the L columns.
+        means: of the training set.
+        deviations: likewise.
+    """
+
+    names: tuple[str, ...]
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+
+    @classmethod
+    def of(cls, train: Manifest, labels: Sequence[str]) -> "Dimensions":
+        """The scale of a training set.
+
+        Raises:
+            InputError: no such column, a cell that is no number, or a column in which all numbers are the same.
+        """
+        values = _numbers(train, labels)
+        means, deviations = values.mean(0), values.std(0, correction=0)
+        for name, deviation in zip(labels, deviations.tolist(), strict=True):
+            if not deviation > 0:
+                raise InputError(f"{train.name}: column {name!r} holds the same number in all rows: nothing to learn")
+        return cls(tuple(labels), tuple(means.tolist()), tuple(deviations.tolist()))
+
+    def of_rows(self, manifest: Manifest) -> Tensor:
+        """(N, L) float32 on the scale of the training set.
+
+        Raises:
+            InputError: no such column, or a cell that is no number.
+        """
+        scaled = (_numbers(manifest, self.names) - torch.tensor(self.means)) / torch.tensor(self.deviations)
+        return scaled.float()
+
+    def unscaled(self, outputs: Tensor) -> Tensor:
+        """(B, L) of the head -> in the units of the labels."""
+        return outputs * outputs.new_tensor(self.deviations) + outputs.new_tensor(self.means)
+
+
+Targets = Classes | Dimensions
+
+
+def check_speakers(train: Manifest, other: Manifest, label: str | Sequence[str]) -> None:
+    """Refuse speakers on both sides, where both manifests have the column `speaker` and it is not what is learnt.
+
+    Raises:
+        InputError: naming the speakers.
+    """
+    if label != SPEAKER and SPEAKER in train.columns and SPEAKER in other.columns:
+        check_disjoint(train.label(SPEAKER), other.label(SPEAKER))
+
+
+def describe_labels(manifest: Manifest, label: str | Sequence[str]) -> str:
+    """A hash of the labels in order: with others it would be another run."""
+    columns = [manifest.label(name) for name in ([label] if isinstance(label, str) else label)]
+    text = "\n".join("\x1f".join(row) for row in zip(*columns, strict=True))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def targets_to_dict(targets: Targets) -> dict[str, Any]:
+    """Plain data for JSON."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(targets).items()}
+
+
+def targets_from_dict(data: dict[str, Any]) -> Targets:
+    """The inverse of `targets_to_dict`."""
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    return Classes(**fields) if "label" in fields else Dimensions(**fields)
+
+
+def _numbers(manifest: Manifest, labels: Sequence[str]) -> Tensor:
+    columns = [manifest.label(name, allow_blank=False) for name in labels]
+    rows = []
+    for number, cells in enumerate(zip(*columns, strict=True)):
+        row = [_number(cell) for cell in cells]
+        for name, cell, value in zip(labels, cells, row, strict=True):
+            if not math.isfinite(value):
+                place = manifest[number].origin or manifest[number].id
+                raise InputError(f"{place}: column {name!r} holds {cell!r}; expected a number, with a decimal point")
+        rows.append(row)
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
