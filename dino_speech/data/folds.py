@@ -43,11 +43,7 @@ def speaker_disjoint_folds(
         raise InputError(
             f"all {classes.size} utterances are {str(names[0])!r}; a classification needs at least two classes"
         )
-    if num_folds < 2 or num_groups < num_folds:
-        raise InputError(
-            f"{num_groups} speakers cannot make {num_folds} speaker-disjoint folds; expected 2 folds or more and at"
-            f" least one speaker for each: use num_folds between 2 and {num_groups}, or more speakers"
-        )
+    _check_num_folds(num_folds, num_groups)
     largest = max(int((classes == name).sum()) for name in names)
     if largest < num_folds:
         raise InputError(f"the largest class has {largest} utterances, too few for {num_folds} folds; use fewer folds")
@@ -67,6 +63,36 @@ def speaker_disjoint_folds(
                 " use fewer folds, leave this class out, or add speakers"
             )
     return folds
+
+
+def speaker_folds(speakers: Sequence[str], *, num_folds: int = 5, seed: int = 0) -> list[Fold]:
+    """Cross-validation folds without a speaker on both sides, as even in size as the speakers allow; no classes.
+
+    Args:
+        speakers: (N,) speaker of each utterance, none blank.
+        num_folds: 2 or more.
+        seed: of the shuffle.
+
+    Returns:
+        `num_folds` pairs of sorted positions (train, test); each utterance is in one test part.
+
+    Raises:
+        InputError: fewer speakers than folds.
+    """
+    groups = np.asarray(speakers)
+    _check_num_folds(num_folds, np.unique(groups).size)
+    folds = group_folds(np.zeros(groups.size, dtype=np.int64), groups, num_folds=num_folds, seed=seed)
+    for train, test in folds:
+        check_disjoint(groups[train].tolist(), groups[test].tolist())
+    return folds
+
+
+def _check_num_folds(num_folds: int, num_groups: int) -> None:
+    if num_folds < 2 or num_groups < num_folds:
+        raise InputError(
+            f"{num_groups} speakers cannot make {num_folds} speaker-disjoint folds; expected 2 folds or more and at"
+            f" least one speaker for each: use num_folds between 2 and {num_groups}, or more speakers"
+        )
 
 
 def group_folds(classes: NDArray, groups: NDArray, *, num_folds: int, seed: int) -> list[Fold]:

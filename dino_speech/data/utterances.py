@@ -121,6 +121,24 @@ class Manifest(Sequence[Utterance]):
             )
         return values
 
+    def numbers(self, name: str, *, allow_blank: bool = True) -> list[float]:
+        """One label column of numbers, (N,), NaN where the cell is blank.
+
+        Raises:
+            InputError: there is no such column, a cell is no finite number, or blank and `allow_blank` is False.
+        """
+        numbers = []
+        for utterance, cell in zip(self, self.label(name, allow_blank=allow_blank), strict=True):
+            try:
+                number = float(cell or "nan")
+            except ValueError:
+                number = math.nan
+            if cell and not math.isfinite(number):
+                place = utterance.origin or f"{self.name}, {utterance.id}"
+                raise InputError(f"{place}, column {name!r}: found {cell!r}; expected a number, with a decimal point")
+            numbers.append(number)
+        return numbers
+
     def by_id(self) -> dict[str, int]:
         """Position of each ID."""
         return {utterance.id: position for position, utterance in enumerate(self)}

@@ -151,7 +151,7 @@ class LogisticProbe:
             true = np.concatenate([classes[test] for _, test in folds])
             merits = [uar(true, column) for column in np.concatenate(predicted).T]
             self.strength_ = self.strengths[int(np.argmax(merits))]
-        self._scaler, self._model = _standardiser(embeddings), _logistic()
+        self._scaler, self._model = standardiser(embeddings), _logistic()
         self._model.set_params(C=self.strength_).fit(self._scaler.transform(embeddings), classes)
         self.classes_ = self._model.classes_
         return self
@@ -177,13 +177,14 @@ def one_thread() -> Any:
 
 def _path(embeddings: NDArray, classes: NDArray, train: NDArray, test: NDArray, strengths: Sequence[float]) -> NDArray:
     """Predictions (N_test, S) for each strength, each fit starting from the one before."""
-    scaler, model = _standardiser(embeddings[train]), _logistic()
+    scaler, model = standardiser(embeddings[train]), _logistic()
     inputs, unseen = scaler.transform(embeddings[train]), scaler.transform(embeddings[test])
     columns = [model.set_params(C=strength).fit(inputs, classes[train]).predict(unseen) for strength in strengths]
     return np.stack(columns, axis=1)
 
 
-def _standardiser(embeddings: NDArray) -> Any:
+def standardiser(embeddings: NDArray) -> Any:
+    """scikit-learn's `StandardScaler`, fitted on embeddings (N, D) in float64."""
     from sklearn.preprocessing import StandardScaler
 
     return StandardScaler().fit(np.asarray(embeddings, dtype=np.float64))

@@ -13,14 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from dino_speech.data.folds import speaker_disjoint_folds
 from dino_speech.data.utterances import Manifest, Skipped
-from dino_speech.errors import InputError
-from dino_speech.evaluation.backends import EmbeddedManifest, LogisticProbe, embed_manifest
+from dino_speech.evaluation.backends import EmbeddedManifest, LogisticProbe
+from dino_speech.evaluation.labelled import labelled_speech
 from dino_speech.intervals import Interval, bootstrap_interval
 from dino_speech.metrics import confusion_matrix, macro_f1, micro_f1, uar
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
 
-NUM_FOLDS = 5
 METRICS: dict[str, Callable[..., float]] = {"uar": uar, "micro_f1": micro_f1, "macro_f1": macro_f1}
 
 
@@ -105,17 +104,9 @@ def evaluate_classification(
     Raises:
         InputError: no such column, or too few classes, speakers or utterances for the folds.
     """
-    classes, speakers = np.array(manifest.label(label)), np.array(manifest.label(speaker))
-    named = (classes != "") & (speakers != "")
-    blanks = {i: label if not classes[i] else speaker for i in np.flatnonzero(~named).tolist()}
-    skipped = [Skipped(manifest[i].id, f"column {column!r} is blank") for i, column in blanks.items()]
-    if not named.any():
-        raise InputError(f"{manifest.name}: no row has both {label!r} and {speaker!r}; fill these columns in")
-    embedded = embed_manifest(encoder, manifest, rows=np.flatnonzero(named), embedded=embedded, **options)
-    kept = named & embedded.usable
-    classes, speakers, embeddings = classes[kept], speakers[kept], embedded.embeddings[kept]
-    num_folds = max(2, min(NUM_FOLDS, np.unique(speakers).size)) if num_folds is None else num_folds
-    predicted, strengths = _cross_validate(embeddings, classes, speakers, num_folds, seed)
+    data = labelled_speech(encoder, manifest, labels=[label], speaker=speaker, embedded=embedded, **options)
+    classes, speakers, num_folds = data.values[:, 0], data.speakers, data.num_folds(num_folds)
+    predicted, strengths = _cross_validate(data.embeddings, classes, speakers, num_folds, seed)
     labels, counts = np.unique(classes, return_counts=True)
     confusion = confusion_matrix(classes, predicted, labels=labels)
     recalls = np.diag(confusion) / confusion.sum(axis=1)
@@ -130,9 +121,9 @@ def evaluate_classification(
         chance_uar=1 / len(labels),
         chance_micro_f1=float(counts.max() / counts.sum()),
         intervals=_intervals(labels, classes, predicted, speakers, num_resamples, seed),
-        num_speakers=int(np.unique(speakers).size),
+        num_speakers=data.num_speakers,
         strengths=strengths,
-        skipped=skipped + embedded.skipped,
+        skipped=data.skipped,
         true=classes,
         predicted=predicted,
         provenance=provenance(seed=seed, manifest=manifest.paths),

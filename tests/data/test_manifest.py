@@ -235,3 +235,15 @@ def test_the_real_packs_join(data_root: Path) -> None:
         row["split"] in ("pretrain", "train") for path in paths for row in csv.DictReader(path.open(newline=""))
     )
     assert len(manifest) == expected > 5_000
+
+
+def test_numbers_of_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("ID,duration,wav,arousal\na,1,a.wav,3.5\nb,1,b.wav,\nc,1,c.wav,-1e-2\n")
+    manifest = read_manifest(path)
+    np.testing.assert_array_equal(manifest.numbers("arousal"), [3.5, np.nan, -0.01])
+    with pytest.raises(InputError, match="column 'arousal' is blank in 1 of 3 rows"):
+        manifest.numbers("arousal", allow_blank=False)
+    path.write_text("ID,duration,wav,arousal\na,1,a.wav,3.5\nb,1,b.wav,calm\n")
+    with pytest.raises(InputError, match=r"m.csv row 3, column 'arousal': found 'calm'; expected a number"):
+        read_manifest(path).numbers("arousal")
