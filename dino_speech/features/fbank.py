@@ -80,7 +80,7 @@ class LogMel(nn.Module):
             raise InputError(f"pre_emphasis={pre_emphasis}: expected at least 0 and less than 1")
         if not 0 < floor < math.inf:
             raise InputError(f"floor={floor}: expected a positive number, such as 1e-3")
-        self.num_mels, self.sample_rate = num_mels, sample_rate
+        self.num_mels, self.num_bands, self.sample_rate = num_mels, num_mels, sample_rate
         self.mean_norm, self.window_frames = mean_norm, window_frames
         self.level_norm, self.pre_emphasis, self.floor = level_norm, pre_emphasis, floor
         self.window_samples = round(window_ms * sample_rate / 1000)
@@ -108,6 +108,10 @@ class LogMel(nn.Module):
     def num_frames(self, num_samples: Tensor) -> Tensor:
         """Frames of utterances of `num_samples` samples; works on ints too. Less than 1: shorter than one window."""
         return (num_samples - self.window_samples) // self.hop_samples + 1
+
+    def num_samples(self, num_frames: int) -> int:
+        """Samples of the shortest utterance with so many frames."""
+        return self.window_samples + (num_frames - 1) * self.hop_samples
 
     def forward(self, waves: Tensor, num_samples: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Frames of a batch.

@@ -39,9 +39,7 @@ class NormalizedWave(nn.Module):
         if waves.ndim != 2:
             raise InputError(f"waves of shape {tuple(waves.shape)}: expected (B, time)")
         if num_samples is not None and int(num_samples.max()) > waves.shape[1]:
-            raise InputError(
-                f"num_samples up to {int(num_samples.max())}, but the waves have {waves.shape[1]} samples"
-            )
+            raise InputError(f"num_samples up to {int(num_samples.max())}, but the waves have {waves.shape[1]} samples")
         with torch.autocast(waves.device.type, enabled=False):
             waves = waves.float()
             if num_samples is None:

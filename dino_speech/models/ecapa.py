@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dino_speech.compatibility import require_torchaudio
 from dino_speech.errors import InputError
+from dino_speech.models.layers import Note, ignore
 from dino_speech.models.pooling import attentive_statistics, frame_mask, masked_mean
 from dino_speech.models.time_layers import convolve, normalise, padding_of, same_length
 
@@ -36,9 +37,15 @@ class ECAPA(nn.Module):
     Raises:
         InputError: the lists differ in length, a kernel is even, the blocks differ in width or cannot be cut.
 
+    Attributes:
+        affine_modules: names of the last affine layers.
+        depth_modules: names of all parts in the order of depth, those of one depth together.
+
     Source:
         arXiv 2005.07143; the defaults are its 512-channel model.
     """
+
+    affine_modules = ("model.fc",)
 
     def __init__(
         self,
@@ -81,6 +88,12 @@ class ECAPA(nn.Module):
         # A mirror image needs one frame more than it is long.
         layers = [self.model.blocks[0].conv, *res2net_layers, self.model.mfa.conv]
         self.min_frames = 1 + max(padding_of(layer) for layer in layers)
+        self.depth_modules = [
+            *((f"model.blocks.{number}",) for number in range(len(self.model.blocks))),
+            ("model.mfa",),
+            ("model.asp", "model.asp_bn"),
+            self.affine_modules,
+        ]
 
     def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
         """(B, T, F) and (B,) -> (B, D).
@@ -88,16 +101,24 @@ class ECAPA(nn.Module):
         Raises:
             InputError: an utterance has fewer than `min_frames` frames.
         """
+        return self.run(frames, num_frames, ignore)
+
+    def run(self, frames: Tensor, num_frames: Tensor | None, note: Note) -> Tensor:
+        """The forward pass; `note` hears of `tdnn`, each `block_N`, `mfa` (all blocks together) and `pooled`."""
         num_frames = same_length(frames, num_frames, min_frames=self.min_frames)
         mask = frame_mask(num_frames, frames.shape[1])
         first, *blocks = self.model.blocks
         x = _tdnn(first, frames, num_frames)  # (B, T, F) -> (B, T, C)
+        note("tdnn", x, mask)
         outputs = []
-        for block in blocks:
+        for number, block in enumerate(blocks, start=1):
             x = _se_res2net(block, x, num_frames, mask)
+            note(f"block_{number}", x, mask)
             outputs.append(x)
         x = _tdnn(self.model.mfa, torch.cat(outputs, dim=2), num_frames)
+        note("mfa", x, mask)
         x = self.model.asp_bn.norm(self._pool(x, mask))  # (B, T, 3C) -> (B, 6C)
+        note("pooled", x, None)
         return F.linear(x, self.model.fc.conv.weight.squeeze(2), self.model.fc.conv.bias)
 
     def _pool(self, x: Tensor, mask: Tensor | None) -> Tensor:

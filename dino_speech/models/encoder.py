@@ -1,7 +1,7 @@
 """`SpeechEncoder`: waves in, one vector per utterance out. What every evaluation and every transfer works with.
 
 Letters: `B` utterances, `T` frames, `F` bands, `D` embedding. Networks live in `ecapa.py`, `xvector.py` and
-`resnet.py`, their names in `registry.py`, loading in `checkpoint.py`.
+`resnet.py` and in the room `wav2vec`, their names in `registry.py`, loading in `checkpoint.py`.
 """
 
 import os
@@ -9,17 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
-from dino_speech.features.fbank import LogMel
 from dino_speech.models.embedding import Embeddings, embed_items
 from dino_speech.models.folder import write_folder
 from dino_speech.models.frame_statistics import StatisticsShortcut
+from dino_speech.models.layers import LayerMeans
 from dino_speech.models.whitening import Whitening
 from dino_speech.provenance import provenance as new_provenance
 
@@ -33,7 +33,7 @@ class EncoderConfig:
     Attributes:
         name: of the registry.
         embedding_dim: `D`.
-        features: every option of `LogMel`, defaults spelt out, so that a later default changes no old encoder.
+        features: every option of the features, defaults spelt out, so that a later default changes no old encoder.
         backbone: every option of the network, likewise.
         embedding_batchnorm: whether a BatchNorm without affine part stands behind the network.
         statistics_shortcut: whether the features' mean and deviation reach the embedding beside the network.
@@ -68,6 +68,24 @@ class EncoderConfig:
         return cls(**data)
 
 
+class Features(Protocol):
+    """What stands between the waves and the network: `LogMel`, or `NormalizedWave`, whose frames are samples.
+
+    Attributes:
+        num_bands: `F`.
+    """
+
+    num_bands: int
+
+    def num_samples(self, num_frames: int) -> int:
+        """Samples of the shortest utterance with so many frames."""
+        ...
+
+    def __call__(self, waves: Tensor, num_samples: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, time) and true lengths -> frames (B, T, F) float32 and num_frames (B,), None where `num_samples` is."""
+        ...
+
+
 class SpeechEncoder(nn.Module):
     """Features and a network; made by `build_encoder` or `load_encoder`.
 
@@ -83,14 +101,18 @@ class SpeechEncoder(nn.Module):
         torch.Size([3, 32])
     """
 
-    def __init__(self, config: EncoderConfig, features: LogMel, backbone: nn.Module) -> None:
+    features: Features
+    _here: Tensor
+
+    def __init__(self, config: EncoderConfig, features: Features, backbone: nn.Module) -> None:
         super().__init__()
         self.config = config
         self.features = features
         self.backbone = backbone
         self.min_frames = int(getattr(backbone, "min_frames", 1))
         dim = config.embedding_dim
-        self.shortcut = StatisticsShortcut(features.num_mels, dim) if config.statistics_shortcut else None
+        self.register_buffer("_here", torch.empty(0), persistent=False)
+        self.shortcut = StatisticsShortcut(features.num_bands, dim) if config.statistics_shortcut else None
         self.embedding_norm = nn.BatchNorm1d(dim, affine=False) if config.embedding_batchnorm else nn.Identity()
         self.whitening = Whitening(dim) if config.whitening else None
 
@@ -102,13 +124,26 @@ class SpeechEncoder(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the encoder computes."""
-        return self.features.window.device
+        return self._here.device
 
     @property
     def min_samples(self) -> int:
         """Samples of the shortest utterance that can be embedded: a tenth of a second, or what the network needs."""
-        window, hop = self.features.window_samples, self.features.hop_samples
-        return max(round(MIN_S * self.config.sample_rate), window + (self.min_frames - 1) * hop)
+        return max(round(MIN_S * self.config.sample_rate), self.features.num_samples(self.min_frames))
+
+    @property
+    def affine_modules(self) -> tuple[str, ...]:
+        """Names of the last affine layers: the network's own, and the statistics shortcut's."""
+        own = tuple(f"backbone.{name}" for name in getattr(self.backbone, "affine_modules", ()))
+        return own if self.shortcut is None else (*own, "shortcut.affine")
+
+    @property
+    def depth_modules(self) -> list[tuple[str, ...]]:
+        """Names of all parts that hold parameters, from the input to the embedding, those of one depth together."""
+        levels = [
+            tuple(f"backbone.{name}" for name in names) for names in getattr(self.backbone, "depth_modules", ())
+        ] or [("backbone",)]
+        return levels if self.shortcut is None else [*levels[:-1], (*levels[-1], "shortcut")]
 
     def forward(self, waves: Tensor, num_samples: Tensor | None = None) -> Tensor:
         """(B, time) waves at `config.sample_rate` and their true lengths (B,), None: all are whole -> (B, D) float32.
@@ -123,14 +158,33 @@ class SpeechEncoder(nn.Module):
         return self.features(waves, num_samples)
 
     def embed_frames(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
-        """(B, T, F) -> (B, D) float32. Whitening, if fitted, applies while evaluating only."""
-        embedding = self.backbone(frames, num_frames)
+        """(B, T, F) -> (B, D) float32. Whitening, if fitted, applies in training too: a fixed map, through which
+        gradients flow, so that what is trained further begins with the very embeddings that were evaluated.
+        """
+        return self._finish(self.backbone(frames, num_frames), frames, num_frames)
+
+    def embed_layers(self, waves: Tensor, num_samples: Tensor | None = None) -> dict[str, Tensor]:
+        """What each layer says of each utterance: its mean over the true frames.
+
+        Args:
+            waves: (B, time) at `config.sample_rate`.
+            num_samples: (B,) true lengths; None: all are whole.
+
+        Returns:
+            Layer name -> (B, C) float32, from the first layer to the last; then `embedding`, as `forward` gives it.
+            While evaluating, a row does not depend on the rest of the batch.
+        """
+        frames, num_frames = self.extract_features(waves, num_samples)
+        means = LayerMeans()
+        pooled = self.backbone.run(frames, num_frames, means)  # type: ignore[operator]
+        return {**means.found, "embedding": self._finish(pooled, frames, num_frames)}
+
+    def _finish(self, embedding: Tensor, frames: Tensor, num_frames: Tensor | None) -> Tensor:
+        """The network's output -> embedding, (B, D) float32."""
         if self.shortcut is not None:
             embedding = embedding + self.shortcut(frames, num_frames)
         embedding = self.embedding_norm(embedding).float()
-        if self.whitening is not None and not self.training:
-            return self.whitening(embedding)
-        return embedding
+        return embedding if self.whitening is None else self.whitening(embedding)
 
     def embed_file(self, path: str | os.PathLike[str], *, start: int = 0, stop: int | None = None) -> Tensor:
         """The embedding of one file, or of the samples `start` to `stop` in it: (D,) float32 on the CPU.

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
+from dino_speech.models.layers import Note, ignore
 from dino_speech.models.pooling import StatisticsPooling, frame_mask
 
 
@@ -30,6 +31,10 @@ class FrameStatistics(nn.Module):
 
     def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
         """(B, T, F) and (B,) -> (B, 2F)."""
+        return self.run(frames, num_frames, ignore)
+
+    def run(self, frames: Tensor, num_frames: Tensor | None, note: Note) -> Tensor:
+        """The forward pass; there are no layers to tell `note` of."""
         mean, deviation = self.pooling(frames, frame_mask(num_frames, frames.shape[1])).chunk(2, dim=1)
         return torch.cat([mean - mean.mean(1, keepdim=True), deviation], dim=1)
 

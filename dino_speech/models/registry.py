@@ -1,10 +1,14 @@
-"""Encoders by name, and what each can be built with."""
+"""Encoders by name, and what each can be built with.
+
+Encoders of the rooms above are known here by the name of their module only, which is imported on first use.
+"""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -13,7 +17,7 @@ from torch import nn
 from dino_speech.errors import InputError
 from dino_speech.features.fbank import LogMel
 from dino_speech.models.ecapa import ECAPA
-from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
+from dino_speech.models.encoder import EncoderConfig, Features, SpeechEncoder
 from dino_speech.models.frame_statistics import FrameStatistics
 from dino_speech.models.resnet import ResNet34
 from dino_speech.models.xvector import XVector
@@ -24,13 +28,43 @@ EMBEDDING_DIM = 192  # arXiv 2005.07143
 
 
 @dataclass(frozen=True)
+class Resolved:
+    """Options made complete.
+
+    Attributes:
+        features: every option of the features.
+        backbone: every option of the network.
+        embedding_dim: `D` where the person asks for none.
+        load: puts pretrained weights into the network that was built; None: they stay random.
+    """
+
+    features: dict[str, Any]
+    backbone: dict[str, Any]
+    embedding_dim: int
+    load: Callable[[nn.Module], None] | None = None
+
+
+@dataclass(frozen=True)
 class Preset:
-    """A registered encoder: its network and where its defaults differ from the constructors'."""
+    """A registered encoder: its parts, and where its defaults differ from the constructors'.
+
+    Attributes:
+        network: called with the number of bands, the embedding dimension and the options `backbone`.
+        backbone: options of the network.
+        features: options of the features.
+        trainable: whether there are weights.
+        frontend: the features.
+        own: options of the encoder itself.
+        resolve: completes the options of features and network; None: they are complete.
+    """
 
     network: Callable[..., nn.Module]
     backbone: Mapping[str, Any] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
     trainable: bool = True
+    frontend: Callable[..., Features] = LogMel
+    own: Mapping[str, Any] = field(default_factory=lambda: _ENCODER_OPTIONS)
+    resolve: Callable[[dict[str, Any], dict[str, Any]], Resolved] | None = None
 
 
 PRESETS: dict[str, Preset] = {
@@ -47,15 +81,18 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
+# Each module holds `PRESETS` with these names.
+PRESETS_ELSEWHERE = dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.wav2vec.presets")
+
 
 def list_encoders(*, trainable_only: bool = False) -> list[str]:
     """The names that `build_encoder` knows.
 
     Example:
         >>> list_encoders()
-        ['ecapa_tdnn', 'xvector', 'resnet34', 'light_resnet34', 'fbank_stats']
+        ['ecapa_tdnn', 'xvector', 'resnet34', 'light_resnet34', 'fbank_stats', 'wav2vec2', 'hubert', 'wavlm']
     """
-    return [name for name, preset in PRESETS.items() if preset.trainable or not trainable_only]
+    return [*(name for name, preset in PRESETS.items() if preset.trainable or not trainable_only), *PRESETS_ELSEWHERE]
 
 
 def encoder_options(name: str) -> dict[str, Any]:
@@ -67,20 +104,21 @@ def encoder_options(name: str) -> dict[str, Any]:
     preset = _preset(name)
     if not preset.trainable:
         return {}
-    return {**_ENCODER_OPTIONS, **_feature_options(preset), **_backbone_options(preset)}
+    return {**preset.own, **_feature_options(preset), **_backbone_options(preset)}
 
 
 def build_encoder(
     name: str, *, embedding_dim: int | None = None, seed: int | None = None, **options: Any
 ) -> SpeechEncoder:
-    """A new encoder with random weights, in training mode.
+    """A new encoder in training mode, with random weights (or with those of `source`, for a frame-level encoder).
 
     Args:
         name: one of `list_encoders()`.
-        embedding_dim: `D`; None: 192 (for `fbank_stats`, which cannot have another, 160).
+        embedding_dim: `D`; None: 192, or what the network gives where it cannot be chosen (`fbank_stats`: 160).
         seed: the weights depend on it alone, and the global random state stays untouched; None draws from that state.
         options: of the features (`LogMel`: `num_mels`, `mean_norm`, ...), of the network (`ECAPA`, `XVector`,
-            `ResNet34`: `channels`, ...), `embedding_batchnorm`, `statistics_shortcut`; see `encoder_options`.
+            `ResNet34`: `channels`, ...; `wav2vec2`, `hubert`, `wavlm`: `source`, `layer`, `pooling`, ...),
+            `embedding_batchnorm`, `statistics_shortcut`; see `encoder_options`.
 
     Raises:
         InputError: the name or an option is unknown, or an option out of its range.
@@ -101,12 +139,17 @@ def build_encoder(
     features, backbone = _feature_options(preset), _backbone_options(preset)
     features.update({key: value for key, value in options.items() if key in features})
     backbone.update({key: value for key, value in options.items() if key in backbone})
+    resolved = (preset.resolve or _resolve)(features, backbone)
     if embedding_dim is None:
-        embedding_dim = EMBEDDING_DIM if preset.trainable else 2 * features["num_mels"]
+        embedding_dim = resolved.embedding_dim if preset.trainable else 2 * features["num_mels"]
     if embedding_dim < 1:
         raise InputError(f"embedding_dim={embedding_dim}: expected a positive number, such as {EMBEDDING_DIM}")
-    own = {key: bool(options.get(key, default)) for key, default in _ENCODER_OPTIONS.items()}
-    return encoder_from_config(EncoderConfig(name, embedding_dim, _plain(features), _plain(backbone), **own), seed=seed)
+    own = {key: bool(options.get(key, default)) for key, default in preset.own.items()}
+    config = EncoderConfig(name, embedding_dim, _plain(resolved.features), _plain(resolved.backbone), **own)
+    encoder = encoder_from_config(config, seed=seed)
+    if resolved.load is not None:
+        resolved.load(encoder.backbone)
+    return encoder
 
 
 def encoder_from_config(config: EncoderConfig, *, seed: int | None = None) -> SpeechEncoder:
@@ -120,22 +163,30 @@ def encoder_from_config(config: EncoderConfig, *, seed: int | None = None) -> Sp
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise InputError(f"encoder {config.name!r} has no option {unknown[0]!r}; expected {', '.join(known)}")
-    features = LogMel(sample_rate=config.sample_rate, **config.features)
+    features = preset.frontend(sample_rate=config.sample_rate, **config.features)
     with _seeded(seed):
-        network = preset.network(features.num_mels, config.embedding_dim, **config.backbone)
+        network = preset.network(features.num_bands, config.embedding_dim, **config.backbone)
         return SpeechEncoder(config, features, network)
 
 
 def _preset(name: str) -> Preset:
-    if name not in PRESETS:
-        near = get_close_matches(name, PRESETS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"no encoder is called {name!r}{hint}; there are {', '.join(PRESETS)}")
-    return PRESETS[name]
+    if name in PRESETS:
+        return PRESETS[name]
+    if name in PRESETS_ELSEWHERE:
+        preset: Preset = import_module(PRESETS_ELSEWHERE[name]).PRESETS[name]
+        return preset
+    known = list_encoders()
+    near = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"no encoder is called {name!r}{hint}; there are {', '.join(known)}")
+
+
+def _resolve(features: dict[str, Any], backbone: dict[str, Any]) -> Resolved:
+    return Resolved(features, backbone, EMBEDDING_DIM)
 
 
 def _feature_options(preset: Preset) -> dict[str, Any]:
-    options = _defaults(LogMel)
+    options = _defaults(preset.frontend)
     del options["sample_rate"]  # the encoder's own
     return {**options, **preset.features}
 

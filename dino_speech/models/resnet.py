@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
+from dino_speech.models.layers import Note, ignore
 from dino_speech.models.pooling import build_pooling, frame_mask
 from dino_speech.models.time_layers import same_length
 
@@ -22,11 +23,16 @@ class ResNet34(nn.Module):
         channels: of the stem and the first stage; doubled in each stage after it. 16 is the paper's light form.
         pooling: "statistics" or "attention".
 
+    Attributes:
+        affine_modules: names of the last affine layers.
+        depth_modules: names of all parts in the order of depth, those of one depth (a stage of blocks) together.
+
     Source:
         arXiv 2208.05445, the authors' configuration: blocks 3-4-6-3, 16 channels, mean and deviation, one affine layer.
     """
 
     min_frames = 1
+    affine_modules = ("affine",)
 
     def __init__(self, num_mels: int, embedding_dim: int, *, channels: int = 32, pooling: str = "statistics") -> None:
         super().__init__()
@@ -34,8 +40,11 @@ class ResNet34(nn.Module):
             raise InputError(f"channels={channels}: expected a positive number, such as 32 or 16")
         self.stem = nn.Conv2d(1, channels, 3, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(channels)
-        blocks, in_channels, num_bands = [], channels, num_mels
+        blocks: list[nn.Module] = []
+        in_channels, num_bands = channels, num_mels
+        self.depth_modules: list[tuple[str, ...]] = [("stem", "stem_norm")]
         for stage, count in enumerate(NUM_BLOCKS):
+            self.depth_modules.append(tuple(f"blocks.{len(blocks) + position}" for position in range(count)))
             for position in range(count):
                 stride = 2 if stage > 0 and position == 0 else 1
                 out_channels = channels * 2**stage
@@ -44,20 +53,28 @@ class ResNet34(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.pooling = build_pooling(pooling, in_channels * num_bands)
         self.affine = nn.Linear(2 * in_channels * num_bands, embedding_dim)
+        self.depth_modules += [("pooling",), self.affine_modules]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
         """(B, T, F) and (B,) -> (B, D)."""
+        return self.run(frames, num_frames, ignore)
+
+    def run(self, frames: Tensor, num_frames: Tensor | None, note: Note) -> Tensor:
+        """The forward pass; `note` hears of `stem`, each `block_N` (all bands of all channels) and `pooled`."""
         num_frames = same_length(frames, num_frames)
         # (B, T, F) -> (B, 1, T, F)
         x = _hide_padding(frames[:, None], num_frames).contiguous(memory_format=torch.channels_last)
         x = torch.relu_(self.stem_norm(self.stem(x)))
-        for block in self.blocks:
+        note("stem", _as_frames(x), frame_mask(num_frames, x.shape[2]))
+        for number, block in enumerate(self.blocks, start=1):
             x, num_frames = block(x, num_frames)
-        x = x.permute(0, 2, 3, 1).flatten(2)  # (B, C, T/8, F/8) -> (B, T/8, F/8 * C)
-        return self.affine(self.pooling(x, frame_mask(num_frames, x.shape[1])))
+            note(f"block_{number}", _as_frames(x), frame_mask(num_frames, x.shape[2]))
+        pooled = self.pooling(_as_frames(x), frame_mask(num_frames, x.shape[2]))
+        note("pooled", pooled, None)
+        return self.affine(pooled)
 
 
 class BasicBlock(nn.Module):
@@ -83,6 +100,11 @@ class BasicBlock(nn.Module):
             num_frames = (num_frames - 1) // self.stride + 1
         x = self.norm2(self.conv2(_hide_padding(torch.relu_(x), num_frames)))
         return torch.relu_(x + residual), num_frames
+
+
+def _as_frames(x: Tensor) -> Tensor:
+    """(B, C, T, F) -> (B, T, F * C), without a copy where memory is channels-last."""
+    return x.permute(0, 2, 3, 1).flatten(2)
 
 
 def _hide_padding(x: Tensor, num_frames: Tensor | None) -> Tensor:

@@ -22,8 +22,9 @@ class Whitening(nn.Module):
         self.register_buffer("projection", torch.eye(dim))
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """(B, D) -> (B, D)."""
-        return (embedding - self.mean) @ self.projection
+        """(B, D) -> (B, D) float32, also where networks compute in half precision: weak directions are blown up."""
+        with torch.autocast(embedding.device.type, enabled=False):
+            return (embedding.to(self.mean.dtype) - self.mean) @ self.projection
 
     def fit(self, embeddings: Tensor, *, shrinkage: float) -> None:
         """Learn from (N, D) embeddings of utterances that are not evaluated on.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dino_speech.compatibility import require_torchaudio
 from dino_speech.errors import InputError
+from dino_speech.models.layers import Note, ignore
 from dino_speech.models.pooling import build_pooling, frame_mask
 from dino_speech.models.time_layers import convolve, normalise, padding_of, same_length
 
@@ -28,6 +29,10 @@ class XVector(nn.Module):
 
     Raises:
         InputError: the lists differ in length, a kernel is even, or the pooling is unknown.
+
+    Attributes:
+        affine_modules: names of the last affine layers.
+        depth_modules: names of all parts in the order of depth, those of one depth together.
 
     Source:
         Snyder et al., ICASSP 2018, Table 1, as arranged in SpeechBrain (LeakyReLU before the normalisation).
@@ -64,6 +69,10 @@ class XVector(nn.Module):
         )
         self.pooling = build_pooling(pooling, channels[-1])
         self.min_frames = 1 + max(padding_of(layer) for layer in self.model.blocks[:-2:3])
+        last = len(self.model.blocks) - 1
+        self.affine_modules = (f"model.blocks.{last}",)
+        layers = [tuple(f"model.blocks.{3 * layer + part}" for part in range(3)) for layer in range(len(channels))]
+        self.depth_modules = [*layers, ("pooling",), self.affine_modules]
 
     def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
         """(B, T, F) and (B,) -> (B, D).
@@ -71,9 +80,17 @@ class XVector(nn.Module):
         Raises:
             InputError: an utterance has fewer than `min_frames` frames.
         """
+        return self.run(frames, num_frames, ignore)
+
+    def run(self, frames: Tensor, num_frames: Tensor | None, note: Note) -> Tensor:
+        """The forward pass; `note` hears of each `tdnn_N` and of `pooled`."""
         num_frames = same_length(frames, num_frames, min_frames=self.min_frames)
         *layers, _, affine = self.model.blocks  # what stands between is SpeechBrain's pooling
-        x = frames
-        for convolution, activation, norm in zip(layers[::3], layers[1::3], layers[2::3], strict=True):
+        x, mask = frames, frame_mask(num_frames, frames.shape[1])
+        triples = zip(layers[::3], layers[1::3], layers[2::3], strict=True)
+        for number, (convolution, activation, norm) in enumerate(triples, start=1):
             x = normalise(norm.norm, activation(convolve(convolution, x, num_frames)))
-        return affine.w(self.pooling(x, frame_mask(num_frames, x.shape[1])))
+            note(f"tdnn_{number}", x, mask)
+        pooled = self.pooling(x, mask)
+        note("pooled", pooled, None)
+        return affine.w(pooled)

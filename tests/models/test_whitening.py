@@ -49,9 +49,15 @@ def test_the_stage_of_an_encoder(tmp_path: Path) -> None:
         loaded = load_encoder(tmp_path / "white")
         assert loaded.config.whitening
         assert torch.equal(loaded(waves), encoder(waves))
+        white = encoder(waves)
         encoder.train()
         encoder.backbone.eval()
-        torch.testing.assert_close(encoder(waves), raw)  # training works on what the network gives
+        torch.testing.assert_close(encoder(waves), white)  # training begins with what was evaluated
+        with torch.autocast("cpu", torch.bfloat16):
+            half = encoder.whitening(raw)
+        torch.testing.assert_close(half, white)  # float32 always
+    encoder(waves).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
     with pytest.raises(InputError, match="whitens already"):
         encoder.fit_whitening(np.zeros((4, 6)))
 

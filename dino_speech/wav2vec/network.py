@@ -1,0 +1,203 @@
+"""wav2vec 2.0, HuBERT and WavLM as networks of a `SpeechEncoder`: samples in, one vector per utterance out.
+
+The modules are those of transformers; how they are called is ours, so that an utterance has the same embedding whatever
+it is batched with. Letters: `B` utterances, `T` frames of 20 ms, `C` channels, `D` embedding, `L` transformer layers.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dino_speech.errors import InputError
+from dino_speech.models.layers import Note, ignore
+from dino_speech.models.pooling import AttentivePooling, StatisticsPooling, frame_mask, masked_mean
+from dino_speech.wav2vec.architecture import build_model, complete_config, conv_layers
+
+POOLINGS = ("mean", "mean_std", "attention")
+
+
+class Wav2Vec2(nn.Module):
+    """A frame-level model, one layer or a mixture of its layers, and pooling over true frames.
+
+    Layer 0 is what enters the transformer, layer `L` what leaves it (behind the last normalisation, where the model has
+    one there). Layers beyond the one asked for are left out: they cost neither time nor space.
+
+    Args:
+        num_bands: 1: the frames are samples.
+        embedding_dim: what `embedding_dim_of` says.
+        config: options of the architecture, as in a checkpoint's config.json; None: the base model.
+        layer: "last", a number from 0 to `L`, "mean" of all, or "weighted": a sum with softmax weights that are learnt
+            in fine-tuning, and equal before.
+        pooling: "mean"; "mean_std", mean and deviation; or "attention", which is learnt in fine-tuning.
+        source: where the weights came from, for the record; nothing is read from it here.
+
+    Raises:
+        InputError: an option is out of its range, or transformers is not installed.
+
+    Source:
+        arXiv 2006.11477 (wav2vec 2.0), 2106.07447 (HuBERT), 2110.13900 (WavLM); sum of layers: 2105.01051 (SUPERB).
+    """
+
+    model_type: ClassVar[str] = "wav2vec2"
+
+    def __init__(
+        self,
+        num_bands: int,
+        embedding_dim: int,
+        *,
+        source: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        layer: str | int = "last",
+        pooling: str = "mean",
+    ) -> None:
+        super().__init__()
+        architecture = complete_config(self.model_type, config)
+        width = embedding_dim_of(architecture, layer, pooling)
+        if embedding_dim != width:
+            raise InputError(
+                f"embedding_dim={embedding_dim}: this model pooled by {pooling!r} gives {width}; leave it out"
+            )
+        self.layer, self.source = layer, source
+        self.model: Any = build_model(self.model_type, architecture)
+        self.num_layers = int(architecture["num_hidden_layers"])
+        if isinstance(layer, int):
+            del self.model.encoder.layers[layer:]
+        hidden: int = architecture["hidden_size"]
+        self.layer_weights = nn.Parameter(torch.zeros(self.num_layers + 1)) if layer == "weighted" else None
+        self.pooling: nn.Module | None = None
+        if pooling != "mean":
+            self.pooling = StatisticsPooling() if pooling == "mean_std" else AttentivePooling(hidden)
+        self.kernels = list(zip(architecture["conv_kernel"], architecture["conv_stride"], strict=True))
+        self.min_frames = 1
+        for kernel, stride in reversed(self.kernels):
+            self.min_frames = (self.min_frames - 1) * stride + kernel
+
+    def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
+        """Waves (B, time, 1) and true lengths (B,) -> (B, D).
+
+        Raises:
+            InputError: an utterance is shorter than `min_frames` samples, the reach of the model's first frame.
+        """
+        return self.run(frames, num_frames, ignore)
+
+    def run(self, frames: Tensor, num_frames: Tensor | None, note: Note) -> Tensor:
+        """The forward pass; `note` hears of `conv` and of each `layer_N` that is there."""
+        conv, num_frames = self.convolve(frames, num_frames)
+        mask = frame_mask(num_frames, conv.shape[1])
+        note("conv", conv, mask)
+        states = self.transform(conv, mask)
+        for number, state in enumerate(states):
+            note(f"layer_{number}", state, mask)
+        x = self._mix(states)
+        return masked_mean(x, mask).squeeze(1) if self.pooling is None else self.pooling(x, mask)
+
+    def convolve(self, frames: Tensor, num_samples: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The convolutional front: waves (B, time, 1) -> (B, T, C) and true frames (B,), None where all are true.
+
+        The base models normalise each channel of the first convolution over time. Over a padded batch that would let
+        the padding, and so the longest utterance, change every other one; here each is normalised over itself.
+        """
+        num_samples = self._true_lengths(frames, num_samples)
+        x, lengths = frames.transpose(1, 2), num_samples
+        for layer, (kernel, stride) in zip(conv_layers(self.model), self.kernels, strict=True):
+            lengths = None if lengths is None else (lengths - kernel) // stride + 1
+            norm = getattr(layer, "layer_norm", None)
+            if isinstance(norm, nn.GroupNorm) and lengths is not None:
+                x = layer.activation(_normalize_each(norm, layer.conv(x), lengths))
+            else:
+                x = layer(x)
+        return x.transpose(1, 2), lengths
+
+    def transform(self, conv: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """(B, T, C) and true frames (B, T, 1) -> layers 0 to L, each (B, T, hidden)."""
+        projected = self.model.feature_projection(conv)
+        if isinstance(projected, tuple):  # wav2vec 2.0 gives what its quantizer needs beside it
+            projected = projected[0]
+        with self._listening(mask) as states:
+            attention_mask = None if mask is None else mask.squeeze(2)
+            last = self.model.encoder(projected, attention_mask=attention_mask)[0]
+        if len(states) == self.num_layers + 1:
+            states[-1] = last
+        return states
+
+    @contextmanager
+    def _listening(self, mask: Tensor | None) -> Iterator[list[Tensor]]:
+        """Within, what enters the transformer and what leaves each layer is kept; a layer that is dropped, repeated."""
+        encoder = self.model.encoder
+        states: list[Tensor] = []
+
+        def keep(position: int) -> Any:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                states.extend(states[-1:] * (position - len(states)))
+                states.append(output[0] if isinstance(output, tuple) else output)
+
+            return hook
+
+        handles = [encoder.dropout.register_forward_hook(keep(0))]
+        handles += [layer.register_forward_hook(keep(number + 1)) for number, layer in enumerate(encoder.layers)]
+        if mask is not None and getattr(encoder.pos_conv_embed, "batch_norm", None) is not None:
+            # This normalisation makes the zeros beyond an end something else before the convolution reaches there.
+            hide = mask.transpose(1, 2)
+            handles.append(encoder.pos_conv_embed.conv.register_forward_pre_hook(lambda _, inputs: inputs[0] * hide))
+        try:
+            yield states
+        finally:
+            for handle in handles:
+                handle.remove()
+        states.extend(states[-1:] * (len(encoder.layers) + 1 - len(states)))
+
+    def _mix(self, states: list[Tensor]) -> Tensor:
+        """Layers 0 to L -> (B, T, hidden)."""
+        if self.layer not in ("mean", "weighted"):
+            return states[-1]
+        if self.layer_weights is None:
+            return torch.stack(states).mean(0)
+        weights = self.layer_weights.softmax(0)
+        # l layers, b batch, t frames, c channels
+        return torch.einsum("l,lbtc->btc", weights.to(states[0].dtype), torch.stack(states))
+
+    def _true_lengths(self, frames: Tensor, num_samples: Tensor | None) -> Tensor | None:
+        size = frames.shape[1]
+        shortest = size if num_samples is None else int(num_samples.min())
+        if shortest < self.min_frames:
+            raise InputError(
+                f"an utterance of {shortest} samples is too short; the first frame of this model reaches over"
+                f" {self.min_frames} samples"
+            )
+        return None if shortest == size else num_samples
+
+
+class HuBERT(Wav2Vec2):
+    """The same with HuBERT's modules."""
+
+    model_type = "hubert"
+
+
+class WavLM(Wav2Vec2):
+    """The same with WavLM's modules."""
+
+    model_type = "wavlm"
+
+
+def embedding_dim_of(config: Mapping[str, Any], layer: str | int, pooling: str) -> int:
+    """`D` of an architecture with this pooling.
+
+    Raises:
+        InputError: there is no such layer or pooling.
+    """
+    depth = int(config["num_hidden_layers"])
+    is_number = isinstance(layer, int) and not isinstance(layer, bool)
+    if not (0 <= layer <= depth if is_number else layer in ("last", "mean", "weighted")):  # type: ignore[operator]
+        raise InputError(f"layer={layer!r}: expected 0 to {depth}, 'last', 'mean' or 'weighted'")
+    if pooling not in POOLINGS:
+        raise InputError(f"pooling={pooling!r}: expected one of {', '.join(POOLINGS)}")
+    return int(config["hidden_size"]) * (1 if pooling == "mean" else 2)
+
+
+def _normalize_each(norm: nn.GroupNorm, x: Tensor, lengths: Tensor) -> Tensor:
+    """Group normalisation of each utterance (B, C, T) over its true frames; zero beyond."""
+    whole = [norm(row[None, :, :length]) for row, length in zip(x, lengths.tolist(), strict=True)]
+    return torch.cat([nn.functional.pad(row, (0, x.shape[2] - row.shape[2])) for row in whole])
