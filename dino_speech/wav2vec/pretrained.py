@@ -63,9 +63,9 @@ def read_pretrained(model_type: str, source: str, *, config: Any = None) -> Pret
     try:
         data, _ = transformers.PretrainedConfig.get_config_dict(source)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{source}: {_first_line(error)}; expected a folder or an id of the Hugging Face hub"
-        ) from error
+        raise InputError(f"{source}: {_first_line(error)}; {EXPECTED}") from error
+    if not data.get("model_type"):
+        raise InputError(f"{source}: no config.json names its model_type; {EXPECTED}")
     found = data.get("model_type")
     if found != model_type:
         raise InputError(f"{source}: config.json says model_type {found!r}, expected {model_type!r}{_hint(found)}")

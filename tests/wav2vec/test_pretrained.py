@@ -129,7 +129,7 @@ def test_wrong_checkpoints_are_refused(checkpoint: Checkpoint, tmp_path: Path, s
     with pytest.raises(InputError, match="cannot be read as safetensors"):
         build_encoder("hubert", source=folder)
     (folder / "config.json").unlink()
-    with pytest.raises(InputError, match=r"has no config.json that names a model_type; expected a folder that transformers"):
+    with pytest.raises(InputError, match=r"no config.json names its model_type; expected a folder that transformers"):
         build_encoder("hubert", source=folder)
 
 
