@@ -1,0 +1,295 @@
+"""Fine-tuning from an encoder and labelled speech to a system on disk: the parts are put together here."""
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dino_speech.audio.crops import RandomChunk
+from dino_speech.audio.io import SAMPLE_RATE
+from dino_speech.data.datasets import CropDataset
+from dino_speech.data.loaders import CropLoader, StepSampler, default_num_workers, make_loader
+from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.data.seeds import derive_seed
+from dino_speech.data.skipped import SkippedFiles
+from dino_speech.dino.history import History
+from dino_speech.dino.identity import describe, describe_manifest, fingerprint
+from dino_speech.dino.precision import choose_precision
+from dino_speech.dino.progress import Progress
+from dino_speech.dino.signals import Interrupted, StopSignals
+from dino_speech.dino.state import prepare_folder, seed_everything, state_to_resume, write_text_atomically
+from dino_speech.distributed import join_processes
+from dino_speech.errors import InputError
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.provenance import provenance
+from dino_speech.transfer.heads import MarginHead
+from dino_speech.transfer.hyperparameters import RUN_ONLY, TuningParameters
+from dino_speech.transfer.losses import balanced_weights
+from dino_speech.transfer.run import TuningRun
+from dino_speech.transfer.stage_run import StageRun
+from dino_speech.transfer.stages import trained_modules, unfreeze
+from dino_speech.transfer.system import FineTunedSystem, Prediction, Predictions, build_head
+from dino_speech.transfer.targets import Classes, Dimensions, Targets, check_speakers, describe_labels
+from dino_speech.transfer.validation import Validation
+
+logger = logging.getLogger(__name__)
+
+Source = Manifest | str | PathLike[str] | Sequence[str | PathLike[str]]
+
+
+@dataclass
+class FineTuner(TuningParameters):
+    """Trains an encoder, stage after stage, for a label that people gave.
+
+    The hyper-parameters, their ranges, defaults and sources are those of `TuningParameters`. After `fit`:
+
+    Attributes:
+        system_: encoder and head, as they are kept in `<output_folder>/system`.
+        encoder_: the fine-tuned encoder.
+        head_: its head.
+        classes_: the classes in the order of the head's outputs; empty for dimensions.
+        history_: the rows of `history.jsonl`.
+        best_: the best validation figures with their `step` and `stage`; None without a validation set.
+        skipped_: reason by file, of the training files that could not be used.
+        stop_reason_: "max_minutes" where the run was ended before its last step, else None.
+
+    Example:
+        >>> from dino_speech import FineTuner, FineTuneStage, build_encoder
+        >>> stages = [FineTuneStage("affine", epochs=5, lr=1e-3), FineTuneStage("all", epochs=20, lr=1e-4)]
+        >>> tuner = FineTuner(build_encoder("ecapa_tdnn", channels=16), label="emotion", stages=stages)
+        >>> # tuner.fit(read_manifest("train.csv"), valid=read_manifest("valid.csv"), output_folder="results/emotion")
+
+    Source: arXiv 2208.05445 (stages, chunk lengths, augmentation in transfer).
+    """
+
+    def fit(
+        self,
+        train: Source,
+        *,
+        valid: Source | None = None,
+        output_folder: str | PathLike[str],
+        seed: int = 1986,
+        device: str | torch.device | None = None,
+        resume: bool = True,
+    ) -> "FineTuner":
+        """Train, and leave the system at `<output_folder>/system`, for `load_finetuned`.
+
+        A run that was stopped goes on from its last saved state when called again, to the same numbers; one that is
+        complete is only loaded. With a validation set each stage begins with the best weights so far, and the best of
+        all are kept; without one the last. Beside the system the folder gets `history.jsonl`, `hyperparameters.json`,
+        `tensorboard/`, `skipped.csv` (if files were skipped) and `state/`. One process trains, on one device. Global
+        random generators are seeded.
+
+        Speakers on both sides of train and valid are refused where both have a column `speaker`; for the label
+        `speaker` itself they are not: there valid holds other recordings of the same speakers (judged by UAR) or, with
+        a margin objective, other speakers (judged by EER).
+
+        Args:
+            train: the labelled utterances, or the manifest's file or files.
+            valid: likewise, to judge by after each epoch.
+            output_folder: made with its parents.
+            seed: of everything random.
+            device: "cpu", "cuda", "cuda:N"; None: a GPU where there is one.
+            resume: False starts anew, and deletes the former run in `output_folder`.
+
+        Raises:
+            InputError: a label is blank, unknown or the only one; speakers on both sides; a stage that does not fit the
+                encoder; a state of another run in `output_folder`; most files are unusable.
+            NonFiniteLoss: the loss was NaN or infinite.
+            Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+        """
+        train, valid = _read(train), None if valid is None else _read(valid)
+        targets = self._targets(train)
+        validation = None if valid is None else self._validation(train, valid, targets, seed)
+        for stage in self.stages:
+            self._check(stage)
+        folder, chosen = Path(output_folder), _one_process(device)
+        precision = choose_precision(self.precision, chosen)
+        identity = self._identity(train, valid, seed=seed, precision=precision)
+        state = state_to_resume(folder / "state" / "last.pt", identity) if resume else None
+        origin = provenance(seed=seed, manifest=[path for part in (train, valid) if part for path in part.paths])
+        prepare_folder(folder, keep=state is not None)
+        self._write_hyperparameters(folder, identity, origin)
+        start_step = 0 if state is None else state.step
+        with StopSignals() as signals:
+            system = self._new_system(targets, seed, chosen, origin | {"fine_tuning": identity})
+            steps_per_epoch = len(train) // self._batch_size(train)
+            steps = [stage.num_steps(steps_per_epoch) for stage in self.stages]
+            run = TuningRun(
+                self,
+                system,
+                steps=steps,
+                steps_per_epoch=steps_per_epoch,
+                folder=folder,
+                validation=validation,
+                history=History(folder, start_step=start_step),
+                progress=Progress(sum(steps), start_step=start_step),
+                signals=signals,
+                identity=identity,
+            )
+            if state is not None:
+                run.restore(state)
+            starter = _Starter(self, run, train, seed=seed, device=chosen, precision=precision)
+            try:
+                run.lead(starter)
+            finally:
+                run.progress.close()
+                run.history.close()
+        self._conclude(run, starter)
+        return self
+
+    def predict(self, manifest: Source, **options: Any) -> Predictions:
+        """What the fine-tuned system says of recordings; see `FineTunedSystem.predict`.
+
+        Raises:
+            InputError: nothing is fitted yet.
+        """
+        return self._fitted().predict(_read(manifest), **options)
+
+    def predict_file(self, path: str | PathLike[str]) -> Prediction:
+        """What the fine-tuned system says of one recording.
+
+        Raises:
+            InputError: nothing is fitted yet, or the file cannot be used.
+        """
+        return self._fitted().predict_file(path)
+
+    def _fitted(self) -> FineTunedSystem:
+        if not hasattr(self, "system_"):
+            raise InputError("nothing is fitted yet: call fit first, or load_finetuned for a system on disk")
+        return self.system_
+
+    def _targets(self, train: Manifest) -> Targets:
+        if self.objective == "ccc":
+            return Dimensions.of(train, self.labels)
+        return Classes.of(train, self.labels[0])
+
+    def _validation(self, train: Manifest, valid: Manifest, targets: Targets, seed: int) -> Validation:
+        check_speakers(train, valid, self.label)
+        return Validation(valid, targets, self.objective, seed=seed)
+
+    def _check(self, stage: Any) -> None:
+        """What only shows when a stage meets the encoder; before anything runs."""
+        trained_modules(self.encoder, stage)
+        if round(stage.chunk_s * SAMPLE_RATE) < self.encoder.min_samples:
+            least_s = self.encoder.min_samples / SAMPLE_RATE
+            raise InputError(f"chunk_s = {stage.chunk_s:g}: the encoder needs at least {least_s:.3g} s")
+
+    def _batch_size(self, train: Manifest) -> int:
+        return min(self.batch_size, len(train))
+
+    def _identity(self, train: Manifest, valid: Manifest | None, **resolved: Any) -> dict[str, Any]:
+        """What must be the same where a run goes on."""
+        identity = {name: describe(value) for name, value in self.settings().items() if name not in RUN_ONLY} | resolved
+        identity["encoder_weights"] = fingerprint(self.encoder)
+        for name, manifest in (("train", train), ("valid", valid)):
+            identity[name] = manifest and describe_manifest(manifest) | {
+                "labels": describe_labels(manifest, self.label)
+            }
+        return identity
+
+    def _write_hyperparameters(self, folder: Path, identity: dict[str, Any], origin: dict[str, Any]) -> None:
+        run_only = {name: describe(value) for name, value in self.settings().items() if name in RUN_ONLY}
+        text = json.dumps({**run_only, **identity, "provenance": origin}, indent=2) + "\n"
+        write_text_atomically(folder / "hyperparameters.json", text)
+
+    def _new_system(self, targets: Targets, seed: int, device: torch.device, origin: dict[str, Any]) -> FineTunedSystem:
+        """A copy of the encoder with a new head."""
+        seed_everything(seed)
+        head = build_head(self.objective, self.encoder.embedding_dim, len(targets.names), **self.head_options())
+        encoder: SpeechEncoder = copy.deepcopy(self.encoder).to(device)
+        return FineTunedSystem(encoder, head.to(device), targets, self.objective, self.segment_s, origin)
+
+    def _conclude(self, run: TuningRun, starter: "_Starter") -> None:
+        system = run.system
+        unfreeze(system.encoder)
+        system.encoder.eval()
+        system.head.eval()
+        if isinstance(system.head, MarginHead):
+            system.head.margin = self.margin
+        self.system_, self.encoder_, self.head_, self.classes_ = system, system.encoder, system.head, system.classes
+        self.history_, self.best_, self.stop_reason_ = run.history.rows, run.best, run.stop_reason
+        self.skipped_ = dict(starter.skipped.reasons)
+        if self.skipped_:
+            logger.warning("%d file(s) were skipped: see %s", len(self.skipped_), run.folder / "skipped.csv")
+        if run.stop_reason == "signal":
+            raise Interrupted(run.signals.signum or 0, run.step)
+        system.save(run.folder / "system")
+        if run.stop_reason == "max_minutes":
+            logger.warning(
+                "stopped after step %d of %d: max_minutes = %g are over; fit again goes on from there",
+                *(run.step, run.num_steps, self.max_minutes),
+            )
+
+
+class _Starter:
+    """Gives what a stage is trained with: its frozen parts, optimizer and chunks."""
+
+    def __init__(
+        self, tuner: FineTuner, run: TuningRun, train: Manifest, *, seed: int, device: torch.device, precision: str
+    ) -> None:
+        self.tuner, self.run, self.train = tuner, run, train
+        self.seed, self.device, self.precision = seed, device, precision
+        self.targets = run.system.targets.of_rows(train)
+        self.skipped = SkippedFiles([utterance.wav for utterance in train], run.folder / "skipped.csv")
+        self.dataset: CropDataset | None = None
+
+    def __call__(self, number: int) -> tuple[StageRun, CropLoader]:
+        stage, seed = self.tuner.stages[number], derive_seed(self.seed, "stage", number)
+        stage_run = StageRun(
+            self.tuner,
+            stage,
+            self.run.system.encoder,
+            self.run.system.head,
+            num_steps=self.run.steps[number],
+            targets=self.targets,
+            class_weights=self._class_weights(),
+            seed=seed,
+            device=self.device,
+            precision=self.precision,
+        )
+        self.dataset = CropDataset(
+            self.train,
+            RandomChunk(stage.chunk_s, min_s=self.tuner.encoder.min_samples / SAMPLE_RATE),
+            seed=seed,
+            cache_gib=self.tuner.cache_gib,
+            cache=None if self.dataset is None else self.dataset.cache,
+        )
+        sampler = StepSampler(
+            len(self.train),
+            self.tuner._batch_size(self.train),
+            seed=seed,
+            num_steps=self.run.steps[number],
+            start_step=self.run.stage_step,
+        )
+        workers = default_num_workers() if self.tuner.num_workers is None else self.tuner.num_workers
+        return stage_run, make_loader(
+            self.dataset,
+            sampler,
+            num_workers=workers,
+            pin_memory=self.device.type == "cuda",
+            skipped=self.skipped,
+        )
+
+    def _class_weights(self) -> Tensor | None:
+        if self.tuner.class_weights is None or not isinstance(self.run.system.targets, Classes):
+            return None
+        return balanced_weights(self.targets.tolist(), len(self.run.system.targets.names))
+
+
+def _read(source: Source) -> Manifest:
+    return source if isinstance(source, Manifest) else read_manifest(source)
+
+
+def _one_process(device: str | torch.device | None) -> torch.device:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("fine-tuning runs in one process on one device; start it without torchrun")
+    return join_processes(device)

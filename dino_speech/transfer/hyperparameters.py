@@ -1,0 +1,130 @@
+"""The hyper-parameters of fine-tuning as a whole; those of each stage are in `stages.py`. Checked before anything runs.
+
+Sources: [C] the second stage of the authors' speaker recipes (hyperion, egs/voxceleb/ssl.v1); [ours] chosen here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, Literal
+
+from dino_speech.dino.optimizer import OPTIMIZERS
+from dino_speech.dino.precision import PRECISIONS
+from dino_speech.dino.ranges import require, require_choice, require_ranges
+from dino_speech.dino.schedules import linear_warmup
+from dino_speech.errors import InputError
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.transfer.stages import FineTuneStage
+from dino_speech.transfer.system import MARGIN_OBJECTIVES, OBJECTIVES
+
+# How a run is carried out, not what it computes: these may change when it is resumed.
+RUN_ONLY = frozenset(("num_workers", "cache_gib", "log_every", "save_every_minutes", "save_every_steps", "max_minutes"))
+
+
+@dataclass
+class TuningParameters:
+    """Everything that can be set about a fine-tuning.
+
+    Args:
+        encoder: where to begin; `fit` trains a copy. One that whitens goes on to, by the same fixed map.
+        label: the column to learn; with "ccc" a list of columns that hold numbers.
+        stages: one after the other; each begins with the best encoder and head so far.
+        objective: "cross_entropy"; "aam_softmax" or "subcenter_arcface" (classes with an angular margin, for
+            speakers); "ccc" (dimensions).
+        class_weights: "balanced": each class counts the same in the loss, however often it occurs; None: each
+            utterance does.
+        label_smoothing: share of the target that is spread over all classes.
+        dropout: share of the embedding dropped before a linear head, in training.
+        margin: of the margin objectives, in radians.
+        margin_warmup_fraction: share of all steps in which the margin rises from 0.
+        scale: of the margin objectives' cosines.
+        num_subcenters: of each class, with "subcenter_arcface".
+        batch_size: utterances per step; a smaller training set is one batch.
+        optimizer: "adamw", "adam" or "sgd".
+        betas: of Adam and AdamW.
+        momentum: of SGD.
+        clip_norm: limit of the global norm of all gradients; None: no limit.
+        patience: end a stage after so many epochs without a better validation; None: never.
+        segment_s: long recordings are judged by segments of this length (see `FineTunedSystem`); None: whole.
+        precision: "auto", "bf16", "fp16" or "fp32".
+        num_workers: reading processes; None: what the cores allow.
+        cache_gib: memory for decoded waves, in GiB.
+        log_every: steps between rows of the history.
+        save_every_minutes: minutes between saved states.
+        save_every_steps: steps between saved states, in addition; None: only by minutes.
+        max_minutes: stop cleanly after this long; `fit` again goes on. None: no limit.
+
+    Raises:
+        InputError: a value outside its range; the message names it.
+    """
+
+    encoder: SpeechEncoder
+    _: KW_ONLY
+    label: str | Sequence[str]
+    stages: Sequence[FineTuneStage]
+    objective: Literal["cross_entropy", "aam_softmax", "subcenter_arcface", "ccc"] = "cross_entropy"
+    class_weights: Literal["balanced"] | None = "balanced"  # [ours]: UAR is what classes are judged by
+    label_smoothing: float = 0.0
+    dropout: float = 0.0
+    margin: float = 0.2  # arXiv 2005.07143, Sec. 4; [C]: 0.3
+    margin_warmup_fraction: float = 0.2  # [ours]
+    scale: float = 30.0  # arXiv 2005.07143, Sec. 4
+    num_subcenters: int = 3  # Deng et al., ECCV 2020, Sec. 4.2
+    batch_size: int = 48  # [ours]
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+    clip_norm: float | None = 3.0  # as in pretraining
+    patience: int | None = None
+    segment_s: float | None = None
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    num_workers: int | None = None
+    cache_gib: float = 2.0
+    log_every: int = 20
+    save_every_minutes: float = 10.0
+    save_every_steps: int | None = None
+    max_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        require_choice(self, "objective", OBJECTIVES)
+        require_choice(self, "optimizer", OPTIMIZERS)
+        require_choice(self, "precision", PRECISIONS)
+        require_ranges(
+            self,
+            counts=("num_subcenters", "batch_size", "patience", "log_every", "save_every_steps"),
+            counts_from_zero=("num_workers",),
+            positive=("scale", "clip_norm", "segment_s", "save_every_minutes", "max_minutes"),
+            not_negative=("margin", "cache_gib"),
+            shares=("label_smoothing", "dropout", "margin_warmup_fraction", "momentum"),
+        )
+        require("batch_size", self.batch_size, "at least 2", lambda value: value >= 2)
+        if self.class_weights not in ("balanced", None):
+            raise InputError(f"class_weights = {self.class_weights!r}: expected 'balanced' or None")
+        if not self.stages or not all(isinstance(stage, FineTuneStage) for stage in self.stages):
+            raise InputError(f"stages = {self.stages!r}: expected a list with at least one FineTuneStage")
+        if self.objective == "ccc" and not self.labels:
+            raise InputError("label is empty: expected at least one column that holds numbers")
+        if self.objective != "ccc" and not isinstance(self.label, str):
+            raise InputError(
+                f"label = {self.label!r}: {self.objective} learns the classes of one column; expected its name, or "
+                "objective='ccc' for columns that hold numbers"
+            )
+
+    @property
+    def labels(self) -> list[str]:
+        """The columns that are learnt."""
+        return [self.label] if isinstance(self.label, str) else list(self.label)
+
+    def head_options(self) -> dict[str, Any]:
+        """What the objective's head is built with."""
+        if self.objective not in MARGIN_OBJECTIVES:
+            return {"dropout": self.dropout}
+        num_subcenters = self.num_subcenters if self.objective == "subcenter_arcface" else 1
+        return {"num_subcenters": num_subcenters, "margin": self.margin, "scale": self.scale}
+
+    def margin_at(self, step: int, num_steps: int) -> float:
+        """The margin at a step of the whole run: a function of the step, so nothing has to be saved."""
+        return linear_warmup(step, round(self.margin_warmup_fraction * num_steps), 0.0, self.margin)
+
+    def settings(self) -> dict[str, Any]:
+        """The hyper-parameters by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "_"}
