@@ -29,6 +29,10 @@ _HOMES = {
     "Verifier": "dino_speech.evaluation.verification",
     "evaluate_verification": "dino_speech.evaluation.verification",
     "evaluate_classification": "dino_speech.evaluation.classification",
+    "evaluate_regression": "dino_speech.evaluation.regression",
+    "det_plot": "dino_speech.evaluation.report",
+    "write_results": "dino_speech.evaluation.results",
+    "PLDA": "dino_speech.evaluation.plda",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -22,13 +22,14 @@ from dino_speech.dino.pretrain import DINOPretrainer
 from dino_speech.errors import InputError
 from dino_speech.evaluation.backends import embed_manifest
 from dino_speech.evaluation.classification import evaluate_classification
+from dino_speech.evaluation.drawing import has_matplotlib
 from dino_speech.evaluation.verification import evaluate_verification
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.registry import build_encoder
 from dino_speech.provenance import provenance
 from dino_speech.quickstart_data import QuickstartData, own_data, synthetic_data
-from dino_speech.quickstart_report import QuickstartReport, SystemFigures, has_matplotlib
+from dino_speech.quickstart_report import QuickstartReport, SystemFigures
 
 # ours, found by trying on the synthetic corpus: what learns most in two minutes on two cores. Frames every 20 ms and a
 # narrow network make steps cheap; the shortcut begins from the long-term spectrum; mild noise and a quick teacher suit

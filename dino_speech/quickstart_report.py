@@ -1,6 +1,5 @@
 """What the quickstart found, as plain data, as a few lines for a terminal, and as files with pictures."""
 
-import importlib.util
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.evaluation.classification import ClassificationReport
+from dino_speech.evaluation.drawing import has_matplotlib
 from dino_speech.evaluation.report import det_plot, embedding_plot, training_plot, write_report
 from dino_speech.evaluation.verification import VerificationReport
 from dino_speech.intervals import Interval
@@ -183,11 +183,6 @@ class QuickstartReport:
         if curves_of_training:
             figures["Training"] = training_plot(self.folder / "training.png", curves_of_training)
         return figures
-
-
-def has_matplotlib() -> bool:
-    """Whether pictures can be drawn."""
-    return importlib.util.find_spec("matplotlib") is not None
 
 
 def _row(system: SystemFigures, label: str | None) -> dict[str, str]:

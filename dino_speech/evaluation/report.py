@@ -1,7 +1,7 @@
-"""Results on paper: `report.md` for people, `report.json` for programs, and three pictures.
+"""Results on paper: `report.md` for people, `report.json` for programs, and pictures of systems.
 
-matplotlib is the extra `dino-speech[plots]`; without it the tables are written all the same, and a plot says what to
-install. No global state of matplotlib is touched.
+Without matplotlib (see `drawing.py`) the tables are written all the same. Pictures of predictions are in
+`prediction_plots.py`.
 """
 
 import json
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dino_speech.errors import InputError
 from dino_speech.evaluation.backends import one_thread
+from dino_speech.evaluation.drawing import new_figure, save_figure
 from dino_speech.metrics import det_curve
 
 Row = Mapping[str, Any]
@@ -33,6 +34,7 @@ def write_report(
     provenance: Mapping[str, Any],
     *,
     notes: Mapping[str, str] | None = None,
+    results: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `report.md` and `report.json` into a folder.
 
@@ -43,6 +45,7 @@ def write_report(
         figures: caption -> picture; one below the folder is linked by its relative path.
         provenance: what made the results (see `provenance.provenance`).
         notes: heading -> text, before the tables.
+        results: further plain data, for `report.json` only.
 
     Returns:
         The path of `report.md`.
@@ -56,6 +59,7 @@ def write_report(
     parts += [f"## {caption}\n\n![{caption}]({link})" for caption, link in links.items()]
     parts.append("## Provenance\n\n```json\n" + json.dumps(_plain(provenance), indent=2) + "\n```")
     content = {"title": title, "notes": notes or {}, "tables": tables, "figures": links, "provenance": provenance}
+    content |= {"results": results} if results is not None else {}
     (target / "report.json").write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
     report = target / "report.md"
     report.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -83,7 +87,7 @@ def det_plot(path: str | PathLike[str], curves: Mapping[str, tuple[ArrayLike, Ar
     """
     from scipy.special import ndtri
 
-    figure, axes = _figure(6, 6)
+    figure, axes = new_figure(6, 6)
     low, high = DET_TICKS[0] / 100, DET_TICKS[-1] / 100
     for name, (scores, labels) in curves.items():
         curve = det_curve(scores, labels)
@@ -99,7 +103,7 @@ def det_plot(path: str | PathLike[str], curves: Mapping[str, tuple[ArrayLike, Ar
     axes.set(xlabel="false alarms in %", ylabel="misses in %")
     axes.grid(color="0.9")
     axes.legend(loc="upper right")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def embedding_plot(
@@ -126,7 +130,7 @@ def embedding_plot(
         InputError: an unknown method, fewer than three utterances, or labels of another number.
     """
     names = np.asarray(labels)
-    figure, *panels = _figure(5 * len(embeddings), 5, num_panels=len(embeddings))
+    figure, *panels = new_figure(5 * len(embeddings), 5, num_panels=len(embeddings))
     found, counts = np.unique(names, return_counts=True)
     named = found[np.argsort(-counts, kind="stable")[:MAX_NAMED]]
     for axes, (title, rows) in zip(panels, embeddings.items(), strict=True):
@@ -138,7 +142,7 @@ def embedding_plot(
         axes.set(title=title, xticks=[], yticks=[])
     if len(found) <= MAX_NAMED:
         panels[-1].legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def training_plot(path: str | PathLike[str], history: Sequence[Row], *, x: str = "step") -> Path:
@@ -159,14 +163,14 @@ def training_plot(path: str | PathLike[str], history: Sequence[Row], *, x: str =
         raise InputError(f"the history holds no numbers over {x!r}: nothing to plot")
     columns = min(3, len(names))
     lines = math.ceil(len(names) / columns)
-    figure, *panels = _figure(4 * columns, 2.5 * lines, num_panels=len(names), num_columns=columns)
+    figure, *panels = new_figure(4 * columns, 2.5 * lines, num_panels=len(names), num_columns=columns)
     for axes, name in zip(panels, names, strict=True):
         rows = [row for row in history if x in row and _is_number(row.get(name))]
         marker = "o" if len(rows) < 30 else None
         axes.plot([row[x] for row in rows], [row[name] for row in rows], marker=marker, markersize=3, linewidth=1)
         axes.set(title=name, xlabel=x)
         axes.grid(color="0.9")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _in_two_dimensions(rows: NDArray, num: int, method: str, seed: int) -> tuple[NDArray, NDArray]:
@@ -188,29 +192,10 @@ def _in_two_dimensions(rows: NDArray, num: int, method: str, seed: int) -> tuple
         return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(unit[kept]), kept
 
 
-def _figure(width: float, height: float, *, num_panels: int = 1, num_columns: int | None = None) -> list[Any]:
-    """A figure and its panels, in rows of `num_columns`."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("plots need matplotlib: pip install 'dino-speech[plots]'") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    columns = num_columns or num_panels
-    lines = math.ceil(num_panels / columns)
-    return [figure, *(figure.add_subplot(lines, columns, number + 1) for number in range(num_panels))]
-
-
 def _colour(number: int) -> Any:
     from matplotlib import colormaps
 
     return colormaps["tab20"](number % 20)
-
-
-def _save(figure: Any, path: str | PathLike[str]) -> Path:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=120)
-    return target
 
 
 def _flat(row: Row) -> dict[str, Any]:

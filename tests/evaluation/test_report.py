@@ -53,7 +53,7 @@ def scores(separation: float, num: int = 4000) -> tuple[np.ndarray, np.ndarray]:
 
 def test_det_plot_shows_every_system_with_its_eer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
-    monkeypatch.setattr(report, "_save", lambda figure, path: kept.append(figure) or Path(path))
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: kept.append(figure) or Path(path))
     report.det_plot(tmp_path / "det.png", {"before": scores(0.5), "after": scores(2.0), "perfect": ([1, 0], [1, 0])})
     axes = kept[0].axes[0]
     names = [text.get_text() for text in axes.get_legend().get_texts()]
@@ -84,7 +84,7 @@ def test_pictures_are_written(tmp_path: Path) -> None:
 
 def test_training_plot_has_a_panel_per_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
-    monkeypatch.setattr(report, "_save", lambda figure, path: kept.append(figure) or Path(path))
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: kept.append(figure) or Path(path))
     history = [{"step": s, "loss": 8.0 / s, "note": "x"} for s in (1, 2, 3)] + [{"step": 3, "monitor": {"eer": 30.0}}]
     report.training_plot(tmp_path / "x.png", history)
     panels = {axes.get_title(): axes.lines[0].get_xydata().tolist() for axes in kept[0].axes}

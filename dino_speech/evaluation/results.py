@@ -1,0 +1,139 @@
+"""Evaluations in a folder: `report.md`, `report.json` and a picture, of one system or of several side by side."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dino_speech.errors import InputError
+from dino_speech.evaluation.classification import ClassificationReport
+from dino_speech.evaluation.drawing import has_matplotlib
+from dino_speech.evaluation.prediction_plots import agreement_plot, confusion_plot
+from dino_speech.evaluation.regression import RegressionReport
+from dino_speech.evaluation.report import det_plot, write_report
+from dino_speech.evaluation.verification import VerificationReport
+
+Report = VerificationReport | ClassificationReport | RegressionReport
+Rows = Sequence[Mapping[str, Any]]
+Pictures = Mapping[str, Path]
+Kind = TypeVar("Kind", VerificationReport, ClassificationReport, RegressionReport)
+
+
+def write_results(folder: str | PathLike[str], reports: Mapping[str, Report]) -> Path:
+    """Write one evaluation of one system or of several: tables, and with matplotlib one picture of all of them.
+
+    Verification draws DET curves (`det.png`), classification confusion matrices (`confusion.png`), regression
+    predicted against true numbers (`agreement.png`).
+
+    Args:
+        folder: made if it does not exist.
+        reports: name of the system -> its report; all of one kind, classifications of the same classes.
+
+    Returns:
+        The path of `report.md`. `report.json` beside it holds each system's `to_dict()` under `results`.
+
+    Raises:
+        InputError: no report, or reports of different kinds or classes.
+    """
+    target, first = Path(folder), next(iter(reports.values()), None)
+    if (found := _of_kind(reports, VerificationReport)) is not None:
+        title, tables, pictures = "Speaker verification", *_verification(target, found)
+    elif (classified := _of_kind(reports, ClassificationReport)) is not None:
+        title, tables, pictures = "Classification", *_classification(target, classified)
+    elif (regressed := _of_kind(reports, RegressionReport)) is not None:
+        title, tables, pictures = "Regression", *_regression(target, regressed)
+    else:
+        kinds = sorted({type(report).__name__ for report in reports.values()})
+        raise InputError(f"expected reports of one kind, at least one; found {', '.join(kinds) or 'none'}")
+    skipped = [
+        {"system": name, "file": item.name, "reason": item.reason}
+        for name, report in reports.items()
+        for item in report.skipped
+    ]
+    tables = {**tables, **({"Left out": skipped} if skipped else {})}
+    plain = {name: report.to_dict() for name, report in reports.items()}
+    return write_report(target, title, tables, pictures, first.provenance if first else {}, results=plain)
+
+
+def _of_kind(reports: Mapping[str, Report], kind: type[Kind]) -> dict[str, Kind] | None:
+    """The reports, if there are any and all are of this kind."""
+    found = {name: report for name, report in reports.items() if isinstance(report, kind)}
+    return found if found and len(found) == len(reports) else None
+
+
+def _verification(folder: Path, reports: Mapping[str, VerificationReport]) -> tuple[dict[str, Rows], Pictures]:
+    rows = [
+        {
+            "system": name,
+            "EER in %": report.eer,
+            "EER, 95 %": report.eer_interval,
+            "minDCF(0.01)": report.min_dcf,
+            "minDCF(0.05)": report.min_dcf_05,
+            "min Cllr": report.min_cllr,
+            "trials": report.num_trials,
+            "back-end": report.backend["name"],
+            "score norm": report.score_norm["kind"] if report.score_norm else None,
+            **({key: report.calibration[key] for key in ("cllr", "act_dcf")} if report.calibration else {}),
+        }
+        for name, report in reports.items()
+    ]
+    groups = [
+        {"system": name, "group": group, "EER in %": eer, "trials": report.group_trials[group]}
+        for name, report in reports.items()
+        for group, eer in report.groups.items()
+    ]
+    tables: dict[str, Rows] = {"Results": rows, **({"By group": groups} if groups else {})}
+    if not has_matplotlib():
+        return tables, {}
+    curves = {name: (report.scores, report.labels) for name, report in reports.items()}
+    return tables, {"Detection error trade-off": det_plot(folder / "det.png", curves)}
+
+
+def _classification(folder: Path, reports: Mapping[str, ClassificationReport]) -> tuple[dict[str, Rows], Pictures]:
+    classes = {tuple(report.labels) for report in reports.values()}
+    if len(classes) > 1:
+        raise InputError(f"the reports are of different classes ({sorted(classes)}); write them to different folders")
+    rows = [
+        {
+            "system": name,
+            "UAR": report.uar,
+            "UAR, 95 %": report.intervals["uar"],
+            "micro F1": report.micro_f1,
+            "macro F1": report.macro_f1,
+            "chance UAR": report.chance_uar,
+            "utterances": report.num_utterances,
+            "speakers": report.num_speakers,
+        }
+        for name, report in reports.items()
+    ]
+    recalls = [{"system": name, **report.recalls} for name, report in reports.items()]
+    tables: dict[str, Rows] = {"Results": rows, "Recalls": recalls}
+    if not has_matplotlib():
+        return tables, {}
+    matrices = {name: report.confusion for name, report in reports.items()}
+    return tables, {"Confusion": confusion_plot(folder / "confusion.png", matrices, list(classes.pop()))}
+
+
+def _regression(folder: Path, reports: Mapping[str, RegressionReport]) -> tuple[dict[str, Rows], Pictures]:
+    rows = [
+        {
+            "system": name,
+            "label": label,
+            "CCC": report.ccc[label],
+            "CCC, 95 %": report.intervals[label],
+            "chance": report.chance_ccc,
+            "Pearson": report.pearson[label],
+            "RMSE": report.rmse[label],
+            "utterances": report.num_utterances,
+        }
+        for name, report in reports.items()
+        for label in report.labels
+    ]
+    if not has_matplotlib():
+        return {"Results": rows}, {}
+    pairs = {
+        f"{name}: {label}": (report.true[:, i], report.predicted[:, i])
+        for name, report in reports.items()
+        for i, label in enumerate(report.labels)
+    }
+    return {"Results": rows}, {"Agreement": agreement_plot(folder / "agreement.png", pairs)}
