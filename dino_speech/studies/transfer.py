@@ -1,0 +1,245 @@
+"""The transfer study: encoders x ways of fine-tuning x chunk lengths x augmentation, as one table for any corpus.
+
+The grid is `grid.py`'s; here is what one cell does: fine-tune on the training part, judge on speakers not heard.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dino_speech.data.folds import check_disjoint, speaker_disjoint_folds
+from dino_speech.data.manifest import read_manifest
+from dino_speech.data.trials import Trials
+from dino_speech.data.utterances import Manifest
+from dino_speech.dino.identity import describe, describe_manifest
+from dino_speech.errors import InputError
+from dino_speech.evaluation.verification import evaluate_verification
+from dino_speech.intervals import bootstrap_interval
+from dino_speech.metrics import macro_f1, micro_f1, uar
+from dino_speech.models.checkpoint import load_encoder
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid
+from dino_speech.transfer.finetune import FineTuner
+from dino_speech.transfer.stages import FineTuneStage
+
+Sources = Manifest | str | PathLike[str] | Sequence[str | PathLike[str]]
+METRICS = {"uar": uar, "micro_f1": micro_f1, "macro_f1": macro_f1}
+FOLD_SEED = 0  # the folds are the same in all cells, whatever their seed: systems are compared on the same splits
+
+
+@dataclass
+class TransferStudy:
+    """Compares encoders and ways of fine-tuning them, over seeds.
+
+    Classes are judged by UAR and F1 on speakers that were not trained on: in cross-validation, or on the rows whose
+    `split_column` says so. With trials, the label is the speaker, and the fine-tuned encoder is judged by EER.
+
+    Args:
+        systems: an encoder by name, as `load_encoder` takes it: a folder, "untrained:FOLDER" (the same network without
+            pretraining), "random:NAME".
+        strategies: the stages of fine-tuning by name; no stages leave the encoder as it is (with trials only).
+        label: the column to learn.
+        chunk_s: training chunk lengths to try; None: as each stage says.
+        augment: whether to augment, as each stage says, or not at all.
+        num_folds: speaker-disjoint folds, where no `split_column` is given.
+        split_column: a column that says which rows are trained on and which are judged.
+        train_splits: its values for training.
+        test_splits: its values for judging.
+        classes: use the rows with these values of the label only; for other corpora the classes that both have.
+        objective: of the fine-tuning; margin objectives for speakers.
+        speaker: the column that may not be on both sides.
+        tuner: further options of `FineTuner`, by name.
+        keep_systems: keep the fine-tuned system of each cell; else only figures and predictions.
+
+    Source: the comparisons of arXiv 2208.05445 (stepwise against one-shot, chunk length, augmentation).
+    """
+
+    systems: Mapping[str, str]
+    strategies: Mapping[str, Sequence[FineTuneStage]]
+    _: KW_ONLY
+    label: str
+    chunk_s: Sequence[float | None] = (None,)
+    augment: Sequence[bool] = (True,)
+    num_folds: int = 5
+    split_column: str | None = None
+    train_splits: Sequence[str] = ("train",)
+    test_splits: Sequence[str] = ("test",)
+    classes: Sequence[str] | None = None
+    objective: str = "cross_entropy"
+    speaker: str = "speaker"
+    tuner: Mapping[str, Any] = field(default_factory=dict)
+    keep_systems: bool = False
+
+    def run(
+        self,
+        manifest: Sources,
+        *,
+        output_folder: str | PathLike[str],
+        seeds: Sequence[int] = (1986, 1987, 1988),
+        trials: Trials | None = None,
+        trials_manifest: Sources | None = None,
+        others: Mapping[str, Sources] | None = None,
+        device: str | torch.device | None = None,
+    ) -> GridTable:
+        """Run what is not finished yet; `table.md`, `table.csv` and `cells/` are in the output folder.
+
+        Args:
+            manifest: what is trained on (and, in cross-validation or by `split_column`, judged on).
+            output_folder: made with its parents.
+            seeds: of fine-tuning; splits do not depend on them.
+            trials: judge the fine-tuned encoder on these.
+            trials_manifest: the utterances of the trials; None: `manifest`.
+            others: further corpora by name, judged whole, by the `classes` that all have (with `split_column` only).
+            device: as in `FineTuner.fit`.
+
+        Raises:
+            InputError: a setting does not fit the data, or speakers are on both sides.
+        """
+        rows = self._select(_read(manifest))
+        judged = {name: self._select(_read(source)) for name, source in (others or {}).items()}
+        if judged and self.split_column is None:
+            raise InputError("other corpora are judged by a system trained once: give split_column, not num_folds")
+        enrolled = rows if trials_manifest is None else _read(trials_manifest)
+        axes: dict[str, Sequence[Setting]] = {
+            "system": list(self.systems),
+            "strategy": list(self.strategies),
+            "chunk_s": list(self.chunk_s),
+            "augment": list(self.augment),
+        }
+
+        def cell(settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
+            if trials is not None:
+                return self._verify(settings, seed, folder, rows, enrolled, trials, device)
+            return self._classify(settings, seed, folder, rows, judged, device)
+
+        return run_grid(
+            axes,
+            cell,
+            seeds=seeds,
+            output_folder=output_folder,
+            identity=self._identity(rows, judged, trials),
+        )
+
+    def _identity(self, rows: Manifest, judged: Mapping[str, Manifest], trials: Trials | None) -> dict[str, Any]:
+        """All that a cell's figures depend on beside its settings and seed."""
+        fixed = ("label", "num_folds", "split_column", "train_splits", "test_splits", "classes", "objective", "tuner")
+        return {
+            **{name: describe(getattr(self, name)) for name in fixed},
+            "systems": dict(self.systems),
+            "strategies": describe(self.strategies),
+            "manifests": [describe_manifest(item) for item in (rows, *judged.values())],
+            "num_trials": None if trials is None else len(trials.labels),
+        }
+
+    def _select(self, manifest: Manifest) -> Manifest:
+        return manifest if self.classes is None else manifest.select(**{self.label: list(self.classes)})
+
+    def _splits(self, rows: Manifest) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        speakers = rows.label(self.speaker, allow_blank=False)
+        if self.split_column is None:
+            classes = rows.label(self.label, allow_blank=False)
+            return speaker_disjoint_folds(classes, speakers, num_folds=self.num_folds, seed=FOLD_SEED)
+        splits = np.array(rows.label(self.split_column))
+        train, test = (np.flatnonzero(np.isin(splits, names)) for names in (self.train_splits, self.test_splits))
+        if not train.size or not test.size:
+            raise InputError(
+                f"{rows.name}: column {self.split_column!r} gives {train.size} rows to train on and {test.size} to "
+                f"judge; its values are {', '.join(sorted(set(splits)))}"
+            )
+        check_disjoint([speakers[row] for row in train], [speakers[row] for row in test])
+        return [(train, test)]
+
+    def _tune(
+        self, settings: Mapping[str, Setting], train: Manifest, folder: Path, seed: int, device: Any
+    ) -> FineTuner | SpeechEncoder:
+        encoder = load_encoder(self.systems[str(settings["system"])])
+        stages = [self._stage(stage, settings) for stage in self.strategies[str(settings["strategy"])]]
+        if not stages:
+            return encoder
+        tuner = FineTuner(encoder, label=self.label, stages=stages, objective=self.objective, **self.tuner)  # type: ignore[arg-type]
+        tuner.fit(train, output_folder=folder, seed=seed, device=device)
+        if not self.keep_systems:
+            shutil.rmtree(folder / "state", ignore_errors=True)
+            shutil.rmtree(folder / "system", ignore_errors=True)
+        return tuner
+
+    def _stage(self, stage: FineTuneStage, settings: Mapping[str, Setting]) -> FineTuneStage:
+        changes: dict[str, Any] = {}
+        if settings["chunk_s"] is not None:
+            changes["chunk_s"] = settings["chunk_s"]
+        if not settings["augment"]:
+            changes |= {"augment": None, "spec_augment": None}
+        return replace(stage, **changes)
+
+    def _classify(
+        self,
+        settings: dict[str, Setting],
+        seed: int,
+        folder: Path,
+        rows: Manifest,
+        others: Mapping[str, Manifest],
+        device: Any,
+    ) -> CellResult:
+        found: dict[str, list[tuple[str, str, str]]] = {}  # (speaker, true, predicted) by corpus
+        for number, (train, test) in enumerate(self._splits(rows)):
+            tuner = self._tune(settings, rows.subset(train.tolist()), folder / f"fold_{number}", seed, device)
+            if isinstance(tuner, SpeechEncoder):
+                raise InputError(f"strategy {settings['strategy']!r} has no stages: nothing would predict {self.label}")
+            for name, judged in {"": rows.subset(test.tolist()), **others}.items():
+                found.setdefault(name, []).extend(self._predict(tuner, judged))
+        figures: dict[str, float] = {}
+        intervals: dict[str, tuple[float, float]] = {}
+        for name, predictions in found.items():
+            speakers, true, predicted = (np.array(column) for column in zip(*predictions, strict=True))
+            suffix = f"_{name}" if name else ""
+            for metric, function in METRICS.items():
+                if name and metric != "uar":
+                    continue
+                figures[metric + suffix] = float(function(true, predicted))
+                if metric == "uar":
+                    interval = _interval(true, predicted, speakers)
+                    intervals[metric + suffix] = interval
+        return CellResult(figures, intervals)
+
+    def _predict(self, tuner: FineTuner, judged: Manifest) -> list[tuple[str, str, str]]:
+        predictions = tuner.predict(judged)
+        positions = judged.by_id()
+        true, speakers = judged.label(self.label), judged.label(self.speaker)
+        rows = [positions[name] for name in predictions.ids]
+        return [(speakers[row], true[row], guess) for row, guess in zip(rows, predictions.predicted, strict=True)]
+
+    def _verify(
+        self,
+        settings: dict[str, Setting],
+        seed: int,
+        folder: Path,
+        rows: Manifest,
+        enrolled: Manifest,
+        trials: Trials,
+        device: Any,
+    ) -> CellResult:
+        tuned = self._tune(settings, rows, folder, seed, device)
+        encoder = tuned if isinstance(tuned, SpeechEncoder) else tuned.encoder_
+        report = evaluate_verification(encoder, enrolled, trials, num_workers=1)
+        return CellResult(
+            {"eer": report.eer, "min_dcf": report.min_dcf},
+            {"eer": (report.eer_interval.low, report.eer_interval.high)},
+        )
+
+
+def _interval(true: NDArray, predicted: NDArray, speakers: NDArray) -> tuple[float, float]:
+    labels = np.unique(true)
+    numbers = np.searchsorted(labels, true), np.searchsorted(labels, predicted)
+    interval = bootstrap_interval(lambda weights: uar(*numbers, weights=weights), speakers, seed=FOLD_SEED)
+    return interval.low, interval.high
+
+
+def _read(source: Sources) -> Manifest:
+    return source if isinstance(source, Manifest) else read_manifest(source)

@@ -1,0 +1,215 @@
+"""Speaker verification without speaker labels: cluster, fine-tune on the clusters, cluster again.
+
+Clustering itself lives in `clusters.py`, one round's training in `finetune.py`.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dino_speech.data.manifest import read_manifest, write_manifest
+from dino_speech.data.seeds import derive_seed
+from dino_speech.data.utterances import Manifest
+from dino_speech.dino.identity import describe, describe_manifest, fingerprint
+from dino_speech.dino.state import differences, preserved_rng, write_text_atomically
+from dino_speech.errors import InputError
+from dino_speech.models.checkpoint import load_encoder
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.transfer.clusters import DROPPED, Clustering, Clusters
+from dino_speech.transfer.finetune import FineTuner
+from dino_speech.transfer.stages import FineTuneStage
+
+logger = logging.getLogger(__name__)
+
+COLUMN = "pseudo_speaker"
+ROUND_FILE, IDENTITY_FILE = "round.json", "pseudo_labels.json"
+
+
+@dataclass
+class PseudoLabelTrainer:
+    """Rounds of: embed all utterances, cluster them, fine-tune the encoder to tell the clusters apart.
+
+    Args:
+        encoder: where it begins, for example a pretrained one; it is copied.
+        clustering: how clusters are made; one for all rounds, or one for each.
+        stages: of the fine-tuning in each round; in the paper the last affine layers, then the whole network.
+        num_rounds: how often.
+        num_subcenters: of each cluster's class; more than one lets wrong utterances settle beside the right ones.
+        tuner: further options of `FineTuner`, such as `batch_size`, by name.
+
+    Learnt by `fit`:
+
+    Attributes:
+        encoder_: after the last round.
+        rounds_: a summary of each round: `round` (0 is the encoder as it came), `num_clusters`, `num_kept`, `quality`
+            (against the labels, if the manifest has any), `monitor`.
+
+    Raises:
+        InputError: no rounds, or not as many clusterings as rounds.
+
+    Source: arXiv 2208.05413 (4.38 to 1.89 % EER on VoxCeleb1-O; its last model is a Res2Net50), 2109.13425;
+        sub-center ArcFace and two stages as in its authors' later recipe (hyperion, egs/voxceleb/ssl.v1).
+    """
+
+    encoder: SpeechEncoder
+    _: KW_ONLY
+    clustering: Clustering | Sequence[Clustering]
+    stages: Sequence[FineTuneStage]
+    num_rounds: int = 2  # [hyperion]
+    num_subcenters: int = 2  # [hyperion]
+    tuner: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.num_rounds < 1:
+            raise InputError(f"num_rounds = {self.num_rounds}: expected at least 1")
+        if not isinstance(self.clustering, Clustering) and len(self.clustering) != self.num_rounds:
+            raise InputError(
+                f"{len(self.clustering)} clusterings for num_rounds = {self.num_rounds}: give one for each, or one"
+            )
+
+    def fit(
+        self,
+        manifest: Manifest | str | PathLike[str] | Sequence[str | PathLike[str]],
+        *,
+        output_folder: str | PathLike[str],
+        seed: int = 1986,
+        monitor: Callable[[SpeechEncoder], dict[str, float]] | None = None,
+        quality_label: str = "speaker",
+        device: str | torch.device | None = None,
+        resume: bool = True,
+    ) -> "PseudoLabelTrainer":
+        """Do the rounds; each leaves `round_<n>/` with `pseudo_labels.csv` and the fine-tuned system.
+
+        A run that was stopped goes on: rounds that are finished are only loaded, the one that was not is resumed.
+
+        Args:
+            manifest: the utterances; no label is learnt from.
+            output_folder: made with its parents.
+            seed: of everything random.
+            monitor: figures of an encoder, such as the EER on a list of trials, before the first and after each round;
+                they are reported and decide nothing.
+            quality_label: a column that clusters are compared with, for the report alone; where the manifest lacks it,
+                there is no such figure.
+            device: as in `FineTuner.fit`.
+            resume: False deletes nothing but begins every round anew.
+
+        Raises:
+            InputError: a run with other settings is in `output_folder`, or too little is left of the clusters.
+        """
+        if not isinstance(manifest, Manifest):
+            manifest = read_manifest(manifest)
+        folder = Path(output_folder)
+        self._claim(folder, manifest, seed, resume)
+        encoder = self.encoder
+        self.rounds_: list[dict[str, Any]] = [{"round": 0, "monitor": _watch(monitor, encoder)}]
+        for number in range(1, self.num_rounds + 1):
+            round_folder = folder / f"round_{number}"
+            summary = _finished(round_folder) if resume else None
+            if summary is None:
+                labelled, summary = self._label(encoder, manifest, number, seed, quality_label)
+                round_folder.mkdir(parents=True, exist_ok=True)
+                write_manifest(labelled, round_folder / "pseudo_labels.csv")
+                encoder = self._tune(encoder, labelled, round_folder, number, seed, device, resume)
+                summary |= {"round": number, "monitor": _watch(monitor, encoder)}
+                _write_json(round_folder / ROUND_FILE, summary)
+            else:
+                encoder = load_encoder(round_folder / "system")
+            self.rounds_.append(summary)
+            logger.info("round %d of %d: %s", number, self.num_rounds, summary)
+        self.encoder_ = encoder
+        encoder.save(folder / "encoder")
+        return self
+
+    def _label(
+        self, encoder: SpeechEncoder, manifest: Manifest, number: int, seed: int, quality_label: str
+    ) -> tuple[Manifest, dict[str, Any]]:
+        """The kept utterances with their cluster in a column, and what is known about the clusters."""
+        found = encoder.embed_files(list(manifest), on_error="skip", num_workers=1)
+        positions = manifest.by_id()
+        rows = [positions[name] for name in found.ids]
+        clustering = self.clustering if isinstance(self.clustering, Clustering) else self.clustering[number - 1]
+        clusters = clustering.fit(found.embeddings, seed=derive_seed(seed, "clusters", number))
+        quality = None
+        if quality_label in manifest.columns:
+            labels = manifest.label(quality_label)
+            quality = clusters.quality([labels[row] for row in rows])
+        summary = {
+            "num_utterances": len(manifest),
+            "num_failed": len(found.failures),
+            "num_found": clusters.num_found,
+            "num_clusters": clusters.num_clusters,
+            "num_kept": int(clusters.kept.sum()),
+            "quality": quality.to_dict() if quality else None,
+        }
+        return _with_column(manifest, rows, clusters), summary
+
+    def _tune(
+        self,
+        encoder: SpeechEncoder,
+        labelled: Manifest,
+        folder: Path,
+        number: int,
+        seed: int,
+        device: str | torch.device | None,
+        resume: bool,
+    ) -> SpeechEncoder:
+        tuner = FineTuner(
+            encoder,
+            label=COLUMN,
+            stages=self.stages,
+            objective="subcenter_arcface",
+            num_subcenters=self.num_subcenters,
+            **self.tuner,
+        )
+        round_seed = derive_seed(seed, "round", number)
+        return tuner.fit(labelled, output_folder=folder, seed=round_seed, device=device, resume=resume).encoder_
+
+    def _claim(self, folder: Path, manifest: Manifest, seed: int, resume: bool) -> None:
+        """Note what this run is; refuse a folder in which another one is."""
+        identity = {item.name: describe(getattr(self, item.name)) for item in fields(self)}
+        identity |= {"seed": seed, "manifest": describe_manifest(manifest), "weights": fingerprint(self.encoder)}
+        identity = json.loads(json.dumps(identity))  # as it will be read again
+        path = folder / IDENTITY_FILE
+        if resume and path.exists():
+            found = differences(json.loads(path.read_text(encoding="utf-8")), identity)
+            if found:
+                raise InputError(
+                    f"{path} is of another run: {'; '.join(found)} (saved -> now). Set back what differs, choose "
+                    "another output_folder, or begin anew with resume=False"
+                )
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(path, identity)
+
+
+def _with_column(manifest: Manifest, rows: Sequence[int], clusters: Clusters) -> Manifest:
+    width = len(str(clusters.num_clusters))
+    kept = [(row, label) for row, label in zip(rows, clusters.labels.tolist(), strict=True) if label != DROPPED]
+    utterances = [
+        replace(manifest[row], labels={**manifest[row].labels, COLUMN: f"c{label:0{width}d}"}) for row, label in kept
+    ]
+    return Manifest(utterances, paths=manifest.paths, columns=[*manifest.columns, COLUMN])
+
+
+def _watch(
+    monitor: Callable[[SpeechEncoder], dict[str, float]] | None, encoder: SpeechEncoder
+) -> dict[str, float] | None:
+    if monitor is None:
+        return None
+    with preserved_rng():
+        return {name: float(np.round(value, 4)) for name, value in monitor(encoder).items()}
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    path = folder / ROUND_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text_atomically(path, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,112 @@
+"""The transfer study on small voices: cells differ where their settings do, speakers stay apart, figures add up."""
+
+from pathlib import Path
+
+import pytest
+
+from dino_speech import (
+    FineTuneStage,
+    build_encoder,
+    evaluate_verification,
+    load_encoder,
+    read_manifest,
+    read_trials,
+)
+from dino_speech.errors import InputError
+from dino_speech.studies.plot import plot_grid
+from dino_speech.studies.transfer import TransferStudy
+
+QUICK = {"batch_size": 8, "num_workers": 0}
+
+
+@pytest.fixture
+def encoder_folder(tmp_path: Path) -> str:
+    encoder = build_encoder("ecapa_tdnn", channels=16, embedding_dim=16, statistics_shortcut=True, seed=3)
+    return str(encoder.eval().save(tmp_path / "encoder"))
+
+
+def study(encoder_folder: str, **options: object) -> TransferStudy:
+    given = {
+        "systems": {"pretrained": encoder_folder, "none": f"untrained:{encoder_folder}"},
+        "strategies": {
+            "one-shot": [FineTuneStage("all", steps=2, chunk_s=0.5)],
+            "staged": [FineTuneStage("affine", steps=1, chunk_s=0.5), FineTuneStage("all", steps=1, chunk_s=0.5)],
+        },
+        "label": "emotion",
+        "num_folds": 2,
+        "tuner": QUICK,
+    } | options
+    return TransferStudy(**given)  # type: ignore[arg-type]
+
+
+def test_classes_in_folds(voices_folder: Path, encoder_folder: str, tmp_path: Path) -> None:
+    made = study(encoder_folder)
+    table = made.run(voices_folder / "manifest.csv", output_folder=tmp_path / "out", seeds=[1])
+    assert [tuple(row.settings.values())[:2] for row in table.rows] == [
+        ("pretrained", "one-shot"),
+        ("pretrained", "staged"),
+        ("none", "one-shot"),
+        ("none", "staged"),
+    ]
+    for row in table.rows:
+        figures = row.results[0].figures
+        assert set(figures) == {"uar", "micro_f1", "macro_f1"}
+        assert figures["uar"] * 16 == pytest.approx(round(figures["uar"] * 16))  # 8 utterances of each class, each once
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+    picture = plot_grid(table, tmp_path / "uar.png", figure="uar", over="strategy")
+    assert picture.stat().st_size > 1000
+
+
+def test_a_split_by_a_column_and_another_corpus(voices_folder: Path, encoder_folder: str, tmp_path: Path) -> None:
+    lines = (voices_folder / "manifest.csv").read_text().splitlines()
+    split = [f"{line},{'train' if line[:4] in ('spk0', 'spk1') else 'test'}" for line in lines[1:]]
+    path = voices_folder / "split.csv"
+    path.write_text("\n".join([f"{lines[0]},split", *split]) + "\n")
+    made = study(encoder_folder, split_column="split", strategies={"head": [FineTuneStage("head", steps=2)]})
+    table = made.run(path, output_folder=tmp_path / "out", seeds=[1, 2], others={"again": path})
+    assert "uar_again" in table.figures
+    assert table.rows[0].seeds == [1, 2]
+
+
+def test_speakers_on_both_sides_are_refused(voices_folder: Path, encoder_folder: str, tmp_path: Path) -> None:
+    lines = (voices_folder / "manifest.csv").read_text().splitlines()
+    path = voices_folder / "leak.csv"
+    path.write_text(
+        "\n".join(
+            [f"{lines[0]},split", *(f"{line},{'train' if i % 2 else 'test'}" for i, line in enumerate(lines[1:]))]
+        )
+    )
+    table = study(encoder_folder, split_column="split").run(path, output_folder=tmp_path / "out", seeds=[1])
+    assert not table.rows
+    assert all("spk0" in reason and "both sides" in reason for reason in table.failures.values())
+
+
+def test_verification_with_an_encoder_as_it_is_and_tuned(
+    voices_folder: Path, encoder_folder: str, tmp_path: Path
+) -> None:
+    manifest = read_manifest(voices_folder / "manifest.csv")
+    train, test = manifest.select(speaker=["spk0", "spk1"]), manifest.select(speaker=["spk2", "spk3"])
+    trials = tmp_path / "trials.txt"
+    ids = [utterance.id for utterance in test]
+    pairs = [(a, b) for number, a in enumerate(ids) for b in ids[number + 1 :]]
+    trials.write_text("".join(f"{int(a[:4] == b[:4])} {a} {b}\n" for a, b in pairs))
+    made = study(
+        encoder_folder,
+        label="speaker",
+        objective="aam_softmax",
+        strategies={"frozen": [], "one-shot": [FineTuneStage("all", steps=2, chunk_s=0.5)]},
+    )
+    table = made.run(train, output_folder=tmp_path / "out", seeds=[1], trials=read_trials(trials), trials_manifest=test)
+    assert set(table.figures) == {"eer", "min_dcf"}
+    assert [row.settings["strategy"] for row in table.rows] == ["frozen", "one-shot"] * 2
+    alone = evaluate_verification(load_encoder(encoder_folder), test, read_trials(trials))
+    assert table.rows[0].results[0].figures == {"eer": alone.eer, "min_dcf": alone.min_dcf}
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+    with pytest.raises(InputError, match="there are eer, min_dcf"):
+        plot_grid(table, tmp_path / "x.png", figure="uar")
+
+
+def test_other_corpora_need_one_training(voices_folder: Path, encoder_folder: str, tmp_path: Path) -> None:
+    path = voices_folder / "manifest.csv"
+    with pytest.raises(InputError, match="give split_column"):
+        study(encoder_folder).run(path, output_folder=tmp_path, others={"again": path})
