@@ -107,6 +107,15 @@ class NoiseBank:
         starts = (begins[chosen] + offsets).to(flat.device)
         return flat.unfold(0, num_samples, 1)[starts]
 
+    def draw_one(self, kind: str, num_samples: int, generator: torch.Generator) -> Tensor:
+        """One window, (num_samples,), as `draw` gives it, but of the clips as they are: safe in several threads."""
+        chosen = int(torch.randint(len(self.of_kind[kind]), (), generator=generator))
+        clip = self.clips[int(self.of_kind[kind][chosen])]
+        room = len(clip) - num_samples + 1 if len(clip) >= num_samples else len(clip)
+        offset = int(torch.randint(room, (), generator=generator))
+        from_there = clip[offset:] if len(clip) >= num_samples else clip.roll(-offset)
+        return _repeat(from_there, num_samples)
+
     def _lay_out(self, num_samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """All clips in one row, each short one repeated so far that a window may begin anywhere in it; their begins."""
         if num_samples > self._reach:

@@ -17,6 +17,10 @@ from dino_speech.errors import InputError
 
 BATCHES_AHEAD = 2  # read while the device works; more would only hold memory
 
+# What is done to a wave between reading and embedding: (time,) and the utterance's ID -> (time,) of any length. With
+# `num_workers` it runs in several threads at once.
+Transform = Callable[[Tensor, str], Tensor]
+
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
@@ -66,6 +70,7 @@ def embed_items(
     num_workers: int = 0,
     progress: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
+    transform: Transform | None = None,
 ) -> Embeddings:
     """Embed files or utterances; `SpeechEncoder.embed_files` says what the arguments mean."""
     if on_error not in ("raise", "skip"):
@@ -80,7 +85,9 @@ def embed_items(
     requests = [request for request in map(_request, range(len(items)), items) if outcome.accepts(request)]
     batches = list(_groups(requests, lambda request: request.seconds, batch_s))
     with tqdm(total=len(requests), desc="embed", unit="file", file=sys.stderr, disable=not progress) as bar:
-        for batch, waves in _read_ahead(batches, lambda r: _read(r, min_samples, sample_rate), num_workers):
+        for batch, waves in _read_ahead(
+            batches, lambda request: _read(request, min_samples, sample_rate, transform), num_workers
+        ):
             read = [(request, wave) for request, wave in zip(batch, waves, strict=True) if outcome.accepts(wave)]
             # Grouped again by what was really read: a manifest may be wrong about durations.
             for group in _groups(read, lambda pair: len(pair[1]) / sample_rate, batch_s):
@@ -147,10 +154,11 @@ def _groups(items: Iterable[Any], seconds: Callable[[Any], float], batch_s: floa
         yield group
 
 
-def _read(request: _Request, min_samples: int, sample_rate: int) -> Tensor | _Failure:
+def _read(request: _Request, min_samples: int, sample_rate: int, transform: Transform | None) -> Tensor | _Failure:
     """The wave, or why there is none."""
     try:
         wave = load_audio(request.path, start=request.start, stop=request.stop, sample_rate=sample_rate)
+        wave = wave if transform is None else transform(wave, request.id)
     except InputError as error:
         return request.failure(str(error))
     if len(wave) < min_samples:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
-from dino_speech.models.embedding import Embeddings, embed_items
+from dino_speech.models.embedding import Embeddings, Transform, embed_items
 from dino_speech.models.folder import write_folder
 from dino_speech.models.frame_statistics import StatisticsShortcut
 from dino_speech.models.layers import LayerMeans
@@ -203,6 +203,7 @@ class SpeechEncoder(nn.Module):
         num_workers: int = 0,
         progress: bool = False,
         on_error: Literal["raise", "skip"] = "raise",
+        transform: Transform | None = None,
     ) -> Embeddings:
         """Embeddings of many files, while evaluating, in batches of like length, in the order asked for.
 
@@ -212,6 +213,7 @@ class SpeechEncoder(nn.Module):
             num_workers: threads that read ahead; 0 reads in this one.
             progress: show a bar on stderr.
             on_error: "raise" stops at the first file that cannot be embedded; "skip" lists it in `failures`.
+            transform: called with each wave (time,) and its utterance's ID; what it returns is embedded instead.
 
         Raises:
             InputError: a file is missing, unreadable, silent, or shorter than `min_samples`, and `on_error` is "raise".
@@ -227,6 +229,7 @@ class SpeechEncoder(nn.Module):
                 num_workers=num_workers,
                 progress=progress,
                 on_error=on_error,
+                transform=transform,
             )
 
     def fit_whitening(self, embeddings: Tensor | np.ndarray, *, shrinkage: float = 0.1) -> None:

@@ -24,7 +24,7 @@ from dino_speech.data.utterances import Skipped
 from dino_speech.dino.state import write_atomically, write_text_atomically
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
-from dino_speech.models.embedding import embed_items
+from dino_speech.models.embedding import Transform, embed_items
 from dino_speech.models.encoder import SpeechEncoder, evaluating
 from dino_speech.provenance import provenance as new_provenance
 from dino_speech.transfer.heads import LinearHead, MarginHead
@@ -113,7 +113,13 @@ class FineTunedSystem:
         return "whole recordings" if self.segment_s is None else f"{pooled} of segments of {self.segment_s:g} s"
 
     def predict(
-        self, items: Sequence[Any], *, num_workers: int = 0, progress: bool = False, batch_s: float = 120.0
+        self,
+        items: Sequence[Any],
+        *,
+        num_workers: int = 0,
+        progress: bool = False,
+        batch_s: float = 120.0,
+        transform: Transform | None = None,
     ) -> Predictions:
         """Classes or dimensions of many recordings; what cannot be read is left out and listed.
 
@@ -122,6 +128,7 @@ class FineTunedSystem:
             num_workers: threads that read ahead.
             progress: show a bar on stderr.
             batch_s: seconds of sound read at once.
+            transform: called with each wave (time,) and its ID; what it returns is judged instead.
         """
         with evaluating(self.encoder), evaluating(self.head), torch.inference_mode():
             found = embed_items(
@@ -134,6 +141,7 @@ class FineTunedSystem:
                 num_workers=num_workers,
                 progress=progress,
                 on_error="skip",
+                transform=transform,
             )
         names, none = list(self.targets.names), np.zeros((len(found.ids), 0), np.float32)
         if isinstance(self.targets, Dimensions):

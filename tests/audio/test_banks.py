@@ -113,6 +113,16 @@ def test_a_short_clip_is_repeated_from_any_phase() -> None:
     assert float(windows[:, 0].max()) > 90
 
 
+@pytest.mark.parametrize("num_samples", [300, 1_000, 2_500])
+def test_one_window_is_a_stretch_of_a_repeated_clip(num_samples: int) -> None:
+    bank = NoiseBank([torch.arange(1_000.0), torch.arange(2_000.0, 2_600.0)], ["noise", "noise"])
+    for seed in range(20):
+        window = bank.draw_one("noise", num_samples, generator(seed))
+        clip = bank.clips[0] if window[0] < 1_000 else bank.clips[1]
+        phase = int(window[0] - clip[0])
+        assert torch.equal(window, clip.repeat(9)[phase : phase + num_samples])
+
+
 def test_what_is_drawn_does_not_depend_on_earlier_draws_of_other_lengths() -> None:
     clips = [torch.randn(n, generator=generator(n)) for n in (300, 900, 2_000)]
     fresh, used = (NoiseBank(clips, ["noise"] * 3) for _ in range(2))

@@ -178,3 +178,21 @@ def test_real_speech_does_not_depend_on_its_batch(encoder: SpeechEncoder, data_r
     alone = encoder.embed_files(manifest, batch_s=0.1)
     assert together.ids == alone.ids
     assert np.abs(together.embeddings - alone.embeddings).max() < 1e-4
+
+
+def test_a_transform_gets_each_wave_with_its_id(encoder: SpeechEncoder, voices_folder: Path) -> None:
+    manifest = read_manifest(voices_folder / "manifest.csv")
+    heard: dict[str, int] = {}
+
+    def halve(wave: torch.Tensor, name: str) -> torch.Tensor:
+        heard[name] = len(wave)
+        if name == "spk0_0":
+            raise InputError("spk0_0: cannot be halved")
+        return wave[: len(wave) // 2]
+
+    found = encoder.embed_files(manifest, transform=halve, num_workers=2, on_error="skip")
+    assert {name: length / 16_000 for name, length in heard.items()} == {u.id: u.duration for u in manifest}
+    assert [(item.name, item.reason) for item in found.failures] == [("spk0_0", "spk0_0: cannot be halved")]
+    for name, row in zip(found.ids, found.embeddings, strict=True):
+        wave = load_audio(manifest[manifest.by_id()[name]].wav)
+        assert row == pytest.approx(encoder(wave[None, : len(wave) // 2]).detach().numpy()[0], abs=1e-4)
