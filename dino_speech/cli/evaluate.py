@@ -4,8 +4,16 @@ import argparse
 import sys
 from typing import Any
 
+from dino_speech.cli import verification
 from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.parsing import Subparsers, add_command, add_encoder, load_chosen_encoder, positive_int
+from dino_speech.cli.parsing import (
+    Subparsers,
+    add_command,
+    add_encoder,
+    add_manifest,
+    load_chosen_encoder,
+    positive_int,
+)
 
 NUM_SHOWN = 20
 NUM_READING_THREADS = 2
@@ -21,13 +29,12 @@ def add_commands(subparsers: Subparsers) -> None:
         kinds,
         "verification",
         _verification,
-        "EER and minDCF of cosine scores on a list of trials",
+        "EER and minDCF on a list of trials, of cosine scores or of a back-end",
         "Trials are lines `1 enroll test` (same speaker) and `0 enroll test`, with IDs or paths of the manifest.\n"
         "EER is in percent; intervals are 95 %, by bootstrap over speakers where the manifest names them.",
         "dino-speech evaluate verification --encoder results/dino/encoder --manifest test.csv --trials trials.txt",
     )
-    parser.add_argument("--trials", metavar="TXT", required=True, help="list of trials")
-    parser.add_argument("--group-by", metavar="COLUMN", help="also one EER per value of this column (enrolment side)")
+    verification.add_options(parser)
     parser = _add_kind(
         kinds,
         "classification",
@@ -37,7 +44,18 @@ def add_commands(subparsers: Subparsers) -> None:
         "dino-speech evaluate classification --encoder results/dino/encoder --manifest test.csv --label emotion",
     )
     parser.add_argument("--label", metavar="NAME", required=True, help="column to predict")
-    parser.add_argument("--folds", type=positive_int, metavar="N", help="default: 5, or the speakers where fewer")
+    parser = _add_kind(
+        kinds,
+        "regression",
+        _regression,
+        "numbers from frozen embeddings, in speaker-disjoint folds",
+        "Standardised embeddings, ridge regression chosen inside the training folds. CCC: concordance correlation,\n"
+        "1 at best, 0 for always saying the mean. Rows where one of the columns is blank are left out and listed.",
+        "dino-speech evaluate regression --encoder results/dino/encoder --manifest test.csv --labels arousal,valence",
+    )
+    parser.add_argument("--labels", metavar="A,B,C", required=True, help="columns to predict, of numbers")
+    for parser in (kinds.choices["classification"], kinds.choices["regression"]):
+        parser.add_argument("--folds", type=positive_int, metavar="N", help="default: 5, or the speakers where fewer")
 
 
 def _add_kind(
@@ -45,27 +63,10 @@ def _add_kind(
 ) -> argparse.ArgumentParser:
     parser = add_command(kinds, name, run, summary=summary, details=details, example=example)
     add_encoder(parser)
-    parser.add_argument(
-        "--manifest", metavar="CSV", required=True, nargs="+", action="extend", help="one manifest or several"
-    )
-    parser.add_argument(
-        "--where",
-        metavar="COLUMN=VALUE",
-        nargs="+",
-        default=[],
-        action="extend",
-        type=_condition,
-        help="only these rows; VALUE may be A,B",
-    )
+    add_manifest(parser)
+    parser.add_argument("--output", metavar="DIR", help="also write report.md, report.json and a picture there")
     parser.add_argument("--seed", type=int, default=0, help="of folds and intervals (default: %(default)s)")
     return parser
-
-
-def _condition(text: str) -> tuple[str, list[str]]:
-    column, equals, values = text.partition("=")
-    if not (column and equals and values):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected COLUMN=VALUE, e.g. split=test")
-    return column, values.split(",")
 
 
 def _verification(arguments: argparse.Namespace) -> Answer:
@@ -76,21 +77,13 @@ def _verification(arguments: argparse.Namespace) -> Answer:
         load_chosen_encoder(arguments),
         manifest,
         read_trials(arguments.trials),
+        **verification.system_options(arguments),
         group_by=arguments.group_by,
         seed=arguments.seed,
         num_workers=NUM_READING_THREADS,
         progress=sys.stderr.isatty(),
     )
-    rows: list[tuple[object, ...]] = [
-        ("EER %", report.eer, _range(report.eer_interval)),
-        ("minDCF(0.01)", report.min_dcf, _range(report.min_dcf_interval)),
-        ("minDCF(0.05)", report.min_dcf_05, ""),
-        ("min Cllr", report.min_cllr, ""),
-        ("trials", report.num_trials, f"{report.num_targets} targets, {report.num_dropped_trials} dropped"),
-        ("utterances", report.num_utterances, f"{len(report.skipped)} skipped"),
-    ]
-    rows += [(f"EER % {name}", eer, f"{report.group_trials[name]} trials") for name, eer in report.groups.items()]
-    return _answer(report, rows, arguments)
+    return _answer(report, verification.rows_of(report, _range), arguments)
 
 
 def _classification(arguments: argparse.Namespace) -> Answer:
@@ -117,11 +110,43 @@ def _classification(arguments: argparse.Namespace) -> Answer:
     return _answer(report, rows, arguments)
 
 
+def _regression(arguments: argparse.Namespace) -> Answer:
+    from dino_speech import evaluate_regression, read_manifest
+
+    manifest = read_manifest(arguments.manifest, where=dict(arguments.where))
+    report = evaluate_regression(
+        load_chosen_encoder(arguments),
+        manifest,
+        labels=[name.strip() for name in arguments.labels.split(",") if name.strip()],
+        num_folds=arguments.folds,
+        seed=arguments.seed,
+        num_workers=NUM_READING_THREADS,
+        progress=sys.stderr.isatty(),
+    )
+    rows: list[tuple[object, ...]] = []
+    for name in report.labels:
+        rows += [
+            (f"CCC {name}", report.ccc[name], f"{_range(report.intervals[name])}, chance {report.chance_ccc:g}"),
+            (f"RMSE {name}", report.rmse[name], f"{report.deviation[name]:.3g} of always saying the mean"),
+        ]
+    rows += [
+        ("utterances", report.num_utterances, f"{len(report.skipped)} skipped"),
+        ("speakers", report.num_speakers, f"{report.num_folds} speaker-disjoint folds"),
+    ]
+    return _answer(report, rows, arguments)
+
+
 def _range(interval: Any) -> str:
     return f"{interval.low:.3g} to {interval.high:.3g}"
 
 
 def _answer(report: Any, rows: list[tuple[object, ...]], arguments: argparse.Namespace) -> Answer:
+    from dino_speech import write_results
+
     for item in report.skipped[:NUM_SHOWN]:
         print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
-    return Answer({**report.to_dict(), "encoder": arguments.encoder}, table(rows))
+    data = {**report.to_dict(), "encoder": arguments.encoder}
+    if arguments.output is None:
+        return Answer(data, table(rows))
+    path = write_results(arguments.output, {arguments.encoder: report})
+    return Answer({**data, "report": str(path)}, f"{table(rows)}\n\nReport: {path}")

@@ -42,6 +42,30 @@ def add_encoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:N (default: a GPU where there is one)")
 
 
+def add_manifest(
+    parser: argparse._ActionsContainer, role: str = "", *, summary: str = "one manifest or several"
+) -> None:
+    """The options `--manifest` and `--where`; of a role such as "train": `--train-manifest` and `--train-where`."""
+    prefix = f"--{role}-" if role else "--"
+    parser.add_argument(f"{prefix}manifest", metavar="CSV", required=not role, nargs="+", action="extend", help=summary)
+    parser.add_argument(
+        f"{prefix}where",
+        metavar="COLUMN=VALUE",
+        nargs="+",
+        default=[],
+        action="extend",
+        type=_condition,
+        help=f"only these rows{f' of {prefix}manifest' if role else ''}; VALUE may be A,B",
+    )
+
+
+def _condition(text: str) -> tuple[str, list[str]]:
+    column, equals, values = text.partition("=")
+    if not (column and equals and values):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected COLUMN=VALUE, e.g. split=test")
+    return column, values.split(",")
+
+
 def load_chosen_encoder(arguments: argparse.Namespace) -> "SpeechEncoder":
     """The encoder that `--encoder` names, on `--device`.
 

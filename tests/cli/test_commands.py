@@ -164,6 +164,61 @@ def test_evaluate_classification(run: Run, voices_folder: Path) -> None:
     assert "did you mean 'emotion'" in run(*words, "--label", "emotio")["error"]
 
 
+def cross_trials(speakers: range) -> str:
+    """All pairs of the first three files of some speakers of `voices_folder`."""
+    names = [f"spk{speaker}_{number}" for speaker in speakers for number in range(3)]
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[:i]]
+    return "".join(f"{int(a[:4] == b[:4])} {a} {b}\n" for a, b in pairs)
+
+
+def test_evaluate_verification_with_a_whole_system(run: Run, voices_folder: Path, tmp_path: Path) -> None:
+    manifest = voices_folder / "manifest.csv"
+    for name, speakers in (("test", range(2)), ("dev", range(2, 4))):
+        (tmp_path / f"{name}.txt").write_text(cross_trials(speakers))
+    words = ["evaluate", "verification", "--encoder", "fbank_stats", "--manifest", manifest]
+    words += ["--where", "speaker=spk0,spk1", "--trials", tmp_path / "test.txt"]
+    other = [manifest, "--train-where", "speaker=spk2,spk3"]
+    words_plda = [*words, "--backend", "plda", "--train-manifest", *other]
+    found = run(*words_plda, "--score-norm", "as", "--top", "4", "--output", tmp_path / "out")
+    assert (found["exit_code"], found["num_trials"]) == (0, 15)
+    assert found["backend"]["num_train_utterances"] == 8
+    assert found["score_norm"] == {"kind": "as", "num_cohort": 8, "top": 4}
+    assert found["calibration"] is None
+    assert found["report"] == str(tmp_path / "out" / "report.md")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.json", "det.png"}
+    options = ["--calibrate-manifest", manifest, "--calibrate-trials", tmp_path / "dev.txt", "--quality", "duration"]
+    found = run(*words, *options, "--p-target", "0.1")
+    assert set(found["calibration"]) >= {"cllr", "act_dcf", "cllr_before", "act_dcf_before", "weights"}
+    assert found["calibration"]["p_target"] == 0.1
+    leak = run(*words, "--backend", "plda", "--train-manifest", manifest)
+    assert leak["exit_code"] == 1
+    assert "2 speakers also stand in the trials (spk0, spk1)" in leak["error"]
+    for mistake, message in (
+        (["--lda-dim", "3"], "only for --backend plda"),
+        (["--backend", "plda"], "--train-manifest"),
+        (["--score-norm", "s"], "--cohort-manifest"),
+        (["--calibrate-manifest", manifest], "--calibrate-trials"),
+        (["--cohort-where", "speaker=spk2"], "--cohort-where selects rows of --cohort-manifest"),
+    ):
+        assert message in run(*words, *mistake)["error"]
+
+
+def test_evaluate_regression(run: Run, voices_folder: Path, tmp_path: Path) -> None:
+    header, *rows = (voices_folder / "manifest.csv").read_text().splitlines()
+    numbers = [f"{row},{90 + 45 * int(row[3]) + i},{i % 4}" for i, row in enumerate(rows)]
+    manifest = voices_folder / "rated.csv"
+    manifest.write_text("\n".join([f"{header},hz,arousal", *numbers]))
+    words = ["evaluate", "regression", "--encoder", "fbank_stats", "--manifest", manifest]
+    found = run(*words, "--labels", "hz,arousal", "--folds", "2", "--output", tmp_path / "out")
+    assert set(found["ccc"]) == {"hz", "arousal"}
+    assert (found["num_utterances"], found["num_folds"], found["chance_ccc"]) == (16, 2, 0)
+    assert (tmp_path / "out" / "agreement.png").exists()
+    refused = run(*words, "--labels", "hz,emotion")
+    assert refused["exit_code"] == 1
+    assert "rated.csv row 2, column 'emotion': found 'neutral'; expected a number" in refused["error"]
+    assert "did you mean 'arousal'" in run(*words, "--labels", "arousall")["error"]
+
+
 def test_evaluate_as_text(voices_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", "classification", "--encoder", "fbank_stats", "--label", "emotion", "--folds", "2"]
     assert main([*words, "--manifest", str(voices_folder / "manifest.csv")]) == 0
