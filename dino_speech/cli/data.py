@@ -1,4 +1,4 @@
-"""`dino-speech prepare` and `dino-speech check`: from a corpus on disk to manifests, and what is wrong with files."""
+"""`dino-speech prepare`, `check` and `shard`: from a corpus on disk to manifests, bad files, tar shards."""
 
 import argparse
 from importlib import import_module
@@ -56,6 +56,30 @@ def add_commands(subparsers: Subparsers) -> None:
     parser.add_argument("--min-s", type=float, default=0.4, help="shorter files cannot be used (default: %(default)s)")
     parser.add_argument("--num-threads", type=positive_int, default=4, help="files at a time (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help=f"print every finding, not {NUM_SHOWN} of each kind")
+    parser = add_command(
+        subparsers,
+        "shard",
+        _shard,
+        summary="many small files -> a few tar shards, for cluster storage",
+        details=(
+            "DIR gets shard-000000.tar, ... (webdataset's format), manifest.csv (which training, embed, check and\n"
+            "evaluate take as any manifest, without unpacking), index.json, and failures.csv if files cannot be read.\n"
+            "After a kill the same command goes on at the last whole shard."
+        ),
+        example="dino-speech shard data/train.csv --output /scratch/train-shards",
+    )
+    parser.add_argument("source", metavar="MANIFEST", help="a manifest (CSV), or a folder")
+    parser.add_argument("--output", metavar="DIR", required=True, help="where the shards go")
+    parser.add_argument(
+        "--shard-mb", type=float, default=256, help="millions of bytes per shard (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--codec",
+        choices=("flac", "as-found"),
+        default="flac",
+        help="flac: mono, 16 kHz, 16 bits; as-found: copy whole files as they are (default: %(default)s)",
+    )
+    parser.add_argument("--num-threads", type=positive_int, default=4, help="files at a time (default: %(default)s)")
 
 
 def _prepare(arguments: argparse.Namespace) -> Answer:
@@ -95,3 +119,20 @@ def _check(arguments: argparse.Namespace) -> Answer:
             lines += [f"... {len(findings) - len(shown)} more: --all"] if len(shown) < len(findings) else []
     source = Path(arguments.source)
     return Answer({"source": str(source), **report.to_dict()}, "\n".join(lines), 0 if report.num_usable else 1)
+
+
+def _shard(arguments: argparse.Namespace) -> Answer:
+    from dino_speech.data.sharding import write_shards
+
+    report = write_shards(
+        arguments.source,
+        arguments.output,
+        shard_mb=arguments.shard_mb,
+        codec=arguments.codec,
+        num_threads=arguments.num_threads,
+        progress=lambda items, total: progress(items, total, "writing"),
+    )
+    data = report.to_dict()
+    rows = [(key, _short(value)) for key, value in data.items() if key != "failures"]
+    rows += [("failure", f"{item.name}: {item.reason}") for item in report.failures[:NUM_SHOWN]]
+    return Answer(data, table(rows))

@@ -1,12 +1,15 @@
 """Files that cannot be learnt from: listed once with their reason; too many of them end the run."""
 
 import csv
+import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from dino_speech.data.atomic import write_text_atomically
+from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -87,3 +90,24 @@ class SkippedFiles:
                 if not before:
                     writer.writerow(["file", "reason"])
                 writer.writerows(new.items())
+
+
+def write_failures(failures: Iterable[Skipped], path: Path) -> None:
+    """Write what was left out, and why (columns ID, reason); nothing where there is nothing to tell."""
+    failures = list(failures)
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["ID", "reason"])
+    writer.writerows((item.name, item.reason) for item in failures)
+    write_text_atomically(path, text.getvalue())
+
+
+def read_failures(path: Path) -> list[Skipped]:
+    """The inverse."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [Skipped(row["ID"], row["reason"]) for row in csv.DictReader(file)]

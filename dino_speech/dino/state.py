@@ -6,17 +6,16 @@ process killed in between leaves a checkpoint that looks whole; and it keeps no 
 
 import contextlib
 import logging
-import os
 import random
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 
+from dino_speech.data.atomic import write_atomically, write_text_atomically  # noqa: F401  (others look here)
 from dino_speech.distributed import world_size
 from dino_speech.errors import InputError
 
@@ -78,35 +77,6 @@ def load_state(path: Path) -> TrainingState:
     if state.version > VERSION:
         raise InputError(f"{path}: written by a later version of dino_speech (format {state.version}); update it")
     return state
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Give `path` its new content in one move: a temporary file beside it, flushed to the disk, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """The same for text."""
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def _sync_folder(folder: Path) -> None:
-    # The rename itself must reach the disk too; not every system lets a folder be opened for that.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def capture_rng() -> dict[str, Any]:

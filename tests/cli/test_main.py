@@ -43,7 +43,7 @@ def test_only_what_exists_is_advertised(capsys: pytest.CaptureFixture[str]) -> N
     text = build_parser().format_help()
     for command in COMMANDS:
         assert command[0] in text
-    for later in ("shard", "finetune", "probe", "regression"):
+    for later in ("finetune", "probe", "regression"):
         assert later not in text
 
 

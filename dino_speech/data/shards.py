@@ -1,0 +1,79 @@
+"""Reading shards: their manifest, whose utterances lie within tar archives, and whether the archives are whole.
+
+Nothing else in the package needs to know of shards: an utterance's `wav` is then the place of its bytes within an
+archive (see `audio/sources.py`), so training, embedding and evaluation read it like a file. Writing is in
+`sharding.py`.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from dino_speech.audio.sources import is_url, join_place, open_bytes
+from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.data.rows import StrPath, Where
+from dino_speech.errors import InputError
+
+INDEX, MANIFEST, FAILURES = "index.json", "manifest.csv", "failures.csv"
+VERSION = 1
+
+
+def read_shards(source: StrPath, *, where: Where | None = None) -> Manifest:
+    """The utterances of shards, in the order of the manifest that they were made of.
+
+    Args:
+        source: the folder that `write_shards` wrote, or its `index.json`; a path or a URL.
+        where: keep only rows with these values, as in `read_manifest`.
+
+    Raises:
+        InputError: there are no shards, one is missing or was cut off, or nothing is left by `where`.
+    """
+    folder = shards_folder(source)
+    index = read_index(folder)
+    if not is_url(folder):
+        _refuse_damaged(Path(folder), index)
+    return read_manifest(join_place(folder, MANIFEST), where=where)
+
+
+def shards_folder(source: StrPath) -> str:
+    """The folder of shards, given itself or its `index.json`."""
+    name = os.fspath(source)
+    folder = name.removesuffix(INDEX) if name.endswith(INDEX) else name
+    return folder if is_url(folder) else str(Path(folder))
+
+
+def is_shards(folder: StrPath) -> bool:
+    """Whether a local folder holds shards."""
+    return all(Path(folder, name).is_file() for name in (INDEX, MANIFEST)) and any(Path(folder).glob("shard-*.tar"))
+
+
+def read_index(folder: StrPath) -> dict[str, Any]:
+    """What `index.json` of a folder of shards says: `num_utterances`, `hours`, `num_bytes`, and for each of `shards`
+    its `file`, `num_utterances`, `duration_s`, `num_bytes` and `sha256`.
+
+    Raises:
+        InputError: there is no such file, or it is of a later version.
+    """
+    place = join_place(os.fspath(folder), INDEX)
+    try:
+        with open_bytes(place) as file:
+            index: dict[str, Any] = json.loads(file.read())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{place}: no index of shards ({error}); give the folder that `dino-speech shard` wrote to its end"
+        ) from error
+    if not isinstance(index, dict) or index.get("version", VERSION) > VERSION or "shards" not in index:
+        raise InputError(f"{place}: not an index of shards that this version of dino_speech can read")
+    return index
+
+
+def _refuse_damaged(folder: Path, index: dict[str, Any]) -> None:
+    for shard in index["shards"]:
+        path = folder / shard["file"]
+        size = path.stat().st_size if path.is_file() else None
+        if size != shard["num_bytes"]:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise InputError(
+                f"{path}: {found}; expected {shard['num_bytes']} bytes: copy it again, or write the shards again"
+            )
