@@ -107,26 +107,57 @@ def evaluate_classification(
     data = labelled_speech(encoder, manifest, labels=[label], speaker=speaker, embedded=embedded, **options)
     classes, speakers, num_folds = data.values[:, 0], data.speakers, data.num_folds(num_folds)
     predicted, strengths = _cross_validate(data.embeddings, classes, speakers, num_folds, seed)
-    labels, counts = np.unique(classes, return_counts=True)
-    confusion = confusion_matrix(classes, predicted, labels=labels)
-    recalls = np.diag(confusion) / confusion.sum(axis=1)
-    return ClassificationReport(
-        **{name: metric(classes, predicted) for name, metric in METRICS.items()},
-        num_utterances=len(classes),
-        num_folds=num_folds,
+    return classification_report(
+        classes,
+        predicted,
+        speakers,
         label=label,
-        labels=labels.tolist(),
-        confusion=confusion.astype(int).tolist(),
-        recalls=dict(zip(labels.tolist(), recalls.tolist(), strict=True)),
-        chance_uar=1 / len(labels),
-        chance_micro_f1=float(counts.max() / counts.sum()),
-        intervals=_intervals(labels, classes, predicted, speakers, num_resamples, seed),
-        num_speakers=data.num_speakers,
+        num_folds=num_folds,
         strengths=strengths,
         skipped=data.skipped,
+        provenance=provenance(seed=seed, manifest=manifest.paths),
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+
+
+def classification_report(
+    classes: NDArray[np.str_],
+    predicted: NDArray[np.str_],
+    speakers: NDArray[np.str_],
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    **origin: Any,
+) -> ClassificationReport:
+    """The report of predictions, wherever they come from.
+
+    Args:
+        classes: (N,) true ones.
+        predicted: (N,); a class that is never true has no recall, but is a row of the confusion.
+        speakers: (N,) who is resampled.
+        num_resamples: of the bootstrap.
+        seed: of the bootstrap.
+        origin: the other fields of `ClassificationReport`: label, num_folds, strengths, skipped, provenance.
+    """
+    labels = np.union1d(classes, predicted)
+    confusion = confusion_matrix(classes, predicted, labels=labels)
+    counts = confusion.sum(axis=1)
+    recalls = {str(labels[i]): float(confusion[i, i] / counts[i]) for i in np.flatnonzero(counts)}
+    figures: dict[str, Any] = {name: metric(classes, predicted) for name, metric in METRICS.items()}
+    return ClassificationReport(
+        **figures,
+        num_utterances=len(classes),
+        labels=labels.tolist(),
+        confusion=confusion.astype(int).tolist(),
+        recalls=recalls,
+        chance_uar=1 / len(recalls),
+        chance_micro_f1=float(counts.max() / counts.sum()),
+        intervals=_intervals(labels, classes, predicted, speakers, num_resamples, seed),
+        num_speakers=int(np.unique(speakers).size),
         true=classes,
         predicted=predicted,
-        provenance=provenance(seed=seed, manifest=manifest.paths),
+        **origin,
     )
 
 

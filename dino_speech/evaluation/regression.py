@@ -107,23 +107,55 @@ def evaluate_regression(
     _refuse_constant(manifest, labels, true)
     num_folds = data.num_folds(num_folds)
     predicted, strengths = _cross_validate(data, true, num_folds, seed)
+    return regression_report(
+        true,
+        predicted,
+        data.speakers,
+        labels=list(labels),
+        num_folds=num_folds,
+        strengths={name: strengths[:, i].tolist() for i, name in enumerate(labels)},
+        skipped=data.skipped,
+        provenance=provenance(seed=seed, manifest=manifest.paths),
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+
+
+def regression_report(
+    true: NDArray,
+    predicted: NDArray,
+    speakers: NDArray[np.str_],
+    *,
+    labels: list[str],
+    num_resamples: int = 1000,
+    seed: int = 0,
+    **origin: Any,
+) -> RegressionReport:
+    """The report of predictions, wherever they come from.
+
+    Args:
+        true: (N, L) numbers.
+        predicted: (N, L).
+        speakers: (N,) who is resampled.
+        labels: the L columns.
+        num_resamples: of the bootstrap.
+        seed: of the bootstrap.
+        origin: the other fields of `RegressionReport`: num_folds, strengths, skipped, provenance.
+    """
     columns = {name: (true[:, i], predicted[:, i]) for i, name in enumerate(labels)}
     return RegressionReport(
         ccc={name: ccc(*pair) for name, pair in columns.items()},
         num_utterances=len(true),
-        num_folds=num_folds,
-        labels=list(labels),
+        labels=labels,
         chance_ccc=0.0,
-        intervals={name: _interval(*pair, data, num_resamples, seed) for name, pair in columns.items()},
+        intervals={name: _interval(*pair, speakers, num_resamples, seed) for name, pair in columns.items()},
         pearson={name: _pearson(*pair) for name, pair in columns.items()},
         rmse={name: float(np.sqrt(np.mean((x - y) ** 2))) for name, (x, y) in columns.items()},
         deviation={name: float(x.std()) for name, (x, _) in columns.items()},
-        num_speakers=data.num_speakers,
-        strengths={name: strengths[:, i].tolist() for i, name in enumerate(labels)},
-        skipped=data.skipped,
+        num_speakers=int(np.unique(speakers).size),
         true=true,
         predicted=predicted,
-        provenance=provenance(seed=seed, manifest=manifest.paths),
+        **origin,
     )
 
 
@@ -148,9 +180,9 @@ def _cross_validate(
     return predicted, np.stack(strengths)
 
 
-def _interval(true: NDArray, predicted: NDArray, data: LabelledSpeech, num_resamples: int, seed: int) -> Interval:
+def _interval(true: NDArray, predicted: NDArray, speakers: NDArray, num_resamples: int, seed: int) -> Interval:
     return bootstrap_interval(
-        lambda weights: ccc(true, predicted, weights=weights), data.speakers, num_resamples=num_resamples, seed=seed
+        lambda weights: ccc(true, predicted, weights=weights), speakers, num_resamples=num_resamples, seed=seed
     )
 
 

@@ -1,8 +1,9 @@
 """From a recipe's file and the options of a command line to its finished values.
 
-A pretraining recipe holds `train_manifest`, `where`, `output_folder`, `seed`, `crops`, `encoder`, `trainer`, `monitor`
-and, to state only its difference from another recipe, `base`. Any further key must be read by some `!ref`: a key that
-nothing reads is a misspelt one.
+A pretraining recipe holds `train_manifest`, `where`, `output_folder`, `seed`, `crops`, `encoder`, `trainer`, `monitor`;
+a fine-tuning recipe, which is one that holds a `tuner`, also manifests and conditions for validation and test; each, to
+state only its difference from another recipe, `base`. Any further key must be read by some `!ref`: a key that nothing
+reads is a misspelt one.
 """
 
 import io
@@ -14,11 +15,15 @@ from ruamel.yaml import YAML
 
 from dino_speech.errors import RecipeError
 from dino_speech.recipe.construct import construct_tree
-from dino_speech.recipe.nodes import MappingNode, read_tree
+from dino_speech.recipe.nodes import MappingNode, get, read_tree
 from dino_speech.recipe.references import referenced_keys, resolve, weigh
 from dino_speech.recipe.safety import check_complete, check_names, check_tree
 
 KEYS = ("train_manifest", "where", "output_folder", "seed", "crops", "encoder", "trainer", "monitor")
+TUNING_KEYS = (
+    *("train_manifest", "where", "valid_manifest", "valid_where", "test_manifest", "test_where"),
+    *("output_folder", "seed", "encoder", "stages", "tuner"),
+)
 
 
 class Recipe(dict[str, Any]):
@@ -56,7 +61,8 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
         weigh(tree)
         check_tree(tree)
     further = referenced_keys(tree)
-    check_names(((k.value, k) for k, _ in tree.value if k.value not in further), KEYS, "a recipe")
+    keys = TUNING_KEYS if get(tree, "tuner") is not None else KEYS
+    check_names(((k.value, k) for k, _ in tree.value if k.value not in further), keys, "a recipe")
     check_complete(tree)
     text = _as_text(tree)
     recipe = Recipe(_load_trusted(text, path) if trust else construct_tree(resolve(tree)))

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dino_speech.errors import RecipeError
+from dino_speech.recipe.record import SEED, keep_recipe, require_keys, require_kind
 
 REQUIRED = ("train_manifest", "output_folder", "trainer")
-SEED = 1986
 
 
 def run_pretraining(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, Any]:
@@ -34,21 +33,17 @@ def run_pretraining(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[s
     from dino_speech.dino.pretrain import DINOPretrainer
     from dino_speech.dino.signals import Interrupted
 
-    name = getattr(recipe, "path", "recipe")
-    for key in REQUIRED:
-        if recipe.get(key) is None:
-            raise RecipeError(f"{name}: no {key}; write it into the recipe, or give --{key}=VALUE")
-    trainer, folder, seed = recipe["trainer"], Path(recipe["output_folder"]), recipe.get("seed", SEED)
-    if not isinstance(trainer, DINOPretrainer):
-        raise RecipeError(f"{name}: trainer is {type(trainer).__name__}; expected !new:dino_speech.DINOPretrainer")
+    require_keys(recipe, REQUIRED)
+    trainer = require_kind(recipe, "trainer", DINOPretrainer)
+    folder, seed = Path(recipe["output_folder"]), recipe.get("seed", SEED)
     manifest = read_manifest(recipe["train_manifest"], where=recipe.get("where"))
     started = time.perf_counter()
     try:
         trainer.fit(manifest, output_folder=folder, seed=seed, monitor=recipe.get("monitor"), resume=resume)
     except Interrupted:
-        _keep(recipe, folder)
+        keep_recipe(recipe, folder)
         raise
-    _keep(recipe, folder)
+    keep_recipe(recipe, folder)
     last: dict[str, Any] = next((row for row in reversed(trainer.history_) if "loss" in row), {})
     return {
         "encoder": str(folder / "encoder"),
@@ -63,11 +58,3 @@ def run_pretraining(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[s
         "num_skipped": len(trainer.skipped_),
         "stop_reason": trainer.stop_reason_,
     }
-
-
-def _keep(recipe: Mapping[str, Any], folder: Path) -> None:
-    from dino_speech.distributed import is_main_process
-
-    text = getattr(recipe, "text", None)
-    if text is not None and is_main_process():
-        (folder / "recipe.yaml").write_text(text, encoding="utf-8")

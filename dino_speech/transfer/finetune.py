@@ -11,15 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from dino_speech.audio.crops import RandomChunk
 from dino_speech.audio.io import SAMPLE_RATE
-from dino_speech.data.datasets import CropDataset
-from dino_speech.data.loaders import CropLoader, StepSampler, default_num_workers, make_loader
 from dino_speech.data.manifest import Manifest, read_manifest
-from dino_speech.data.seeds import derive_seed
-from dino_speech.data.skipped import SkippedFiles
 from dino_speech.dino.history import History
 from dino_speech.dino.identity import describe, describe_manifest, fingerprint
 from dino_speech.dino.precision import choose_precision
@@ -32,9 +26,8 @@ from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
 from dino_speech.transfer.heads import MarginHead
 from dino_speech.transfer.hyperparameters import RUN_ONLY, TuningParameters
-from dino_speech.transfer.losses import balanced_weights
 from dino_speech.transfer.run import TuningRun
-from dino_speech.transfer.stage_run import StageRun
+from dino_speech.transfer.stage_starter import StageStarter
 from dino_speech.transfer.stages import trained_modules, unfreeze
 from dino_speech.transfer.system import FineTunedSystem, Prediction, Predictions, build_head
 from dino_speech.transfer.targets import Classes, Dimensions, Targets, check_speakers, describe_labels
@@ -121,7 +114,7 @@ class FineTuner(TuningParameters):
         start_step = 0 if state is None else state.step
         with StopSignals() as signals:
             system = self._new_system(targets, seed, chosen, origin | {"fine_tuning": identity})
-            steps_per_epoch = len(train) // self._batch_size(train)
+            steps_per_epoch = len(train) // self.batch_of(len(train))
             steps = [stage.num_steps(steps_per_epoch) for stage in self.stages]
             run = TuningRun(
                 self,
@@ -137,7 +130,7 @@ class FineTuner(TuningParameters):
             )
             if state is not None:
                 run.restore(state)
-            starter = _Starter(self, run, train, seed=seed, device=chosen, precision=precision)
+            starter = StageStarter(self, run, train, seed=seed, device=chosen, precision=precision)
             try:
                 run.lead(starter)
             finally:
@@ -162,6 +155,15 @@ class FineTuner(TuningParameters):
         """
         return self._fitted().predict_file(path)
 
+    def check_test(self, train: Manifest, test: Manifest) -> None:
+        """Refuse a test set that a system trained on `train` could not be judged on; before anything is trained.
+
+        Raises:
+            InputError: a label is blank, unknown or no number; speakers on both sides.
+        """
+        check_speakers(train, test, self.label)
+        self._targets(train).of_rows(test)
+
     def _fitted(self) -> FineTunedSystem:
         if not hasattr(self, "system_"):
             raise InputError("nothing is fitted yet: call fit first, or load_finetuned for a system on disk")
@@ -182,9 +184,6 @@ class FineTuner(TuningParameters):
         if round(stage.chunk_s * SAMPLE_RATE) < self.encoder.min_samples:
             least_s = self.encoder.min_samples / SAMPLE_RATE
             raise InputError(f"chunk_s = {stage.chunk_s:g}: the encoder needs at least {least_s:.3g} s")
-
-    def _batch_size(self, train: Manifest) -> int:
-        return min(self.batch_size, len(train))
 
     def _identity(self, train: Manifest, valid: Manifest | None, **resolved: Any) -> dict[str, Any]:
         """What must be the same where a run goes on."""
@@ -208,7 +207,7 @@ class FineTuner(TuningParameters):
         encoder: SpeechEncoder = copy.deepcopy(self.encoder).to(device)
         return FineTunedSystem(encoder, head.to(device), targets, self.objective, self.segment_s, origin)
 
-    def _conclude(self, run: TuningRun, starter: "_Starter") -> None:
+    def _conclude(self, run: TuningRun, starter: "StageStarter") -> None:
         system = run.system
         unfreeze(system.encoder)
         system.encoder.eval()
@@ -228,61 +227,6 @@ class FineTuner(TuningParameters):
                 "stopped after step %d of %d: max_minutes = %g are over; fit again goes on from there",
                 *(run.step, run.num_steps, self.max_minutes),
             )
-
-
-class _Starter:
-    """Gives what a stage is trained with: its frozen parts, optimizer and chunks."""
-
-    def __init__(
-        self, tuner: FineTuner, run: TuningRun, train: Manifest, *, seed: int, device: torch.device, precision: str
-    ) -> None:
-        self.tuner, self.run, self.train = tuner, run, train
-        self.seed, self.device, self.precision = seed, device, precision
-        self.targets = run.system.targets.of_rows(train)
-        self.skipped = SkippedFiles([utterance.wav for utterance in train], run.folder / "skipped.csv")
-        self.dataset: CropDataset | None = None
-
-    def __call__(self, number: int) -> tuple[StageRun, CropLoader]:
-        stage, seed = self.tuner.stages[number], derive_seed(self.seed, "stage", number)
-        stage_run = StageRun(
-            self.tuner,
-            stage,
-            self.run.system.encoder,
-            self.run.system.head,
-            num_steps=self.run.steps[number],
-            targets=self.targets,
-            class_weights=self._class_weights(),
-            seed=seed,
-            device=self.device,
-            precision=self.precision,
-        )
-        self.dataset = CropDataset(
-            self.train,
-            RandomChunk(stage.chunk_s, min_s=self.tuner.encoder.min_samples / SAMPLE_RATE),
-            seed=seed,
-            cache_gib=self.tuner.cache_gib,
-            cache=None if self.dataset is None else self.dataset.cache,
-        )
-        sampler = StepSampler(
-            len(self.train),
-            self.tuner._batch_size(self.train),
-            seed=seed,
-            num_steps=self.run.steps[number],
-            start_step=self.run.stage_step,
-        )
-        workers = default_num_workers() if self.tuner.num_workers is None else self.tuner.num_workers
-        return stage_run, make_loader(
-            self.dataset,
-            sampler,
-            num_workers=workers,
-            pin_memory=self.device.type == "cuda",
-            skipped=self.skipped,
-        )
-
-    def _class_weights(self) -> Tensor | None:
-        if self.tuner.class_weights is None or not isinstance(self.run.system.targets, Classes):
-            return None
-        return balanced_weights(self.targets.tolist(), len(self.run.system.targets.names))
 
 
 def _read(source: Source) -> Manifest:

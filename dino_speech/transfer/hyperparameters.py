@@ -114,6 +114,10 @@ class TuningParameters:
         """The columns that are learnt."""
         return [self.label] if isinstance(self.label, str) else list(self.label)
 
+    def batch_of(self, num_utterances: int) -> int:
+        """Utterances per step, of a training set of this size."""
+        return min(self.batch_size, num_utterances)
+
     def head_options(self) -> dict[str, Any]:
         """What the objective's head is built with."""
         if self.objective not in MARGIN_OBJECTIVES:

@@ -1,7 +1,6 @@
 """What a head learns, read from a manifest's label columns: classes with numbers, or dimensions on one scale."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,20 +136,5 @@ def targets_from_dict(data: dict[str, Any]) -> Targets:
 
 
 def _numbers(manifest: Manifest, labels: Sequence[str]) -> Tensor:
-    columns = [manifest.label(name, allow_blank=False) for name in labels]
-    rows = []
-    for number, cells in enumerate(zip(*columns, strict=True)):
-        row = [_number(cell) for cell in cells]
-        for name, cell, value in zip(labels, cells, row, strict=True):
-            if not math.isfinite(value):
-                place = manifest[number].origin or manifest[number].id
-                raise InputError(f"{place}: column {name!r} holds {cell!r}; expected a number, with a decimal point")
-        rows.append(row)
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
+    columns = [manifest.numbers(name, allow_blank=False) for name in labels]
+    return torch.tensor(columns, dtype=torch.float64).T

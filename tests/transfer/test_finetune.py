@@ -203,7 +203,7 @@ def test_wrong_labels_are_one_clear_error_each(encoder, train, valid, tmp_path) 
         r"1 speakers are on both sides of the split \(s2\)", train, relabelled(valid, tmp_path, "leak", speaker="s2")
     )
     numbers = {"objective": "ccc", "label": ["arousal"]}
-    refused("'arousal' holds 'high'; expected a number", relabelled(train, tmp_path, "high", arousal="high"), **numbers)
+    refused("'arousal': found 'high'; expected a number", relabelled(train, tmp_path, "high", arousal="high"), **numbers)
     refused("'arousal' is blank", relabelled(train, tmp_path, "gap", arousal=""), **numbers)
     refused("the same number in all rows", train[:1], **numbers)
     refused("chunk_s = 0.01", train, stages=[FineTuneStage(chunk_s=0.01)])

@@ -1,0 +1,102 @@
+"""From a fine-tuning recipe to a system and its report: what `dino-speech finetune` and `train-supervised` do."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dino_speech.recipe.record import SEED, keep_recipe, require_keys, require_kind
+
+if TYPE_CHECKING:
+    from dino_speech.data.manifest import Manifest
+    from dino_speech.transfer.finetune import FineTuner
+
+REQUIRED = ("train_manifest", "output_folder", "tuner")
+NUM_READING_THREADS = 2
+
+
+def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encoder: bool = False) -> dict[str, Any]:
+    """Fine-tune as a recipe says; a run that was stopped goes on.
+
+    Leaves the system at `<output_folder>/system`, the recipe as it was used at `<output_folder>/recipe.yaml` and, with
+    a test set, `report.json`, `report.md` and a picture in the output folder. Parts of one manifest can be told apart
+    by `where`, `valid_where` and `test_where`: a part that has conditions and no manifest of its own is taken from
+    `train_manifest`.
+
+    Args:
+        recipe: what `load_recipe` gives.
+        resume: False deletes a former run in the output folder and starts anew.
+        keep_encoder: also save the encoder at `<output_folder>/encoder`, as pretraining does.
+
+    Returns:
+        Plain data: `system` and `encoder` (folders), `output_folder`, `seed`, `classes`, `num_utterances`, `hours`,
+        `num_steps`, `seconds` (of this call), `last` (figures of the history), `best` (validation, or None),
+        `num_skipped` (files), `stop_reason` ("max_minutes", or None where the run is complete); with a test set
+        `report` (file), `num_test`, and `uar`, `micro_f1`, `macro_f1`, or `ccc` by dimension.
+
+    Raises:
+        RecipeError: a key is missing, or `tuner` is not a `FineTuner`.
+        InputError: manifests, labels or settings do not fit; see `FineTuner.fit`; speakers in both train and test.
+        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+    """
+    from dino_speech.dino.signals import Interrupted
+    from dino_speech.transfer.finetune import FineTuner
+
+    require_keys(recipe, REQUIRED)
+    tuner = require_kind(recipe, "tuner", FineTuner)
+    folder, seed = Path(recipe["output_folder"]), recipe.get("seed", SEED)
+    train, valid, test = (_part(recipe, prefix) for prefix in ("train", "valid", "test"))
+    assert train is not None
+    if test is not None:
+        tuner.check_test(train, test)  # before the training, not after it
+    started = time.perf_counter()
+    try:
+        tuner.fit(train, valid=valid, output_folder=folder, seed=seed, resume=resume)
+    except Interrupted:
+        keep_recipe(recipe, folder)
+        raise
+    keep_recipe(recipe, folder)
+    encoder = folder / "system" / "encoder"
+    if keep_encoder:
+        encoder = tuner.encoder_.save(folder / "encoder", provenance=tuner.system_.provenance)
+    last: dict[str, Any] = next((row for row in reversed(tuner.history_) if "loss" in row), {})
+    summary = {
+        "system": str(folder / "system"),
+        "encoder": str(encoder),
+        "output_folder": str(folder),
+        "seed": seed,
+        "classes": tuner.classes_,
+        "num_utterances": len(train),
+        "hours": round(train.duration_s / 3600, 3),
+        "num_steps": last.get("step"),
+        "last": last,
+        "best": tuner.best_,
+        "num_skipped": len(tuner.skipped_),
+        "stop_reason": tuner.stop_reason_,
+    }
+    if test is not None and tuner.stop_reason_ is None:
+        summary |= _judge(tuner, test, folder, seed)
+    return summary | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def _part(recipe: Mapping[str, Any], prefix: str) -> "Manifest | None":
+    """The rows of one part; None where the recipe names none."""
+    from dino_speech.data.manifest import read_manifest
+
+    source, where = recipe.get(f"{prefix}_manifest"), recipe.get("where" if prefix == "train" else f"{prefix}_where")
+    if source is None and where is None:
+        return None
+    return read_manifest(recipe["train_manifest"] if source is None else source, where=where)
+
+
+def _judge(tuner: "FineTuner", test: "Manifest", folder: Path, seed: int) -> dict[str, Any]:
+    """Write the report of the test set; its figures."""
+    from dino_speech.evaluation.classification import ClassificationReport
+    from dino_speech.evaluation.finetuned import evaluate_finetuned
+    from dino_speech.evaluation.results import write_results
+
+    report = evaluate_finetuned(tuner.system_, test, seed=seed, num_workers=NUM_READING_THREADS)
+    path = write_results(folder, {"fine-tuned": report})
+    found = {"report": str(path), "num_test": report.num_utterances}
+    names = ("uar", "micro_f1", "macro_f1") if isinstance(report, ClassificationReport) else ("ccc",)
+    return found | {name: getattr(report, name) for name in names}
