@@ -2,9 +2,12 @@
 
 import atexit
 import os
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+PATIENCE = timedelta(days=30)
 
 
 def is_initialized() -> bool:
@@ -36,10 +39,15 @@ def mean_across_ranks(value: torch.Tensor) -> torch.Tensor:
     return total / world_size()
 
 
-def barrier() -> None:
+def patient_group() -> dist.ProcessGroup | None:
+    """A group in which the ranks may wait for each other for days, as `barrier` takes it; None on one process."""
+    return dist.new_group(backend="gloo", timeout=PATIENCE) if world_size() > 1 else None
+
+
+def barrier(group: dist.ProcessGroup | None = None) -> None:
     """Wait for all ranks; returns at once on one process."""
     if world_size() > 1:
-        dist.barrier()
+        dist.barrier(group)
 
 
 def join_processes(device: str | torch.device | None = None) -> torch.device:

@@ -24,7 +24,7 @@ from dino_speech.models.encoder import SpeechEncoder
 
 logger = logging.getLogger(__name__)
 
-MAX_DATA_WAIT = 0.25  # ours: of the time
+MAX_DATA_WAIT = 0.05  # ours: of the time
 # Figures of the doctor that say nothing over time.
 NOT_LOGGED = ("loss", "ln_k", "num_rows", "max_rank", "num_shared")
 
@@ -141,8 +141,9 @@ class Supervisor:
             self._advised = True
             logger.warning(
                 "training waits for data %.0f %% of the time: raise num_workers (now %d) where cores are free, raise "
-                "cache_gib until the corpus fits, keep the files on a local disk as 16 kHz wav or flac",
-                *(100 * row["data_wait_fraction"], self.loader.num_workers),
+                "cache_gib (now %g) until the corpus fits, or write the corpus to a local disk as shards "
+                "(dino-speech shard MANIFEST --output DIR, then train_manifest: DIR/manifest.csv)",
+                *(100 * row["data_wait_fraction"], self.loader.num_workers, self.hyper.cache_gib),
             )
 
     def _judge(self, monitor: Monitor, brain: DINOBrain) -> bool:

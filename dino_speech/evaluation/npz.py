@@ -8,22 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from dino_speech.audio.io import AudioError, audio_info
-from dino_speech.data.manifest import read_manifest, scan_folder
-from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
+from dino_speech.data.utterances import Skipped, list_some
 from dino_speech.errors import InputError
+from dino_speech.evaluation.inputs import collect
 from dino_speech.models.encoder import SpeechEncoder
 
 NUM_READING_THREADS = 2
-MANIFEST_SUFFIXES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedReport:
-    """What `embed_to_file` did.
+    """What `embed_to_file` or `embed_to_folder` did.
 
     Attributes:
-        output: the npz file.
+        output: the npz file or the folder.
         num_embedded: rows in it.
         embedding_dim: columns.
         skipped: what could not be embedded, and why.
@@ -45,46 +43,23 @@ class EmbedReport:
         }
 
 
-def collect(inputs: Sequence[str | Path]) -> Manifest:
-    """Files, folders and manifests as one manifest.
-
-    The ID of a file in a folder is its path relative to the folder, that of a single file is its path as given.
-    Files whose header cannot be read are in `.skipped`.
-
-    Raises:
-        InputError: an input does not exist, or two utterances have one ID.
-    """
-    utterances: list[Utterance] = []
-    skipped: list[Skipped] = []
-    for name in [os.fspath(given) for given in inputs]:
-        path = Path(name)
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder; give audio files, folders or manifests (CSV)")
-        if path.is_dir():
-            folder = scan_folder(path)
-            skipped += folder.skipped
-            utterances += folder
-        elif path.suffix.lower() in MANIFEST_SUFFIXES:
-            utterances += read_manifest(path)
-        else:
-            try:
-                duration_s = audio_info(path).duration_s
-            except AudioError as error:
-                skipped.append(Skipped(name, str(error)))
-                continue
-            utterances.append(Utterance(name, os.path.abspath(path), duration_s, origin=name))  # noqa: PTH100
-    return Manifest(utterances, skipped=skipped)
-
-
 def embed_to_file(
-    inputs: Sequence[str | Path], encoder: SpeechEncoder, output: str | Path, *, progress: bool = False
+    inputs: Sequence[str | Path],
+    encoder: SpeechEncoder,
+    output: str | Path,
+    *,
+    num_workers: int = NUM_READING_THREADS,
+    progress: bool = False,
 ) -> EmbedReport:
-    """Embed files, folders and manifests; what cannot be read is listed and left out.
+    """Embed files, folders, manifests and shards; what cannot be read is listed and left out.
+
+    For more than fits into memory, or takes long, see `embed_to_folder`.
 
     Args:
-        inputs: audio files, folders, manifests (CSV).
+        inputs: audio files, folders, manifests (CSV), shards.
         encoder: embeds them, on the device that it is on.
         output: the npz file, replaced at once; it holds `ids` (N,) text and `embeddings` (N, D) float32.
+        num_workers: threads that read ahead.
         progress: show a bar.
 
     Raises:
@@ -95,7 +70,7 @@ def embed_to_file(
     target.parent.mkdir(parents=True, exist_ok=True)  # now, not after an hour of embedding
     skipped = list(manifest.skipped)
     if manifest:
-        found = encoder.embed_files(list(manifest), num_workers=NUM_READING_THREADS, on_error="skip", progress=progress)
+        found = encoder.embed_files(list(manifest), num_workers=num_workers, on_error="skip", progress=progress)
         skipped += found.failures
     if not manifest or not found.ids:
         reasons = list_some([f"{item.name}: {item.reason}" for item in skipped])

@@ -12,6 +12,7 @@ import soundfile
 from dino_speech.cli.main import main
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import read_trials, resolve
+from dino_speech.evaluation.embedding_store import read_embeddings
 
 Run = Callable[..., dict[str, Any]]
 Tone = Callable[..., np.ndarray]
@@ -125,6 +126,45 @@ def test_embed_lists_bad_files_and_writes_the_good(run: Run, bad_folder: Path, t
     assert not (tmp_path / "none.npz").exists()
     absent = run("embed", bad_folder / "gone.wav", "--encoder", "fbank_stats", "--output", tmp_path / "none.npz")
     assert "no such file or folder" in absent["error"]
+
+
+def test_embed_into_a_folder(run: Run, voices_folder: Path, tmp_path: Path) -> None:
+    folder, manifest = tmp_path / "parts", voices_folder / "manifest.csv"
+    words = ("embed", manifest, "--encoder", "fbank_stats", "--part-size", 5, "--num-workers", 1)
+    found = run(*words, "--output", f"{folder}/")
+    assert (found["num_embedded"], found["embedding_dim"], found["output"]) == (16, 160, str(folder))
+    assert read_embeddings(folder).ids == [utterance.id for utterance in read_manifest(manifest)]
+    assert len(list(folder.glob("part-*.npz"))) == 4
+    assert run(*words, "--output", tmp_path / "a.npz")["error"].endswith("need a folder, not an npz file")
+
+
+def test_shard_and_then_pretrain_embed_and_check(
+    run: Run, voices_folder: Path, tmp_path: Path, tiny_recipe: Tiny
+) -> None:
+    (voices_folder / "spk3" / "3.wav").write_bytes(b"bad")
+    found = run("shard", voices_folder / "manifest.csv", "--output", tmp_path / "shards", "--shard-mb", 0.1)
+    assert (found["exit_code"], found["num_utterances"], found["num_failures"]) == (0, 15, 1)
+    assert found["failures"][0]["name"] == "spk3_3"
+    manifest = found["manifest"]
+    checked = run("check", manifest)
+    assert (checked["num_files"], checked["num_usable"], checked["remarks"]) == (15, 15, [])
+    embedded = run("embed", tmp_path / "shards", "--encoder", "fbank_stats", "--output", tmp_path / "a.npz")
+    assert embedded["num_embedded"] == 15
+    words = tiny_recipe(tmp_path / "out")
+    losses = [
+        run(
+            "pretrain", *words, "--trainer.num_steps=2", f"--output_folder={tmp_path / name}", f"--train_manifest={csv}"
+        )
+        for name, csv in {"files": without(voices_folder, "spk3_3"), "shards": manifest}.items()
+    ]
+    assert losses[0]["last"]["loss"] == losses[1]["last"]["loss"]
+
+
+def without(folder: Path, name: str) -> Path:
+    """The manifest of a folder without one row."""
+    lines = (folder / "manifest.csv").read_text().splitlines(keepends=True)
+    (folder / "good.csv").write_text("".join(line for line in lines if not line.startswith(name)))
+    return folder / "good.csv"
 
 
 def test_verify(run: Run, voices_folder: Path) -> None:

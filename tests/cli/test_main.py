@@ -18,7 +18,7 @@ from dino_speech.cli.main import build_parser, main
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
-    *(["quickstart"], ["prepare"], ["check"], ["pretrain"], ["embed"], ["verify"]),
+    *(["quickstart"], ["prepare"], ["check"], ["shard"], ["pretrain"], ["embed"], ["verify"]),
     *(["evaluate", "verification"], ["evaluate", "classification"], ["doctor"]),
 ]
 
