@@ -15,7 +15,7 @@ from dino_speech.evaluation.backends import one_thread
 
 Floats = NDArray[np.float64]
 # ours: in units of a standardised column's sum of squares (N); from "none to speak of" to "strong directions only"
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 RANK_TOLERANCE = 1e-10  # of the largest singular value, squared: what lies below is rounding
 
 
