@@ -43,6 +43,7 @@ def _commands(page: Path) -> Iterator[str]:
     yield from (code for code in re.findall(r"`(dino-speech [^`]+)`", _prose(page)) if "..." not in code)
 
 
+FURTHER = (["finetune"], ["train-supervised"], ["predict"])
 COMMANDS = sorted({(command, name) for page, name in zip(PAGES, NAMES, strict=True) for command in _commands(page)})
 
 
@@ -50,7 +51,7 @@ COMMANDS = sorted({(command, name) for page, name in zip(PAGES, NAMES, strict=Tr
 def test_command_line_parses(command: str, name: str):
     parser = build_parser()
     words = shlex.split(command)[1:]
-    if words in (["check"], ["prepare"], ["pretrain"], ["embed"], ["verify"], ["evaluate"]):
+    if words in (["check"], ["prepare"], ["pretrain"], ["embed"], ["verify"], ["evaluate"], *FURTHER):
         words.append("--help")  # the bare name of a command, in running text
     if words in (["evaluate", "verification"], ["evaluate", "classification"]):
         words.append("--help")
@@ -63,7 +64,7 @@ def test_command_line_parses(command: str, name: str):
     assert not further, f"{name}: {command}: unknown {further}"
 
 
-RECIPES = [(command, name) for command, name in COMMANDS if "pretrain recipes/" in command]
+RECIPES = [(command, name) for command, name in COMMANDS if re.match(r"dino-speech \S+ recipes/", command)]
 
 
 @pytest.mark.parametrize(("command", "name"), RECIPES)

@@ -1,5 +1,6 @@
 """Every recipe of the repository runs two steps, made small by options; and states nothing that it does not need."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dino_speech import load_encoder
-from dino_speech.recipe import load_recipe, run_pretraining
+from dino_speech import build_encoder, load_encoder, load_finetuned
+from dino_speech.recipe import load_recipe, run_finetuning, run_pretraining
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+ALL = sorted((ROOT / "recipes").rglob("*.yaml"))
+TUNING = [path for path in ALL if "\ntuner:" in path.read_text() or path.parts[-3] == "supervised"]
+RECIPES = [path for path in ALL if path not in TUNING]
 SMALL = {
     "ecapa_tdnn": ["--encoder.channels=16", "--encoder.attention_channels=8", "--encoder.se_channels=8"],
     "light_resnet34": ["--encoder.channels=2"],
@@ -59,18 +62,51 @@ def test_recipe_runs_two_steps(recipe: Path, voices_folder: Path, tmp_path: Path
     assert kept["seed"] == 1986
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=_name)
+@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("recipe", TUNING, ids=_name)
+def test_tuning_recipe_runs_a_step_per_stage(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:
+    options = [f"--train_manifest={voices_folder / 'manifest.csv'}", f"--output_folder={tmp_path / 'out'}"]
+    options += ["--tuner.batch_size=8", "--tuner.num_workers=0", "--tuner.precision=fp32"]
+    supervised = recipe.parts[-3] == "supervised"
+    stages = (
+        ["all"] if supervised else re.findall(r"^  (\w+): !new:dino_speech.FineTuneStage", recipe.read_text(), re.M)
+    )
+    options += [f"--stages.{stage}.epochs=1" for stage in stages] + [
+        f"--stages.{stage}.chunk_s=0.5" for stage in stages
+    ]
+    if supervised:
+        sizes = {"xvector": ["--encoder.channels=[8, 8, 8, 8, 8]"], "ecapa": SMALL["ecapa_tdnn"]}
+        options += ["--encoder.embedding_dim=8", *sizes[recipe.stem]]
+    else:
+        small = build_encoder("ecapa_tdnn", embedding_dim=8, channels=8, attention_channels=8, se_channels=8, seed=0)
+        options += [f"--encoder.source={small.save(tmp_path / 'encoder')}"]
+        options += ["--where={speaker: [spk0, spk1]}", "--test_where={speaker: [spk2, spk3]}"]
+    summary = run_finetuning(load_recipe(recipe, options), keep_encoder=supervised)
+    assert summary["num_steps"] == len(stages) * (2 if supervised else 1)
+    assert load_encoder(summary["encoder"]).embed_file(voices_folder / "spk0" / "0.wav").shape == (8,)
+    assert load_finetuned(tmp_path / "out").classes == summary["classes"]
+    if supervised:
+        assert load_encoder(tmp_path / "out").embedding_dim == 8
+    else:
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert report["results"]["fine-tuned"]["uar"] == summary["uar"]
+        assert (tmp_path / "out" / "report.md").exists()
+
+
+@pytest.mark.parametrize("recipe", ALL, ids=_name)
 def test_each_value_carries_its_source(recipe: Path) -> None:
     sourced = re.compile(r"\[(paper|peer|ours|dinov2)\]")
-    inside = [line for line in recipe.read_text().splitlines() if re.match(r"  \w+: (?!!ref|null)[^!{\s]", line)]
+    inside = [line for line in recipe.read_text().splitlines() if re.match(r"  \w+: (?!!ref|null|\[!ref)[^!{\s]", line)]
     unsourced = [line for line in inside if not sourced.search(line)]
     free = re.compile(r"  (precision|cache_gib|monitor_every|name):")
-    assert inside
+    assert inside or recipe.read_text().partition("base: ")[1]
     assert [line for line in unsourced if not free.match(line)] == []
 
 
 def test_recipes_of_this_repository_are_all_there() -> None:
-    assert {_name(recipe) for recipe in RECIPES} >= {
+    assert {_name(recipe) for recipe in ALL} >= {
+        "YourSpeech/emotion/hparams/staged.yaml",
+        "YourSpeech/supervised/hparams/xvector.yaml",
         "VoxCeleb/dino/hparams/ecapa.yaml",
         "VoxCeleb/dino/hparams/light_resnet34.yaml",
         "YourSpeech/dino/hparams/cpu.yaml",

@@ -72,18 +72,28 @@ def load_chosen_encoder(arguments: argparse.Namespace) -> "SpeechEncoder":
     Raises:
         InputError: there is no such encoder or no such device.
     """
+    from dino_speech import load_encoder
+
+    return load_encoder(arguments.encoder, device=choose_device(arguments.device))
+
+
+def choose_device(device: str | None) -> str:
+    """The device that `--device` names; None: a GPU where there is one.
+
+    Raises:
+        InputError: there is no such device.
+    """
     import torch
 
-    from dino_speech import load_encoder
     from dino_speech.errors import InputError
 
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"--device {device}: cannot be used here ({reason}); see dino-speech doctor") from error
-    return load_encoder(arguments.encoder, device=device)
+    return device
 
 
 def positive_int(text: str) -> int:

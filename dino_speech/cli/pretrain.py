@@ -1,18 +1,20 @@
-"""`dino-speech pretrain`: a recipe and the options that differ from it."""
+"""`dino-speech pretrain`, and what all commands share that run a recipe: its options, its summary."""
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.parsing import Subparsers, add_command
+from dino_speech.cli.parsing import Command, Subparsers, add_command
 
 OPTION = re.compile(r"--[A-Za-z_][\w.]*=")
+RECIPE_COMMANDS = ("pretrain", "finetune", "train-supervised")
 
 
 def add_commands(subparsers: Subparsers) -> None:
     """Declare the commands of this file."""
-    parser = add_command(
+    add_recipe_command(
         subparsers,
         "pretrain",
         _pretrain,
@@ -24,8 +26,15 @@ def add_commands(subparsers: Subparsers) -> None:
         ),
         example="dino-speech pretrain recipes/YourSpeech/dino/hparams/cpu.yaml --train_manifest=train.csv --seed=3",
     )
-    parser.usage = "dino-speech pretrain RECIPE.yaml [--key=value ...] [--restart] [--trust-recipe] [--json]"
-    parser.add_argument("recipe", metavar="RECIPE.yaml", help="a HyperPyYAML file, e.g. of recipes/YourSpeech/dino")
+
+
+def add_recipe_command(
+    subparsers: Subparsers, name: str, run: Command, *, summary: str, details: str, example: str
+) -> None:
+    """A command that takes a recipe and options `--key=value` for it."""
+    parser = add_command(subparsers, name, run, summary=summary, details=details, example=example)
+    parser.usage = f"dino-speech {name} RECIPE.yaml [--key=value ...] [--restart] [--trust-recipe] [--json]"
+    parser.add_argument("recipe", metavar="RECIPE.yaml", help="a HyperPyYAML file, e.g. of recipes/YourSpeech")
     parser.add_argument(
         "--trust-recipe", action="store_true", help="let the recipe name any Python object: it is run like a program"
     )
@@ -36,21 +45,24 @@ def add_commands(subparsers: Subparsers) -> None:
 
 def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words of a command line for argparse, and the options of a recipe: argparse mistakes some for files."""
-    options = [word for word in words if OPTION.match(word)] if list(words[:1]) == ["pretrain"] else []
+    options = [word for word in words if OPTION.match(word)] if words and words[0] in RECIPE_COMMANDS else []
     return [word for word in words if word not in options], options
 
 
 def resume_hint(arguments: argparse.Namespace) -> str:
     """What to say to a person whose command was stopped from outside."""
-    return "; the same command goes on from there" if arguments.command == "pretrain" else ""
+    return "; the same command goes on from there" if arguments.command in RECIPE_COMMANDS else ""
 
 
 def _pretrain(arguments: argparse.Namespace) -> Answer:
     from dino_speech.recipe import load_recipe, run_pretraining
 
     recipe = load_recipe(arguments.recipe, arguments.overrides, trust=arguments.trust_recipe)
-    summary = run_pretraining(recipe, resume=not arguments.restart)
+    return summarise(run_pretraining(recipe, resume=not arguments.restart))
+
+
+def summarise(summary: Mapping[str, Any]) -> Answer:
+    """What running a recipe gave, one line per figure; those of `last` and `best` by their names."""
     shown = {key: value for key, value in summary.items() if not isinstance(value, dict) and value is not None}
-    for key in ("last", "best"):
-        shown |= {f"{key} {name}": value for name, value in (summary[key] or {}).items()}
+    shown |= {f"{key} {name}": value for key in ("last", "best") for name, value in (summary[key] or {}).items()}
     return Answer(summary, table(list(shown.items())))
