@@ -164,6 +164,10 @@ class LogisticProbe:
         """(N, C) probabilities, in the order of `classes_`."""
         return self._model.predict_proba(self._scaler.transform(embeddings))
 
+    def log_odds(self, embeddings: NDArray) -> NDArray:
+        """(N,) natural-log odds of the second of two classes, as if both were equally common: 0 is the border."""
+        return self._model.decision_function(self._scaler.transform(embeddings))
+
 
 def one_thread() -> Any:
     """Context in which NumPy and scikit-learn use one thread.
