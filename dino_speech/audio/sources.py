@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from typing import Any, BinaryIO
 
+from dino_speech.audio.archive_cache import file_system, local_copy
+
 MEMBER = re.compile(r"(?P<archive>.+\.tar)#(?P<offset>\d+),(?P<size>\d+)")
 LOCAL_BUFFER_BYTES = 1 << 16  # ours: a few seconds of speech, less than a network file system reads at once
 OPEN_ARCHIVES = 64  # ours: far below the usual limit of 1,024 open files
@@ -61,7 +63,7 @@ def exists(file: str) -> bool:
     """Whether a file or a URL (not a member: see `file_of`) exists."""
     if not is_url(file):
         return os.path.isfile(file)  # noqa: PTH113
-    system, path = _file_system(file)
+    system, path = file_system(file)
     return bool(system.exists(path))
 
 
@@ -73,12 +75,28 @@ def open_bytes(place: str) -> BinaryIO:
     """
     found = MEMBER.fullmatch(place) if "#" in place else None
     if is_url(place):
+        kept = _kept(found) if found else None
+        if kept is not None:
+            return kept
         span = (int(found["offset"]), int(found["size"])) if found else None
         return io.BytesIO(_fetch(found["archive"] if found else place, span))
     if found is None:
         return open(place, "rb")  # noqa: PTH123
     archive, offset, size = found["archive"], int(found["offset"]), int(found["size"])
     return io.BufferedReader(_Window(archive, offset, size), LOCAL_BUFFER_BYTES)
+
+
+def _kept(member: "re.Match[str]") -> BinaryIO | None:
+    """A member of a remote archive in its local copy; None where none are kept."""
+    for _ in range(3):
+        copy = local_copy(member["archive"])
+        if copy is None:
+            return None
+        try:
+            return io.BufferedReader(_Window(str(copy), int(member["offset"]), int(member["size"])), LOCAL_BUFFER_BYTES)
+        except FileNotFoundError:  # another process made room just now
+            continue
+    return None
 
 
 class _Window(io.RawIOBase):
@@ -132,7 +150,7 @@ def _read_at(file: io.FileIO, offset: int, length: int) -> bytes:
 def _fetch(url: str, span: tuple[int, int] | None) -> bytes:
     """One request for all bytes of a sound."""
     try:
-        system, path = _file_system(url)
+        system, path = file_system(url)
         first, last = (None, None) if span is None else (span[0], sum(span))
         data = bytes(system.cat_file(path, start=first, end=last))
     except OSError:
@@ -142,13 +160,3 @@ def _fetch(url: str, span: tuple[int, int] | None) -> bytes:
     if span is not None and len(data) < span[1]:
         raise OSError(f"bytes {span[0]} to {sum(span)} are asked of an archive that ends before")
     return data
-
-
-def _file_system(url: str) -> tuple[Any, str]:
-    import fsspec
-
-    try:
-        # Asked each time: fsspec keeps the connections itself, and makes new ones in a forked process.
-        return fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise OSError(f"{url}: {error}") from error

@@ -1,0 +1,97 @@
+"""Local copies of remote archives: each is fetched once per machine, in one piece, by whichever process needs it first.
+
+Off unless the environment names a folder: `DINO_SPEECH_SHARD_CACHE=/local/disk`. `DINO_SPEECH_SHARD_CACHE_GB=200` sets a
+limit: the copies that were not used for longest make room. A copy is not compared with its origin again.
+"""
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FOLDER, LIMIT_GB = "DINO_SPEECH_SHARD_CACHE", "DINO_SPEECH_SHARD_CACHE_GB"
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """fsspec's file system for a URL, and the path in it.
+
+    Raises:
+        OSError: the protocol is unknown, or its package is not installed.
+    """
+    import fsspec
+
+    try:
+        # Asked each time: fsspec keeps the connections itself, and makes new ones in a forked process.
+        system, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise OSError(f"{url}: {error}") from error
+    return system, path
+
+
+def local_copy(url: str) -> Path | None:
+    """The copy of an archive, fetched if there is none yet; None where no copies are kept.
+
+    Raises:
+        OSError: the archive cannot be fetched, or the disk is full.
+    """
+    folder = os.environ.get(FOLDER)
+    if not folder:
+        return None
+    name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{url.rpartition('/')[2]}"
+    copy = Path(folder, name)
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(copy.with_name(f".{name}.lock")):
+            if not copy.exists():  # another process may have fetched it meanwhile
+                _fetch(url, copy)
+    with contextlib.suppress(FileNotFoundError):
+        status = copy.stat()
+        # When it was used last; its time of change says which version of it is open.
+        os.utime(copy, ns=(time.time_ns(), status.st_mtime_ns))
+    return copy
+
+
+def _fetch(url: str, copy: Path) -> None:
+    partial = copy.with_name(f".{copy.name}.{os.getpid()}.partial")
+    try:
+        system, path = file_system(url)
+        _make_room(copy.parent, int(system.info(path)["size"]))
+        system.get_file(path, str(partial))
+        partial.replace(copy)
+    except OSError:
+        raise
+    except Exception as error:  # each storage has its own exceptions
+        raise OSError(f"{url}: {type(error).__name__}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _make_room(folder: Path, size: int) -> None:
+    limit = float(os.environ.get(LIMIT_GB, "inf")) * 1e9
+    found = []
+    for path in folder.glob("[!.]*.tar"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            found.append((status.st_atime_ns, status.st_size, path))
+    used = sum(file_size for _, file_size, _ in found)
+    for _, file_size, path in sorted(found):
+        if used + size <= limit:
+            return
+        path.unlink(missing_ok=True)  # who has it open can still read it
+        used -= file_size
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time; where locks are not to be had, two may fetch the same, and the last one stays."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
