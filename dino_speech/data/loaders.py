@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from dino_speech.data.datasets import CropDataset
+from dino_speech.data.order import mixed_order, shard_order
 from dino_speech.data.seeds import seeded_generator
 from dino_speech.data.skipped import SkippedFiles
 from dino_speech.errors import InputError
@@ -44,6 +47,9 @@ class StepSampler(Sampler[list[Key]]):
         accumulation_steps: micro-batches per step.
         rank: this process.
         world_size: number of processes.
+        shards: (num_items,) the shard of each utterance, for an order in which each process reads its own shards,
+            `shards_at_once` at a time (see `shard_order`); None: all utterances are mixed.
+        shards_at_once: how many shards' utterances are mixed, for each process.
 
     Raises:
         InputError: fewer utterances than a batch, or a batch that cannot be dealt out evenly.
@@ -65,6 +71,8 @@ class StepSampler(Sampler[list[Key]]):
         accumulation_steps: int = 1,
         rank: int = 0,
         world_size: int = 1,
+        shards: NDArray[np.int64] | None = None,
+        shards_at_once: int = 1,
     ) -> None:
         if num_items < batch_size:
             raise InputError(
@@ -80,6 +88,7 @@ class StepSampler(Sampler[list[Key]]):
         self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
         self.start_step, self.num_steps = start_step, num_steps
         self.accumulation_steps, self.rank, self.world_size = accumulation_steps, rank, world_size
+        self.shards, self.shards_at_once = shards, shards_at_once
         self._order: tuple[int, list[int]] = (-1, [])
 
     @property
@@ -91,11 +100,21 @@ class StepSampler(Sampler[list[Key]]):
         """(position, index) of all utterances of a step, over all ranks and micro-batches."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
-            generator = seeded_generator(self.seed, "epoch", epoch)
-            self._order = epoch, torch.randperm(self.num_items, generator=generator).tolist()
+            self._order = epoch, self._epoch_order(epoch)
         first = step_of_epoch * self.batch_size
         indices = self._order[1][first : first + self.batch_size]
         return list(enumerate(indices, start=step * self.batch_size))
+
+    def _epoch_order(self, epoch: int) -> list[int]:
+        if self.shards is None:
+            return mixed_order(self.num_items, seed=self.seed, epoch=epoch)
+        return shard_order(
+            self.shards,
+            seed=self.seed,
+            epoch=epoch,
+            shards_at_once=self.shards_at_once,
+            world_size=self.world_size,
+        )
 
     def __iter__(self) -> Iterator[list[Key]]:
         parts = self.accumulation_steps * self.world_size

@@ -24,6 +24,7 @@ RUN_ONLY = frozenset(
     (
         *("compile", "num_workers", "cache_gib", "log_every", "monitor_every", "save_every_minutes"),
         *("save_every_steps", "stop_on_collapse", "max_minutes", "num_epochs", "num_steps"),
+        "shards_at_once",  # changes the order of the data, as the number of processes then does too
         *("whitening_shrinkage", "whitening_utterances"),  # after the last step: a finished run can be whitened anew
     )
 )
@@ -88,6 +89,8 @@ class Hyperparameters:
         compile: compile the networks with torch.compile.
         num_workers: reading processes; None: what the cores allow.
         cache_gib: memory for decoded waves, in GiB; a corpus that fits is decoded once.
+        shards_at_once: for shards on slow or remote storage: mix the utterances of so many shards at a time, other ones
+            on each process; None: mix all utterances.
         log_every: optimizer steps between rows of the history.
         monitor_every: optimizer steps between calls of the monitor.
         save_every_minutes: minutes between saved states.
@@ -143,6 +146,7 @@ class Hyperparameters:
     compile: bool = False
     num_workers: int | None = None
     cache_gib: float = 2.0  # [ours]: 18 hours of speech; only what is used is taken
+    shards_at_once: int | None = None
     log_every: int = 20
     monitor_every: int = 250
     save_every_minutes: float = 10.0
@@ -210,6 +214,7 @@ _COUNTS = (
         "log_every",
         "monitor_every",
         "save_every_steps",
+        "shards_at_once",
     ),
 )
 _COUNTS_FROM_ZERO = ("teacher_temperature_warmup_steps", "warmup_steps", "freeze_last_layer_steps", "num_workers")

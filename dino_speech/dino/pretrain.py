@@ -15,6 +15,7 @@ from dino_speech.compatibility import require_torchaudio
 from dino_speech.data.datasets import CropDataset
 from dino_speech.data.loaders import CropLoader, StepSampler, default_num_workers, make_loader
 from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.data.order import shard_numbers
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.skipped import SkippedFiles
 from dino_speech.dino.diagnostics import TrainingCollapsed
@@ -102,7 +103,7 @@ class DINOPretrainer(Hyperparameters):
         folder, chosen = Path(output_folder), join_processes(device)
         precision = choose_precision(self.precision, chosen)
         num_steps = self.total_steps(max(1, len(manifest) // self.batch_size))
-        sampler = self._sampler(len(manifest), num_steps, seed)
+        sampler = self._sampler(manifest, num_steps, seed)
         self._check(num_steps)
         identity = self._identity(manifest, seed=seed, num_steps=num_steps, precision=precision)
         state = state_to_resume(folder / "state" / "last.pt", identity) if resume else None
@@ -128,15 +129,17 @@ class DINOPretrainer(Hyperparameters):
         barrier()
         return self
 
-    def _sampler(self, num_items: int, num_steps: int, seed: int) -> StepSampler:
+    def _sampler(self, manifest: Manifest, num_steps: int, seed: int) -> StepSampler:
         return StepSampler(
-            num_items,
+            len(manifest),
             self.batch_size,
             seed=seed,
             num_steps=num_steps,
             accumulation_steps=self.accumulation_steps,
             rank=rank(),
             world_size=world_size(),
+            shards=None if self.shards_at_once is None else shard_numbers(manifest),
+            shards_at_once=self.shards_at_once or 1,
         )
 
     def _check(self, num_steps: int) -> None:
