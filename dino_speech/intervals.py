@@ -103,6 +103,37 @@ def bootstrap_trials(
     return {name: _percentiles(found, confidence, num_resamples) for name, found in values.items()}
 
 
+def bootstrap_weighted_trials(
+    statistic: Callable[[NDArray[np.int64]], float],
+    num_trials: int,
+    enroll_speakers: ArrayLike | None,
+    test_speakers: ArrayLike | None,
+    *,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Interval of any statistic of trials, such as a difference of two EERs; drawn as in `bootstrap_trials`.
+
+    Args:
+        statistic: maps weights (N,), how often each trial counts, in the order of the list, to the number. A draw for
+            which it raises `InputError` (one kind of trial only) or gives NaN is left out.
+        num_trials: N.
+        enroll_speakers: (N,) speaker of each trial's enrolment side; None (both): trials are resampled one by one.
+        test_speakers: (N,) speaker of each trial's test side.
+        num_resamples: how many resamples.
+        confidence: 0 to 1.
+        seed: of the resampling.
+    """
+    values = []
+    for weights in _trial_weights(np.arange(num_trials), enroll_speakers, test_speakers, num_resamples, seed):
+        try:
+            values.append(statistic(weights))
+        except InputError:
+            continue
+    return _percentiles(values, confidence, num_resamples)
+
+
 def _trial_weights(
     order: NDArray[np.intp],
     enroll_speakers: ArrayLike | None,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dino_speech.errors import InputError
-from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_trials
-from dino_speech.metrics import DetCurve, eer, uar
+from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_trials, bootstrap_weighted_trials
+from dino_speech.metrics import DetCurve, RankedTrials, eer, uar
 
 
 def speaker_trials(num_speakers: int = 12, num_files: int = 3, *, seed: int = 0) -> tuple[np.ndarray, ...]:
@@ -92,3 +92,14 @@ def test_too_little_to_resample_is_refused() -> None:
         bootstrap_interval(lambda w: 0.0, ["a", "a"])
     with pytest.raises(InputError, match="confidence is 95"):
         bootstrap_interval(lambda w: 0.0, ["a", "b"], confidence=95)
+
+
+def test_weighted_trials_equal_the_trial_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(2, size=300), rng.standard_normal(300)
+    sides = rng.integers(12, size=(2, 300))
+    ranked = RankedTrials(scores + labels, labels)
+    options = {"num_resamples": 40, "seed": 3}
+    found = bootstrap_weighted_trials(lambda w: ranked.curve(w[ranked.order]).eer(), 300, *sides, **options)
+    expected = bootstrap_trials({"eer": DetCurve.eer}, scores + labels, labels, *sides, **options)["eer"]
+    assert (found.low, found.high) == (expected.low, expected.high)
