@@ -73,6 +73,8 @@ class SpecAugment:
                 " generator"
             )
         num_crops, num_frames, num_bands = frames.shape
+        if num_bands == 1:
+            raise InputError("SpecAugment masks bands, but this encoder hears waves, which have none; leave it out")
         time = _masks(num_crops, num_frames, self.num_time_masks, self.max_time_frames, generator)  # (B, T)
         frequency = _masks(num_crops, num_bands, self.num_freq_masks, self.max_freq_bands, generator)  # (B, F)
         applied = torch.rand(num_crops, 1, generator=generator) < self.p

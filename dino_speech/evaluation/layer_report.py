@@ -63,7 +63,7 @@ def layer_plot(path: str | PathLike[str], report: LayerReport) -> Path:
         "similarity (PWCCA)": list(first.similarity),
     }
     shown = {title: names for title, names in panels.items() if names}
-    figure, *axes = new_figure(1.5 + 0.45 * len(report.layers), 3 * len(shown), num_panels=len(shown), num_columns=1)
+    figure, *axes = new_figure(4 + 0.45 * len(report.layers), 3 * len(shown), num_panels=len(shown), num_columns=1)
     ticks = [layer.name for layer in report.layers]
     for panel, (title, names) in zip(axes, shown.items(), strict=True):
         for number, name in enumerate(names):
@@ -86,7 +86,7 @@ def layer_plot(path: str | PathLike[str], report: LayerReport) -> Path:
         panel.set_xticks(range(len(ticks)), ticks, rotation=45, ha="right")
         panel.set_ylabel(title)
         panel.grid(color="0.9")
-        panel.legend(fontsize="small")
+        panel.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return save_figure(figure, path)
 
 

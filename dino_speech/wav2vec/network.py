@@ -34,6 +34,10 @@ class Wav2Vec2(nn.Module):
         pooling: "mean"; "mean_std", mean and deviation; or "attention", which is learnt in fine-tuning.
         source: where the weights came from, for the record; nothing is read from it here.
 
+    Attributes:
+        affine_modules: names of what is learnt behind the model: none where one layer is averaged over time.
+        depth_modules: names of all parts in the order of depth, those of one depth together.
+
     Raises:
         InputError: an option is out of its range, or transformers is not installed.
 
@@ -66,14 +70,26 @@ class Wav2Vec2(nn.Module):
         if isinstance(layer, int):
             del self.model.encoder.layers[layer:]
         hidden: int = architecture["hidden_size"]
-        self.layer_weights = nn.Parameter(torch.zeros(self.num_layers + 1)) if layer == "weighted" else None
+        self.mixture = LayerSum(self.num_layers + 1) if layer == "weighted" else None
         self.pooling: nn.Module | None = None
+        self._name_parts(pooling)
         if pooling != "mean":
             self.pooling = StatisticsPooling() if pooling == "mean_std" else AttentivePooling(hidden)
         self.kernels = list(zip(architecture["conv_kernel"], architecture["conv_stride"], strict=True))
         self.min_frames = 1
         for kernel, stride in reversed(self.kernels):
             self.min_frames = (self.min_frames - 1) * stride + kernel
+
+    def _name_parts(self, pooling: str) -> None:
+        learnt = {"mixture": self.mixture is not None, "pooling": pooling == "attention"}
+        self.affine_modules = tuple(name for name, is_there in learnt.items() if is_there)
+        self.depth_modules = [
+            ("model.feature_extractor",),
+            ("model.feature_projection",),
+            ("model.encoder.pos_conv_embed", "model.encoder.layer_norm"),
+            *((f"model.encoder.layers.{number}",) for number in range(len(self.model.encoder.layers))),
+            *([self.affine_modules] if self.affine_modules else []),
+        ]
 
     def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
         """Waves (B, time, 1) and true lengths (B,) -> (B, D).
@@ -151,13 +167,9 @@ class Wav2Vec2(nn.Module):
 
     def _mix(self, states: list[Tensor]) -> Tensor:
         """Layers 0 to L -> (B, T, hidden)."""
-        if self.layer not in ("mean", "weighted"):
-            return states[-1]
-        if self.layer_weights is None:
-            return torch.stack(states).mean(0)
-        weights = self.layer_weights.softmax(0)
-        # l layers, b batch, t frames, c channels
-        return torch.einsum("l,lbtc->btc", weights.to(states[0].dtype), torch.stack(states))
+        if self.mixture is not None:
+            return self.mixture(states)
+        return torch.stack(states).mean(0) if self.layer == "mean" else states[-1]
 
     def _true_lengths(self, frames: Tensor, num_samples: Tensor | None) -> Tensor | None:
         size = frames.shape[1]
@@ -168,6 +180,23 @@ class Wav2Vec2(nn.Module):
                 f" {self.min_frames} samples"
             )
         return None if shortest == size else num_samples
+
+
+class LayerSum(nn.Module):
+    """Sum of layers with softmax weights.
+
+    Args:
+        num_layers: how many.
+    """
+
+    def __init__(self, num_layers: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(num_layers))
+
+    def forward(self, states: list[Tensor]) -> Tensor:
+        """Layers, each (B, T, hidden) -> (B, T, hidden)."""
+        # l layers, b batch, t frames, c channels
+        return torch.einsum("l,lbtc->btc", self.logits.softmax(0).to(states[0].dtype), torch.stack(states))
 
 
 class HuBERT(Wav2Vec2):

@@ -82,3 +82,8 @@ def test_impossible_settings_are_refused(options: dict, message: str) -> None:
 def test_frames_without_batch_are_refused() -> None:
     with pytest.raises(InputError, match=r"frames of shape \(10, 80\)"):
         SpecAugment()(torch.ones(10, 80), generator=generator())
+
+
+def test_waves_have_no_bands() -> None:
+    with pytest.raises(InputError, match="this encoder hears waves"):
+        SpecAugment()(torch.ones(2, 1_600, 1), generator=torch.Generator())

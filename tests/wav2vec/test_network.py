@@ -112,7 +112,7 @@ def test_layers_and_poolings(small_config: Config, waves: Tensor) -> None:
     torch.testing.assert_close(small("hubert", config, layer="mean")(waves), stacked.mean(0), atol=1e-4, rtol=0)
     weighted = small("hubert", config, layer="weighted")
     torch.testing.assert_close(weighted(waves), stacked.mean(0), atol=1e-4, rtol=0)
-    weighted.backbone.layer_weights.data[2] = 50.0
+    weighted.backbone.mixture.logits.data[2] = 50.0
     torch.testing.assert_close(weighted(waves), stacked[2], atol=1e-4, rtol=0)
     both = small("hubert", config, pooling="mean_std")
     assert both.embedding_dim == 64
@@ -129,6 +129,29 @@ def test_gradients_reach_the_layers_in_use(small_config: Config, waves: Tensor) 
     idle = [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.any()]
     # The keys' biases add the same to all scores of a softmax: no gradient but rounding.
     assert [name for name in idle if not name.endswith("k_proj.bias")] == ["backbone.model.masked_spec_embed"]
+
+
+def test_parts_have_names_for_staged_training(small_config: Config) -> None:
+    plain = small("wavlm", small_config(), layer=2)
+    assert plain.affine_modules == ()
+    assert plain.depth_modules[-1] == ("backbone.model.encoder.layers.1",)
+    learnt = small("wavlm", small_config(), layer="weighted", pooling="attention")
+    assert learnt.affine_modules == ("backbone.mixture", "backbone.pooling")
+    parts = {part for level in learnt.depth_modules for part in level}
+    homeless = [name for name, _ in learnt.named_parameters() if not any(name.startswith(part) for part in parts)]
+    assert homeless == ["backbone.model.masked_spec_embed"]
+
+
+def test_dino_trains_it_like_any_other(small_config: Config, voices_folder: Path, tmp_path: Path) -> None:
+    from dino_speech import DINOPretrainer, MultiCrop, load_encoder
+
+    encoder = build_encoder("wav2vec2", config=small_config(), layer="weighted", seed=0)
+    crops = MultiCrop(num_long=2, long_s=0.6, num_short=1, short_s=0.3)
+    options: dict[str, Any] = {"num_prototypes": 8, "head_hidden_dim": 8, "batch_size": 4, "warmup_steps": 1}
+    trainer = DINOPretrainer(encoder, crops, num_steps=2, num_workers=0, log_every=1, **options)
+    trainer.fit(voices_folder / "manifest.csv", output_folder=tmp_path / "run", seed=1)
+    assert [row["step"] for row in trainer.history_ if "loss" in row] == [1, 2]
+    assert load_encoder(tmp_path / "run").config.name == "wav2vec2"
 
 
 @pytest.mark.parametrize(
