@@ -34,6 +34,7 @@ _HOMES = {
     "read_embeddings": "dino_speech.evaluation.embedding_store",
     "evaluate_verification": "dino_speech.evaluation.verification",
     "probe_layers": "dino_speech.evaluation.layerwise",
+    "evaluate_clinical": "dino_speech.evaluation.clinical",
     "evaluate_classification": "dino_speech.evaluation.classification",
     "evaluate_finetuned": "dino_speech.evaluation.finetuned",
     "evaluate_regression": "dino_speech.evaluation.regression",

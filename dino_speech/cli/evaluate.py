@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from dino_speech.cli import verification
+from dino_speech.cli import clinical, verification
 from dino_speech.cli.answer import Answer, table
 from dino_speech.cli.parsing import (
     Subparsers,
@@ -54,6 +54,17 @@ def add_commands(subparsers: Subparsers) -> None:
         "dino-speech evaluate regression --encoder results/dino/encoder --manifest test.csv --labels arousal,valence",
     )
     parser.add_argument("--labels", metavar="A,B,C", required=True, help="columns to predict, of numbers")
+    parser = _add_kind(
+        kinds,
+        "clinical",
+        clinical.evaluate,
+        "two groups of people told apart by their recordings, with the silence control",
+        "Segments' log-odds are averaged by person. Beside the figures: the same on the recordings' silent parts,\n"
+        "what the share of pauses and the length tell alone, age and sex. Not a diagnosis.",
+        "dino-speech evaluate clinical --encoder results/dino/encoder --manifest clinic.csv --label diagnosis"
+        " --positive ad --segment-s 5",
+    )
+    clinical.add_options(parser)
     for parser in (kinds.choices["classification"], kinds.choices["regression"]):
         parser.add_argument("--folds", type=positive_int, metavar="N", help="default: 5, or the speakers where fewer")
 

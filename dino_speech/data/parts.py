@@ -4,12 +4,14 @@
 """
 
 import csv
+import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.utterances import Manifest, Skipped, Utterance
 
 PROBLEMS = ("", "short", "digital silence")
@@ -116,7 +118,6 @@ def _read(path: Path) -> Iterable[tuple[str, RecordingParts]]:
 
 
 def _rewrite(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    unfinished = path.with_name(f".{path.name}.partial")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
-    unfinished.replace(path)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    write_text_atomically(path, text.getvalue())

@@ -9,7 +9,6 @@ the recordings that have enough of the part), `parts.csv` (seconds of each recor
 """
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from dino_speech.audio.io import SAMPLE_RATE, load_audio, seconds_to_samples
 from dino_speech.audio.vad import VAD, build_vad, mask_regions, other_regions
+from dino_speech.data.atomic import read_json, write_atomically, write_json_atomically
 from dino_speech.data.manifest import write_manifest
 from dino_speech.data.parts import RecordingParts, complete_parts
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
@@ -175,9 +175,7 @@ def _save(path: Path, wave: NDArray[np.float32]) -> None:
     import soundfile
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.partial")
-    soundfile.write(unfinished, wave, SAMPLE_RATE, subtype="FLOAT", format="WAV")
-    unfinished.replace(path)
+    write_atomically(path, lambda file: soundfile.write(file, wave, SAMPLE_RATE, subtype="FLOAT", format="WAV"))
 
 
 def _file(name: str) -> str:
@@ -195,7 +193,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Note the settings of a new folder; one that holds other things is refused."""
     path = folder / "split.json"
     if path.exists():
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path)
         if found != settings:
             other = [name for name in settings if found.get(name) != settings[name]]
             raise InputError(
@@ -205,6 +203,4 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and does not come from this command; choose a folder that is new or empty")
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(".split.json.partial")
-    unfinished.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_json_atomically(path, settings)

@@ -19,8 +19,8 @@ from dino_speech.cli.main import build_parser, main
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     *(["quickstart"], ["prepare"], ["check"], ["shard"], ["pretrain"], ["finetune"], ["embed"], ["verify"]),
-    *(["train-supervised"], ["predict"], ["probe"], ["evaluate", "regression"]),
-    *(["evaluate", "verification"], ["evaluate", "classification"], ["doctor"]),
+    *(["doctor"], ["split-speech"], ["train-supervised"], ["predict"], ["probe"], ["evaluate", "regression"]),
+    *(["evaluate", "verification"], ["evaluate", "classification"], ["evaluate", "clinical"]),
 ]
 
 

@@ -76,7 +76,7 @@ def test_a_stopped_run_goes_on(talks: Manifest, tmp_path: Path) -> None:
     assert kept.stat().st_mtime_ns == before
     assert resumed.recordings == whole.recordings
     assert (folder / "manifest.csv").read_text() == (tmp_path / "whole" / "manifest.csv").read_text()
-    assert not list(folder.rglob("*.partial"))
+    assert not list(folder.rglob("*.tmp"))
 
 
 def test_other_settings_and_strange_folders_are_refused(talks: Manifest, tmp_path: Path) -> None:
