@@ -75,3 +75,19 @@ def test_too_few_utterances_are_not_enough(voices_folder: Path, caplog: pytest.L
 def test_a_share_outside_its_range_is_refused() -> None:
     with pytest.raises(InputError, match="whitening_shrinkage = 2"):
         DINOPretrainer(small_encoder(), MultiCrop(), whitening_shrinkage=2)
+
+
+def test_pretraining_goes_on_from_a_whitened_encoder_by_the_same_map(voices_folder: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(voices_folder / "manifest.csv")
+    encoder = small_encoder()
+    whiten(encoder, manifest, 100, 0.1, seed=1)
+    settings = {"num_prototypes": 16, "head_hidden_dim": 16, "head_bottleneck_dim": 8, "batch_size": 4, "num_steps": 2}
+    crops = MultiCrop(num_long=2, long_s=1.0, num_short=1, short_s=0.5)
+    trainer = DINOPretrainer(encoder, crops, **settings, num_workers=0)
+    trainer.fit(manifest, output_folder=tmp_path / "run")
+    trained = load_encoder(tmp_path / "run" / "encoder")
+    np.testing.assert_array_equal(trained.whitening.projection.numpy(), encoder.whitening.projection.numpy())
+    assert np.abs(trained.embed_file(manifest[0].wav) - encoder.embed_file(manifest[0].wav)).max() > 1e-4
+    trainer = DINOPretrainer(encoder, crops, **settings, num_workers=0, whitening_shrinkage=0.1)
+    with pytest.raises(InputError, match="whitens its embeddings already"):
+        trainer.fit(manifest, output_folder=tmp_path / "again")
