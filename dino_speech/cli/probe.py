@@ -5,7 +5,14 @@ import sys
 from typing import Any
 
 from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.parsing import Subparsers, add_command, add_encoder, load_chosen_encoder, positive_int
+from dino_speech.cli.parsing import (
+    Subparsers,
+    add_command,
+    add_encoder,
+    add_manifest,
+    load_chosen_encoder,
+    positive_int,
+)
 
 NUM_SHOWN = 20
 NUM_READING_THREADS = 2
@@ -26,9 +33,7 @@ def add_commands(subparsers: Subparsers) -> None:
         example="dino-speech probe --encoder results/dino/encoder --manifest test.csv --label emotion --cache layers",
     )
     add_encoder(parser)
-    parser.add_argument(
-        "--manifest", metavar="CSV", required=True, nargs="+", action="extend", help="one manifest or several"
-    )
+    add_manifest(parser)
     parser.add_argument("--label", metavar="NAME", help="column of classes to predict")
     parser.add_argument("--labels", metavar="A,B,C", type=_names, default=[], help="columns of numbers to predict")
     parser.add_argument("--trials", metavar="TXT", help="list of trials, for the EER")
@@ -58,7 +63,7 @@ def _probe(arguments: argparse.Namespace) -> Answer:
 
     report = probe_layers(
         load_chosen_encoder(arguments),
-        read_manifest(arguments.manifest),
+        read_manifest(arguments.manifest, where=dict(arguments.where)),
         label=arguments.label,
         labels=arguments.labels,
         trials=read_trials(arguments.trials) if arguments.trials else None,

@@ -156,8 +156,8 @@ def probe_layers(
     columns = [*([label] if label else []), *labels]
     texts = {} if transcript is None else describe_text(manifest, transcript)
     rows = _needed(manifest, columns, trials, everything=descriptors is not None or transcript is not None)
-    found = layer_features(encoder, manifest, rows=rows, layers=layers, cache=cache, **options)
     groups = texts if descriptors is None else {**describe(manifest, rows, descriptors, cache=cache), **texts}
+    found = layer_features(encoder, manifest, rows=rows, layers=layers, cache=cache, **options)
     how = _How(num_folds, seed, speaker, num_resamples)
     results = [_judge(found, name, label, labels, trials, how) for name in found.widths]
     if groups:

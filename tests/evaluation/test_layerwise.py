@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dino_speech import build_encoder, evaluate_classification, probe_layers
+from dino_speech import build_encoder, evaluate_classification, probe_layers, read_manifest
 from dino_speech.cli.main import main
 from dino_speech.data.folds import speaker_disjoint_folds, speaker_folds
 from dino_speech.data.manifest import Manifest
@@ -182,24 +182,41 @@ def test_mistakes(network: SpeechEncoder, labelled: Manifest) -> None:
 def test_command(voices_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build_encoder("xvector", embedding_dim=8, channels=[8] * 5, seed=0).save(tmp_path / "encoder")
     words = ["probe", "--encoder", str(tmp_path / "encoder"), "--manifest", str(voices_folder / "manifest.csv")]
-    words += [
-        "--label",
-        "emotion",
-        "--folds",
-        "2",
-        "--layers",
-        "tdnn_[12]",
-        "embedding",
-        "--output",
-        str(tmp_path / "o"),
-    ]
+    words += ["--where", "speaker=spk0,spk1,spk2", "--label", "emotion", "--folds", "2"]
+    words += ["--layers", "tdnn_[12]", "embedding", "--output", str(tmp_path / "o")]
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [layer["name"] for layer in found["layers"]] == ["tdnn_1", "tdnn_2", "embedding"]
     assert 0 <= found["layers"][0]["uar"] <= 1
+    assert found["num_utterances"] == 12
     assert found["comparison"]["emotion"][3]["name"] == "weighted sum"
     assert Path(found["report"]).is_file()
     assert main(words) == 0
     text = capsys.readouterr().out
     assert text.startswith("layer")
     assert "gain over the last layer" in text
+
+
+@pytest.mark.slow
+@pytest.mark.corpus
+def test_real_speech_end_to_end(data_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="needs the extra dino-speech[ssl]")
+    pytest.importorskip("opensmile", reason="needs the extra dino-speech[descriptors]")
+    file = data_root / "emotion_ravdess" / "manifest.csv"
+    if not file.is_file():
+        pytest.skip(f"{file} is absent")
+    manifest = read_manifest(file, where={"emotion": ["angry", "sad"]})
+    speakers = sorted(set(manifest.label("speaker")))[:6]
+    manifest = manifest.select(speaker=speakers)
+    config = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config |= {"conv_dim": [32] * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+    encoder = build_encoder("hubert", config=config, seed=0)
+    options: dict[str, Any] = {"label": "emotion", "descriptors": "egemaps", "cache": tmp_path, "num_resamples": 50}
+    report = probe_layers(encoder, manifest, **options)
+    by_name = {layer.name: layer for layer in report.layers}
+    # Random convolutions keep what is loud, and anger is.
+    assert by_name["conv"].similarity["energy"] > 0.1
+    assert by_name["conv"].uar is not None
+    assert by_name["conv"].uar > 0.6
+    again = probe_layers(encoder, manifest, **options)
+    assert again.to_dict()["layers"] == report.to_dict()["layers"]

@@ -186,3 +186,15 @@ def test_short_utterances_are_refused(small_config: Config, tmp_path: Path) -> N
         encoder(torch.randn(2, 800), torch.tensor([900, 500]))
     deep = small("wav2vec2", small_config(conv_kernel=[10, 3, 3, 3, 3, 2, 20], conv_stride=[5, 2, 2, 2, 2, 2, 4]))
     assert deep.min_samples == deep.backbone.min_frames == 400 + 18 * 160
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("name", "variant"), ALL)
+def test_a_gpu_gives_the_same_embeddings(name: str, variant: str, small_config: Config, waves: Tensor) -> None:
+    encoder = small(name, small_config(variant), layer="mean", pooling="mean_std")
+    with torch.no_grad():
+        expected = encoder(waves, LENGTHS)
+        found = encoder.to("cuda")(waves.cuda(), LENGTHS.cuda()).cpu()
+    assert encoder.device.type == "cuda"
+    torch.testing.assert_close(found, expected, atol=1e-2 * float(expected.abs().max()), rtol=0)
