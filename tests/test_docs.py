@@ -51,7 +51,7 @@ COMMANDS = sorted({(command, name) for page, name in zip(PAGES, NAMES, strict=Tr
 def test_command_line_parses(command: str, name: str):
     parser = build_parser()
     words = shlex.split(command)[1:]
-    if words in (["check"], ["prepare"], ["pretrain"], ["embed"], ["verify"], ["evaluate"], *FURTHER):
+    if words in (["check"], ["shard"], ["prepare"], ["pretrain"], ["embed"], ["verify"], ["evaluate"], *FURTHER):
         words.append("--help")  # the bare name of a command, in running text
     if words in (["evaluate", "verification"], ["evaluate", "classification"]):
         words.append("--help")

@@ -1,7 +1,7 @@
 """Local copies of remote archives: each is fetched once per machine, in one piece, by whichever process needs it first.
 
-Off unless the environment names a folder: `DINO_SPEECH_SHARD_CACHE=/local/disk`. `DINO_SPEECH_SHARD_CACHE_GB=200` sets a
-limit: the copies that were not used for longest make room. A copy is not compared with its origin again.
+Off unless the environment names a folder: `DINO_SPEECH_SHARD_CACHE=/local/disk`. `DINO_SPEECH_SHARD_CACHE_GB=200` is
+a limit: the copies that were not used for longest make room. A copy is not compared with its origin again.
 """
 
 import contextlib
