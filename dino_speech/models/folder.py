@@ -67,21 +67,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / CONFIG_FILE
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected an encoder's folder") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); save the encoder again") from error
-    if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
-        raise InputError(f'{path}: expected a JSON object with "format": "{FORMAT}"; this is no encoder of ours')
-    version = config.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{path}: format version {version!r}, but this dino_speech reads version {FORMAT_VERSION};"
-            " install the dino_speech that wrote it (see provenance.json)"
-        )
+    config = read_header(folder / CONFIG_FILE, format_name=FORMAT, version=FORMAT_VERSION, what="encoder")
     path = folder / WEIGHTS_FILE
     try:
         return config, load_file(path)
@@ -89,6 +75,36 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); copy the whole folder again") from error
     except SafetensorError as error:
         raise InputError(f"{path}: damaged ({error}); copy or save it again") from error
+
+
+def read_header(path: Path, *, format_name: str, version: int, what: str) -> dict[str, Any]:
+    """The JSON object of a folder of ours, without the format's own keys.
+
+    Args:
+        path: the file.
+        format_name: what its key `format` must say.
+        version: what its key `format_version` must say.
+        what: the folder's kind, for messages.
+
+    Raises:
+        InputError: the file is missing or damaged, or the format is not one that this version reads.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        expected = f"expected {'an' if what[0] in 'aeiou' else 'a'} {what}'s folder"
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {expected}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); save the {what} again") from error
+    if not isinstance(content, dict) or content.pop("format", None) != format_name:
+        raise InputError(f'{path}: expected a JSON object with "format": "{format_name}"; this is no {what} of ours')
+    found = content.pop("format_version", None)
+    if found != version:
+        raise InputError(
+            f"{path}: format version {found!r}, but this dino_speech reads version {version};"
+            " install the dino_speech that wrote it (see its provenance)"
+        )
+    return content
 
 
 def _check_replaceable(target: Path) -> None:

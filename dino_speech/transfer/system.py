@@ -26,6 +26,7 @@ from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.embedding import Transform, embed_items
 from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.models.folder import read_header
 from dino_speech.provenance import provenance as new_provenance
 from dino_speech.transfer.heads import LinearHead, MarginHead
 from dino_speech.transfer.targets import Classes, Dimensions, Targets, targets_from_dict, targets_to_dict
@@ -227,20 +228,7 @@ def load_finetuned(folder: str | os.PathLike[str], device: str | torch.device = 
     found = Path(folder)
     if not (found / SYSTEM_FILE).is_file() and (found / "system" / SYSTEM_FILE).is_file():
         found = found / "system"
-    path = found / SYSTEM_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a fine-tuned system's folder") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); save the system again") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f'{path}: expected a JSON object with "format": "{FORMAT}"; this is no system of ours')
-    if content.get("format_version") != FORMAT_VERSION:
-        raise InputError(
-            f"{path}: format version {content.get('format_version')!r}, but this dino_speech reads version "
-            f"{FORMAT_VERSION}; install the dino_speech that wrote it"
-        )
+    content = read_header(found / SYSTEM_FILE, format_name=FORMAT, version=FORMAT_VERSION, what="fine-tuned system")
     encoder = load_encoder(found / ENCODER_FOLDER, device=device)
     try:
         targets = targets_from_dict(content["targets"])
