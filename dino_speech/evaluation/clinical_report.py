@@ -1,5 +1,6 @@
 """What the clinical evaluation found, as data, as tables, and as the sentences that belong beside the figures."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,7 +150,7 @@ class ClinicalReport:
             found.append(
                 f"The silent parts alone tell {self.positive} from {self.negative}: AUC"
                 f" {silence.result.figures['auc']:.3f} ({_range(silence.result.intervals['auc'])}), the recordings"
-                f" {self._same_auc():.3f} on the same people. Some or all of the result is how the groups were recorded"
+                f" {self._same_auc():.3f} on the same people. Some or all of the result may be how the groups were recorded"
             )
         if silence.nonspeech_fraction is not None and silence.nonspeech_fraction.tells:
             found.append(
@@ -177,10 +178,8 @@ class ClinicalReport:
             if part is None:
                 found.append(f"Nothing is known of {name}: a difference between the groups would not be seen")
             elif part.noteworthy:
-                found.append(
-                    f"The groups differ in {name}: standardised difference {part.standardized:.2f}, p = {part.p:.2g};"
-                    " a voice tells age and sex, too"
-                )
+                size = f"standardised difference {part.standardized:.2f}, " if math.isfinite(part.standardized) else ""
+                found.append(f"The groups differ in {name} ({size}p = {part.p:.2g}): a voice tells age and sex, too")
         smaller = min(self.result.num_positive, self.result.num_subjects - self.result.num_positive)
         if smaller < FEW_PEOPLE:
             found.append(f"Only {smaller} people of the smaller class were judged: even the intervals are optimistic")
