@@ -12,12 +12,20 @@ import pytest
 import torch
 
 from dino_speech import build_encoder, load_encoder, load_finetuned
-from dino_speech.recipe import load_recipe, run_finetuning, run_pretraining
+from dino_speech.recipe import (
+    load_recipe,
+    run_finetuning,
+    run_pretraining,
+    run_pseudo_labels,
+    run_study,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = sorted((ROOT / "recipes").rglob("*.yaml"))
 TUNING = [path for path in ALL if "\ntuner:" in path.read_text() or path.parts[-3] == "supervised"]
-RECIPES = [path for path in ALL if path not in TUNING]
+STUDIES = [path for path in ALL if "\nstudy:" in path.read_text()]
+ROUNDS = [path for path in ALL if "\npseudo_labels:" in path.read_text()]
+RECIPES = [path for path in ALL if path not in (*TUNING, *STUDIES, *ROUNDS)]
 SMALL = {
     "ecapa_tdnn": ["--encoder.channels=16", "--encoder.attention_channels=8", "--encoder.se_channels=8"],
     "light_resnet34": ["--encoder.channels=2"],
@@ -91,6 +99,43 @@ def test_tuning_recipe_runs_a_step_per_stage(recipe: Path, voices_folder: Path, 
         report = json.loads((tmp_path / "out" / "report.json").read_text())
         assert report["results"]["fine-tuned"]["uar"] == summary["uar"]
         assert (tmp_path / "out" / "report.md").exists()
+
+
+def _small_encoder(tmp_path: Path) -> Path:
+    small = build_encoder("ecapa_tdnn", embedding_dim=8, channels=8, attention_channels=8, se_channels=8, seed=0)
+    return small.eval().save(tmp_path / "encoder")
+
+
+def _short_stages(recipe: Path) -> list[str]:
+    stages = re.findall(r"^  (\w+): !new:dino_speech.FineTuneStage", recipe.read_text(), re.M)
+    return [f"--stages.{stage}.{option}" for stage in stages for option in ("epochs=1", "chunk_s=0.5")]
+
+
+@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("recipe", STUDIES, ids=_name)
+def test_study_recipe_gives_its_table(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:
+    folder = _small_encoder(tmp_path)
+    options = [f"--train_manifest={voices_folder / 'manifest.csv'}", f"--output_folder={tmp_path / 'out'}"]
+    options += [f"--study.systems.dino={folder}", f"--study.systems.none=untrained:{folder}", "--seeds=[1]"]
+    options += ["--study.num_folds=2", "--study.tuner={batch_size: 8, num_workers: 0}", *_short_stages(recipe)]
+    summary = run_study(load_recipe(recipe, options))
+    assert summary["num_cells"] == 6
+    assert not summary["failures"]
+    assert "| dino | staged |" in (tmp_path / "out" / "table.md").read_text()
+    assert all(Path(picture).exists() for picture in summary["pictures"])
+    assert run_study(load_recipe(recipe, options))["rows"] == summary["rows"]
+
+
+@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("recipe", ROUNDS, ids=_name)
+def test_pseudo_label_recipe_does_its_rounds(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:
+    options = [f"--train_manifest={voices_folder / 'manifest.csv'}", f"--output_folder={tmp_path / 'out'}"]
+    options += [f"--encoder.source={_small_encoder(tmp_path)}", "--clustering.num_clusters=4", *_short_stages(recipe)]
+    options += ["--clustering.min_margin=-2.0", "--clustering.min_utterances=1"]
+    options += ["--pseudo_labels.tuner={batch_size: 8, num_workers: 0}"]
+    summary = run_pseudo_labels(load_recipe(recipe, options))
+    assert [found["round"] for found in summary["rounds"]] == [0, 1, 2]
+    assert load_encoder(tmp_path / "out").embedding_dim == 8
 
 
 @pytest.mark.parametrize("recipe", ALL, ids=_name)

@@ -3,5 +3,7 @@
 from dino_speech.recipe.finetuning import run_finetuning
 from dino_speech.recipe.load import Recipe, load_recipe
 from dino_speech.recipe.pretraining import run_pretraining
+from dino_speech.recipe.pseudo_labelling import run_pseudo_labels
+from dino_speech.recipe.studying import run_study
 
-__all__ = ["Recipe", "load_recipe", "run_finetuning", "run_pretraining"]
+__all__ = ["Recipe", "load_recipe", "run_finetuning", "run_pretraining", "run_pseudo_labels", "run_study"]

@@ -1,9 +1,9 @@
 """From a recipe's file and the options of a command line to its finished values.
 
 A pretraining recipe holds `train_manifest`, `where`, `output_folder`, `seed`, `crops`, `encoder`, `trainer`, `monitor`;
-a fine-tuning recipe, which is one that holds a `tuner`, also manifests and conditions for validation and test; each, to
-state only its difference from another recipe, `base`. Any further key must be read by some `!ref`: a key that nothing
-reads is a misspelt one.
+a fine-tuning recipe, which is one that holds a `tuner`, also manifests and conditions for validation and test; one that
+holds a `study` trials and further corpora; one that holds `pseudo_labels` a monitor; each, to state only its difference
+from another recipe, `base`. Any further key must be read by some `!ref`: a key that nothing reads is a misspelt one.
 """
 
 import io
@@ -24,6 +24,15 @@ TUNING_KEYS = (
     *("train_manifest", "where", "valid_manifest", "valid_where", "test_manifest", "test_where"),
     *("output_folder", "seed", "encoder", "stages", "tuner"),
 )
+STUDY_KEYS = (
+    *("train_manifest", "where", "trials", "trials_manifest", "others"),
+    *("output_folder", "seeds", "stages", "study"),
+)
+PSEUDO_LABEL_KEYS = (
+    *("train_manifest", "where", "output_folder", "seed", "encoder", "clustering", "stages", "pseudo_labels"),
+    *("monitor", "quality_label"),
+)
+KEYS_BY_KIND = {"tuner": TUNING_KEYS, "study": STUDY_KEYS, "pseudo_labels": PSEUDO_LABEL_KEYS}
 
 
 class Recipe(dict[str, Any]):
@@ -61,7 +70,7 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
         weigh(tree)
         check_tree(tree)
     further = referenced_keys(tree)
-    keys = TUNING_KEYS if get(tree, "tuner") is not None else KEYS
+    keys = next((known for kind, known in KEYS_BY_KIND.items() if get(tree, kind) is not None), KEYS)
     check_names(((k.value, k) for k, _ in tree.value if k.value not in further), keys, "a recipe")
     check_complete(tree)
     text = _as_text(tree)

@@ -68,6 +68,14 @@ class Row:
             return None
         return sum(low for low, _ in bounds) / len(bounds), sum(high for _, high in bounds) / len(bounds)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: settings, seeds, and by figure `mean`, `min`, `max`, `interval`."""
+        figures = {}
+        for name in self.results[0].figures:
+            low, high = self.spread(name)
+            figures[name] = {"mean": self.mean(name), "min": low, "max": high, "interval": self.interval(name)}
+        return {"settings": self.settings, "seeds": self.seeds, "figures": figures}
+
 
 @dataclass(frozen=True)
 class GridTable:

@@ -1,0 +1,75 @@
+"""From a recipe to the table of a study: what `dino-speech study` does."""
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dino_speech.recipe.record import keep_recipe, require_keys, require_kind
+
+REQUIRED = ("train_manifest", "output_folder", "study")
+SEEDS = (1986, 1987, 1988)
+
+
+def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, Any]:
+    """Run the cells of a study that are not finished yet, as a recipe says.
+
+    Leaves `table.md`, `table.csv`, the cells in `cells/`, a picture per figure (with matplotlib), and the recipe as it
+    was used at `<output_folder>/recipe.yaml`.
+
+    Args:
+        recipe: what `load_recipe` gives.
+        resume: False deletes the finished cells first.
+
+    Returns:
+        Plain data: `output_folder`, `seeds`, `num_cells`, `rows` (settings and, by figure, `mean`, `min`, `max` over
+        seeds and `interval`), `failures` (message by cell), `table` (file), `pictures`, `seconds` (of this call).
+
+    Raises:
+        RecipeError: a key is missing, or `study` is not a `TransferStudy`.
+        InputError: manifest, trials or settings do not fit; see `TransferStudy.run`.
+    """
+    from dino_speech.data.manifest import read_manifest
+    from dino_speech.data.trials import read_trials
+    from dino_speech.studies.transfer import TransferStudy
+
+    require_keys(recipe, REQUIRED)
+    study = require_kind(recipe, "study", TransferStudy)
+    folder, seeds = Path(recipe["output_folder"]), list(recipe.get("seeds") or SEEDS)
+    trials, enrolled = recipe.get("trials"), recipe.get("trials_manifest")
+    started = time.perf_counter()
+    manifest = read_manifest(recipe["train_manifest"], where=recipe.get("where"))
+    if not resume:
+        shutil.rmtree(folder / "cells", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_recipe(recipe, folder)
+    table = study.run(
+        manifest,
+        output_folder=folder,
+        seeds=seeds,
+        trials=None if trials is None else read_trials(trials),
+        trials_manifest=enrolled,
+        others=recipe.get("others"),
+    )
+    return {
+        "output_folder": str(folder),
+        "seeds": seeds,
+        "num_cells": sum(len(row.seeds) for row in table.rows),
+        "rows": [row.to_dict() for row in table.rows],
+        "failures": table.failures,
+        "table": str(folder / "table.md"),
+        "pictures": _draw(table, folder),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _draw(table: Any, folder: Path) -> list[str]:
+    from dino_speech.evaluation.drawing import has_matplotlib
+    from dino_speech.studies.plot import plot_grid
+
+    if not has_matplotlib() or not table.rows:
+        return []
+    varied = [axis for axis in table.axes if len({str(row.settings[axis]) for row in table.rows}) > 1]
+    over = varied[-1] if varied else table.axes[0]
+    return [str(plot_grid(table, folder / f"{name}.png", figure=name, over=over)) for name in table.figures]
