@@ -150,7 +150,8 @@ class ClinicalReport:
             found.append(
                 f"The silent parts alone tell {self.positive} from {self.negative}: AUC"
                 f" {silence.result.figures['auc']:.3f} ({_range(silence.result.intervals['auc'])}), the recordings"
-                f" {self._same_auc():.3f} on the same people. Some or all of the result may be how the groups were recorded"
+                f" {self._same_auc():.3f} on the same people. Some or all of the result may be how the groups were"
+                " recorded"
             )
         if silence.nonspeech_fraction is not None and silence.nonspeech_fraction.tells:
             found.append(
