@@ -20,6 +20,10 @@ from dino_speech.wav2vec.architecture import CLASSES, complete_config, config_ob
 
 NOT_NEEDED = {"masked_spec_embed"}  # only masked prediction reads it; checkpoints fine-tuned without masks lack it
 
+NO_PICKLES = (
+    "pickled weights are never read, because they can run code: save the model again with"
+    " save_pretrained(..., safe_serialization=True) where you trust it"
+)
 EXPECTED = "expected a folder that transformers' save_pretrained wrote, or an id of the Hugging Face hub"
 
 
@@ -88,10 +92,7 @@ def _check_folder(source: str) -> None:
     if not folder.is_dir():
         return
     if not any(folder.glob("*.safetensors")):
-        raise InputError(
-            f"{folder}: holds no model.safetensors, and pickled weights are never read, because they can run code;"
-            " save the model again with save_pretrained(..., safe_serialization=True) where you trust it"
-        )
+        raise InputError(f"{folder}: holds no model.safetensors; {NO_PICKLES}")
 
 
 def _wants_normalized(source: str) -> bool:
@@ -122,7 +123,9 @@ def _load(model_type: str, source: str, config: Mapping[str, Any]) -> tuple[Any,
                 source, config=config_object(model_type, config), use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"{source}: its weights cannot be read as safetensors ({_first_line(error)})") from error
+            raise InputError(
+                f"{source}: its weights cannot be read as safetensors ({_first_line(error)}); {NO_PICKLES}"
+            ) from error
     return model, report
 
 

@@ -97,7 +97,7 @@ def test_pickled_weights_are_never_opened(checkpoint: Checkpoint) -> None:
     torch.save({"a": Trap()}, folder / "pytorch_model.bin")
     build_encoder("wav2vec2", source=folder)  # safetensors stand beside it
     (folder / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"holds no model.safetensors, and pickled weights are never read"):
+    with pytest.raises(InputError, match=r"holds no model.safetensors; pickled weights are never read"):
         build_encoder("wav2vec2", source=folder)
     assert not (folder / "sprung").exists()
 
@@ -151,3 +151,29 @@ def test_the_extra_is_named_where_it_is_absent(monkeypatch: pytest.MonkeyPatch) 
         build_encoder("wavlm")
     assert {"wav2vec2", "hubert", "wavlm"} <= set(list_encoders())
     assert {"source", "config", "layer", "pooling", "normalize"} <= set(encoder_options("hubert"))
+
+
+def test_weights_under_their_old_names_are_found(checkpoint: Checkpoint) -> None:
+    """The published checkpoints are older than torch's parametrizations, and half of them in half precision."""
+    from safetensors.torch import load_file, save_file
+
+    folder = checkpoint("hubert")
+    expected = build_encoder("hubert", source=folder).state_dict()
+    place, old = "encoder.pos_conv_embed.conv.", {}
+    for name, value in load_file(folder / "model.safetensors").items():
+        name = name.replace(f"{place}parametrizations.weight.original0", f"{place}weight_g")
+        old[name.replace(f"{place}parametrizations.weight.original1", f"{place}weight_v")] = value.half()
+    assert f"{place}weight_g" in old
+    save_file(old, folder / "model.safetensors", metadata={"format": "pt"})
+    found = build_encoder("hubert", source=folder).state_dict()
+    for name, value in found.items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, expected[name], atol=1e-3, rtol=1e-3)
+
+
+def test_an_id_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"nobody/nothing: .*expected a folder that transformers' save_pretrained"):
+        build_encoder("wav2vec2", source="nobody/nothing")
