@@ -1,17 +1,21 @@
-"""Local copies of remote archives: each is fetched once per machine, in one piece, by whichever process needs it first.
+"""Bytes from afar, and local copies of remote archives: each is fetched once per machine, in one piece.
 
-Off unless the environment names a folder: `DINO_SPEECH_SHARD_CACHE=/local/disk`. `DINO_SPEECH_SHARD_CACHE_GB=200` is
-a limit: the copies that were not used for longest make room. A copy is not compared with its origin again.
+Copies are off unless the environment names a folder: `DINO_SPEECH_SHARD_CACHE=/local/disk`. There is no limit unless it
+is set: `DINO_SPEECH_SHARD_CACHE_GB=200`; then the copies that were not used for longest make room. A copy is not
+compared with its origin again.
 """
 
 import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+Result = TypeVar("Result")
+
+PAUSES_S = (1.0, 4.0, 15.0)  # ours: storage that asks to slow down does so for seconds
 FOLDER, LIMIT_GB = "DINO_SPEECH_SHARD_CACHE", "DINO_SPEECH_SHARD_CACHE_GB"
 
 
@@ -54,17 +58,35 @@ def local_copy(url: str) -> Path | None:
     return copy
 
 
+def patiently(fetch: Callable[[], Result], url: str) -> Result:
+    """What `fetch` gives; storage that fails is asked again after some seconds, but not for what it does not have.
+
+    Raises:
+        OSError: it failed each time; whatever exceptions the storage has of its own.
+    """
+    for pause_s in (*PAUSES_S, None):
+        try:
+            return fetch()
+        except (FileNotFoundError, PermissionError, ImportError):
+            raise
+        except Exception as error:
+            if pause_s is None:
+                raise OSError(f"{url}: {type(error).__name__}: {error}") from error
+            time.sleep(pause_s)
+    raise AssertionError  # for type checkers
+
+
 def _fetch(url: str, copy: Path) -> None:
     partial = copy.with_name(f".{copy.name}.{os.getpid()}.partial")
-    try:
+
+    def fetch() -> None:
         system, path = file_system(url)
         _make_room(copy.parent, int(system.info(path)["size"]))
         system.get_file(path, str(partial))
+
+    try:
+        patiently(fetch, url)
         partial.replace(copy)
-    except OSError:
-        raise
-    except Exception as error:  # each storage has its own exceptions
-        raise OSError(f"{url}: {type(error).__name__}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any, BinaryIO
 
-from dino_speech.audio.archive_cache import file_system, local_copy
+from dino_speech.audio.archive_cache import file_system, local_copy, patiently
 
 MEMBER = re.compile(r"(?P<archive>.+\.tar)#(?P<offset>\d+),(?P<size>\d+)")
 LOCAL_BUFFER_BYTES = 1 << 16  # ours: a few seconds of speech, less than a network file system reads at once
@@ -149,14 +149,13 @@ def _read_at(file: io.FileIO, offset: int, length: int) -> bytes:
 @lru_cache(maxsize=REMOTE_SOUNDS)
 def _fetch(url: str, span: tuple[int, int] | None) -> bytes:
     """One request for all bytes of a sound."""
-    try:
+    first, last = (None, None) if span is None else (span[0], sum(span))
+
+    def fetch() -> bytes:
         system, path = file_system(url)
-        first, last = (None, None) if span is None else (span[0], sum(span))
-        data = bytes(system.cat_file(path, start=first, end=last))
-    except OSError:
-        raise
-    except Exception as error:  # each storage has its own exceptions
-        raise OSError(f"{url}: {type(error).__name__}: {error}") from error
+        return bytes(system.cat_file(path, start=first, end=last))
+
+    data = patiently(fetch, url)
     if span is not None and len(data) < span[1]:
         raise OSError(f"bytes {span[0]} to {sum(span)} are asked of an archive that ends before")
     return data

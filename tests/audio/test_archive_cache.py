@@ -8,6 +8,7 @@ import fsspec
 import pytest
 import soundfile
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 
 from dino_speech.audio.archive_cache import FOLDER, LIMIT_GB, local_copy
 from dino_speech.audio.decoding import AudioError
@@ -53,6 +54,45 @@ def test_an_archive_that_is_not_there(remote, tmp_path):
     with pytest.raises(AudioError, match=r"none.tar#0,5: no such file"):
         load_audio(f"memory://{tmp_path.name}/none.tar#0,5")
     assert copies(tmp_path) == set()
+
+
+class Flaky(MemoryFileSystem):
+    """Fails at two of three requests."""
+
+    protocol = "flaky"
+    asked = 0
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace("flaky://", "memory://"))
+
+    def _refuse(self):
+        Flaky.asked += 1
+        if Flaky.asked % 3:
+            raise ConnectionResetError("slow down")
+
+    def cat_file(self, *arguments, **options):
+        self._refuse()
+        return super().cat_file(*arguments, **options)
+
+    def get_file(self, *arguments, **options):
+        self._refuse()
+        return super().get_file(*arguments, **options)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_storage_that_fails_is_asked_again(remote, monkeypatch, kept):
+    monkeypatch.setattr("dino_speech.audio.archive_cache.PAUSES_S", (0.0, 0.01))
+    monkeypatch.setattr(Flaky, "asked", 0)
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    wanted = load_audio(remote[0])
+    if not kept:
+        monkeypatch.delenv(FOLDER)
+    assert torch.equal(load_audio(remote[0].replace("memory://", "flaky://")), wanted)
+    assert Flaky.asked == 3
+    monkeypatch.setattr("dino_speech.audio.archive_cache.PAUSES_S", (0.0,))
+    with pytest.raises(AudioError, match="slow down"):
+        load_audio(remote[1].replace("memory://", "flaky://"))
 
 
 def _ask(url: str, folder: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import soundfile
@@ -153,11 +154,20 @@ def test_shard_and_then_pretrain_embed_and_check(
     words = tiny_recipe(tmp_path / "out")
     losses = [
         run(
-            "pretrain", *words, "--trainer.num_steps=2", f"--output_folder={tmp_path / name}", f"--train_manifest={csv}"
+            "pretrain",
+            *words,
+            "--trainer.num_steps=2",
+            f"--output_folder={tmp_path / 'run' / name}",
+            f"--train_manifest={csv}",
         )
         for name, csv in {"files": without(voices_folder, "spk3_3"), "shards": manifest}.items()
     ]
     assert losses[0]["last"]["loss"] == losses[1]["last"]["loss"]
+    for path in (tmp_path / "shards").iterdir():
+        fsspec.filesystem("memory").pipe(f"/pretrain/{path.name}", path.read_bytes())
+    words += ["--trainer.num_steps=2", f"--output_folder={tmp_path / 'remote'}", "--trainer.shards_at_once=1"]
+    remote = run("pretrain", *words, "--train_manifest=memory://pretrain/manifest.csv")
+    assert (remote["exit_code"], remote["num_steps"], remote["num_skipped"]) == (0, 2, 0)
 
 
 def without(folder: Path, name: str) -> Path:
