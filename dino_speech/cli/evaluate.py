@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from dino_speech.cli import clinical, verification
+from dino_speech.cli import clinical, stress, verification
 from dino_speech.cli.answer import Answer, table
 from dino_speech.cli.parsing import (
     Subparsers,
@@ -67,6 +67,7 @@ def add_commands(subparsers: Subparsers) -> None:
     clinical.add_options(parser)
     for parser in (kinds.choices["classification"], kinds.choices["regression"]):
         parser.add_argument("--folds", type=positive_int, metavar="N", help="default: 5, or the speakers where fewer")
+    stress.add_kinds(kinds)
 
 
 def _add_kind(

@@ -36,9 +36,10 @@ def add_command(
     return parser
 
 
-def add_encoder(parser: argparse.ArgumentParser) -> None:
-    """The options `--encoder` and `--device`."""
-    parser.add_argument("--encoder", metavar="DIR", required=True, help=ENCODER_HELP)
+def add_encoder(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """The options `--encoder`, which may be given several times, and `--device`."""
+    action = "append" if several else "store"
+    parser.add_argument("--encoder", metavar="DIR", required=True, action=action, help=ENCODER_HELP)
     parser.add_argument("--device", help="cpu, cuda, cuda:N (default: a GPU where there is one)")
 
 

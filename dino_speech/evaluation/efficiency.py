@@ -1,8 +1,9 @@
 """What an encoder costs: parameters, multiply-adds, time and memory, on the machine at hand.
 
 Multiply-adds are those of matrix products, convolutions and attention, from waves to embedding, as PyTorch's counter
-finds them (one multiply-add is two of its operations); the mel filters are a matrix product, too. The Fourier transform of the features, normalisations and
-activations are not counted. Time and memory are of this machine, under whatever else it is doing.
+finds them (one multiply-add is two of its operations); the mel filters are a matrix product, too. The Fourier transform
+of the features, normalisations and activations are not counted. Time and memory are of this machine, under whatever
+else it is doing.
 """
 
 import json

@@ -64,7 +64,9 @@ class FairnessReport:
         """A table of the spread between speakers."""
         names = ("num_speakers", "mean", "std", "std_if_equal", "min", "max", "share_below_chance")
         return [
-            {"figure": name} | {key: getattr(found.speakers, key) for key in names} | {"worst": found.speakers.worst[0]}
+            {"figure": name}
+            | {key: getattr(found.speakers, key) for key in names}
+            | {"worst": ", ".join(found.speakers.worst[:1])}
             for name, found in self.figures.items()
         ]
 

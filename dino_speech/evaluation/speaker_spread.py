@@ -26,7 +26,7 @@ class SpeakerSpread:
         num_left_out: that have too few utterances or trials for one.
         mean: over speakers.
         std: between speakers.
-        std_if_equal: what remains of it when predictions are exchanged between speakers; NaN with one speaker.
+        std_if_equal: what remains of it when predictions are exchanged between speakers; NaN with fewer than two.
         min: lowest figure.
         max: highest figure.
         worst: names of the speakers served worst, at most five, the worst first.
@@ -71,15 +71,16 @@ def speaker_spread(
         min_items: speakers with fewer are left out.
         seed: of the exchanges.
 
-    Raises:
-        InputError: no speaker has enough.
+    Returns:
+        The spread; without a single speaker who has enough, all figures are NaN.
     """
     rng = np.random.default_rng(seed)
     names, codes = np.unique(owners, return_inverse=True)
     rows_of = {name: np.flatnonzero(codes == code) for code, name in enumerate(names.tolist())}
     found = dict(_figures(measure, {n: rows for n, rows in rows_of.items() if len(rows) >= min_items}))
     if not found:
-        raise InputError(f"none of {len(names)} speakers has the {min_items} utterances or trials that a figure needs")
+        nothing = float("nan")
+        return SpeakerSpread(0, len(names), nothing, nothing, nothing, nothing, nothing, [], nothing, {})
     values = np.array(list(found.values()))
     kept = {name: rows_of[name] for name in found}
     exchanged = []
