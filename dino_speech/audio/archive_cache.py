@@ -78,9 +78,9 @@ def patiently(fetch: Callable[[], Result], url: str) -> Result:
 
 def _fetch(url: str, copy: Path) -> None:
     partial = copy.with_name(f".{copy.name}.{os.getpid()}.partial")
+    system, path = file_system(url)
 
     def fetch() -> None:
-        system, path = file_system(url)
         _make_room(copy.parent, int(system.info(path)["size"]))
         system.get_file(path, str(partial))
 

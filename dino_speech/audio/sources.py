@@ -150,12 +150,8 @@ def _read_at(file: io.FileIO, offset: int, length: int) -> bytes:
 def _fetch(url: str, span: tuple[int, int] | None) -> bytes:
     """One request for all bytes of a sound."""
     first, last = (None, None) if span is None else (span[0], sum(span))
-
-    def fetch() -> bytes:
-        system, path = file_system(url)
-        return bytes(system.cat_file(path, start=first, end=last))
-
-    data = patiently(fetch, url)
+    system, path = file_system(url)
+    data = patiently(lambda: bytes(system.cat_file(path, start=first, end=last)), url)
     if span is not None and len(data) < span[1]:
         raise OSError(f"bytes {span[0]} to {sum(span)} are asked of an archive that ends before")
     return data
