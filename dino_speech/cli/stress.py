@@ -82,7 +82,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _robustness(arguments: argparse.Namespace) -> Answer:
-    from dino_speech.evaluation.robustness import evaluate_robustness
+    from dino_speech import evaluate_robustness
 
     report = evaluate_robustness(
         **_task(arguments),
@@ -95,14 +95,14 @@ def _robustness(arguments: argparse.Namespace) -> Answer:
 
 
 def _fairness(arguments: argparse.Namespace) -> Answer:
-    from dino_speech.evaluation.fairness import evaluate_fairness
+    from dino_speech import evaluate_fairness
 
     report = evaluate_fairness(**_task(arguments), group=arguments.group, num_workers=NUM_READING_THREADS)
     return _answer(report, {"Groups": report.rows(), "Speakers": report.speaker_rows()}, arguments)
 
 
 def _efficiency(arguments: argparse.Namespace) -> Answer:
-    from dino_speech.evaluation.efficiency import measure_efficiency
+    from dino_speech import measure_efficiency
 
     found = {}
     for name in arguments.encoder:
