@@ -139,8 +139,12 @@ def _count_macs(network: Callable[[Tensor], Tensor], waves: Tensor) -> float:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    # The counter does not know the CPU's fused attention, but the matrix products that it stands for.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    # The counter does not know the CPU's fused attention, but the matrix products that it stands for; and it asks
+    # parametrised weights for their gradient's place, which they do not have in inference mode.
+    with ExitStack() as stack:
+        for context in (torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH)):
+            stack.enter_context(context)
+        counter = stack.enter_context(FlopCounterMode(display=False))
         network(waves)
     return counter.get_total_flops() / 2
 

@@ -21,12 +21,13 @@ class Attention(nn.Module):
         return nn.functional.scaled_dot_product_attention(heads, heads, heads)
 
 
-@torch.inference_mode()
 def test_multiply_adds_by_hand() -> None:
     assert _count_macs(nn.Linear(30, 50), torch.randn(7, 30)) == 7 * 30 * 50
     convolution = nn.Conv1d(8, 16, 5, stride=2, groups=4)
     assert _count_macs(convolution, torch.randn(3, 8, 101)) == 3 * 16 * (8 / 4) * 5 * 49
     assert _count_macs(Attention(), torch.randn(2, 4, 10, 8)) == 2 * (2 * 4) * 10 * 10 * 8
+    normed = nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3, padding=1), dim=2)
+    assert _count_macs(normed, torch.randn(1, 4, 10)) == 4 * 4 * 3 * 10
 
 
 @torch.inference_mode()
@@ -63,6 +64,18 @@ def test_multiply_adds_and_memory_grow_as_the_speech_does() -> None:
     wide = measure_efficiency(build_encoder("ecapa_tdnn", **{**SMALL, "channels": 64}), seconds=3.0, num_rounds=1)
     assert wide.macs_per_s > 2 * one.macs_per_s
     assert measure_efficiency(build_encoder("fbank_stats"), seconds=1.0, num_rounds=1).num_parameters == 0
+
+
+@pytest.mark.parametrize("name", ["wav2vec2", "hubert", "wavlm"])
+def test_attention_grows_faster_than_the_speech(name: str) -> None:
+    pytest.importorskip("transformers", reason="needs the extra dino-speech[ssl]")
+    config = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+    config |= {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+    encoder = build_encoder(name, config=config, seed=0)
+    short, long = (measure_efficiency(encoder, seconds=s, num_rounds=1) for s in (1.0, 4.0))
+    # Two products of all frames with all frames, in each layer: 49 frames at 1 s, 199 at 4 s.
+    expected = 3 * 2 * 32 * (199**2 / 4 - 49**2)
+    assert long.macs_per_s - short.macs_per_s == pytest.approx(expected, rel=0.35)
 
 
 def test_a_system_counts_its_head() -> None:
