@@ -198,3 +198,16 @@ def test_a_gpu_gives_the_same_embeddings(name: str, variant: str, small_config: 
         found = encoder.to("cuda")(waves.cuda(), LENGTHS.cuda()).cpu()
     assert encoder.device.type == "cuda"
     torch.testing.assert_close(found, expected, atol=1e-2 * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("layer", ["mean", "weighted"])
+@pytest.mark.parametrize(("name", "variant"), ALL)
+def test_half_precision_is_near(name: str, variant: str, layer: str, small_config: Config, waves: Tensor) -> None:
+    """In bfloat16 some layers come out in float32 and others not."""
+    encoder = small(name, small_config(variant), layer=layer)
+    with torch.no_grad():
+        expected = encoder(waves, LENGTHS)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = encoder(waves, LENGTHS)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().mean() < 0.1 * expected.abs().mean()
