@@ -4,6 +4,7 @@ Nothing is constructed here: a node is a tag, a text and a place in a file. What
 `safety.py`, references are replaced in `references.py`, objects are made in `construct.py`.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from dino_speech.errors import RecipeError
 
 MAX_CHARACTERS = 100_000  # ours: fifty times a long recipe
 MAX_BASES = 4
+RECIPES = "recipes"  # a base may lie anywhere below the nearest folder of this name, and nowhere else
+BASE_PATH = re.compile(r"(?:[\w. -]+/)*[\w. -]+\.ya?ml")  # neither absolute, nor of a user, a drive or a network
 STRING, MAPPING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:map"
 COMMAND_LINE = "on the command line"
 
@@ -38,9 +41,9 @@ def read_tree(path: str | Path, overrides: Iterable[str] = ()) -> MappingNode:
     """The recipe's nodes, with those of its `base` beneath and the overrides on top.
 
     Args:
-        path: a YAML file. Its key `base` may name another file of the same folder: a recipe then states only its
-            difference. A mapping without tag is merged into the arguments of the base's `!new:` or `!apply:`;
-            everything else replaces the base's value whole.
+        path: a YAML file. Its key `base` may name another file of the same folder, or of the same tree below a folder
+            `recipes`: a recipe then states only its difference. A mapping without tag is merged into the arguments
+            of the base's `!new:` or `!apply:`; everything else replaces the base's value whole.
         overrides: texts `--key=value` or `--key.subkey=value`; the value is YAML.
 
     Raises:
@@ -50,15 +53,14 @@ def read_tree(path: str | Path, overrides: Iterable[str] = ()) -> MappingNode:
     tree = _compose_file(path)
     seen = [path.resolve()]
     while (base := get(tree, "base")) is not None:
-        name = base.value
-        if not isinstance(name, str) or Path(name).name != name:
-            raise RecipeError(f"{place(base)}: base must be the name of a recipe in the same folder, e.g. ecapa.yaml")
-        base_path = path.parent / name
-        if base_path.resolve() in seen or len(seen) > MAX_BASES:
-            raise RecipeError(f"{place(base)}: the recipe {name} rests on itself, or on more than {MAX_BASES} others")
-        seen.append(base_path.resolve())
+        path = _base_path(base, path.parent)
+        if path.resolve() in seen or len(seen) > MAX_BASES:
+            raise RecipeError(
+                f"{place(base)}: the recipe {base.value} rests on itself, or on more than {MAX_BASES} others"
+            )
+        seen.append(path.resolve())
         tree.value = [(k, v) for k, v in tree.value if k.value != "base"]
-        difference, tree = tree, _compose_file(base_path)
+        difference, tree = tree, _compose_file(path)
         for pair in difference.value:
             _lay_over(tree, *pair)
     for override in overrides:
@@ -88,6 +90,25 @@ def children(node: Node) -> Iterator[Node]:
         yield from (value for _, value in node.value)
     elif isinstance(node, SequenceNode):
         yield from node.value
+
+
+def _base_path(base: Node, folder: Path) -> Path:
+    """The file that a `base` names: beside the recipe, or elsewhere below the nearest folder `recipes` that holds it.
+
+    A recipe from a stranger may not open whatever file it likes, not even by a link.
+
+    Raises:
+        RecipeError: the name is no relative path of a recipe, or leads out of that tree.
+    """
+    name, home = base.value, folder.resolve()
+    tree = next((above for above in (home, *home.parents) if above.name == RECIPES), home)
+    fine = isinstance(base, ScalarNode) and BASE_PATH.fullmatch(name) is not None
+    if not fine or not (folder / name).resolve().is_relative_to(tree):
+        raise RecipeError(
+            f"{place(base)}: base must be a recipe of the same folder, e.g. ecapa.yaml, or of the same folder"
+            f" `{RECIPES}` by its relative path, e.g. ../../dino/hparams/ecapa.yaml; found {str(name)[:100]!r}"
+        )
+    return folder / name
 
 
 def _compose_file(path: Path) -> MappingNode:

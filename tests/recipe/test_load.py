@@ -106,10 +106,69 @@ def test_base_states_only_the_difference(recipe: Write) -> None:
     assert "base" not in values
 
 
-@pytest.mark.parametrize("base", ["../base.yaml", "/etc/passwd", "[1]", "light.yaml"])
-def test_base_of_another_folder_or_of_itself_is_refused(recipe: Write, base: str) -> None:
-    with pytest.raises(RecipeError, match=r"light.yaml line 2: (base must be|the recipe light.yaml rests on itself)"):
+@pytest.mark.parametrize(
+    "base",
+    [
+        *("../base.yaml", "/etc/passwd", "[1]", "{a: b}", "light.yaml", "./light.yaml", "''", ".", "..", "~/base.yaml"),
+        *("base.txt", "file:///base.yaml", "//host/base.yaml", "C:/base.yaml", "'..\\base.yaml'", '"base\\0.yaml"'),
+        *("!new:os.system [id]", "link.yaml", "outside/base.yaml", "../../../../../../etc/hosts.yaml"),
+    ],
+)
+def test_base_of_another_folder_or_of_itself_is_refused(recipe: Write, tmp_path: Path, base: str) -> None:
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    (outside / "base.yaml").write_text("seed: 2\n")
+    (tmp_path / "link.yaml").symlink_to(outside / "base.yaml")
+    (tmp_path / "outside").symlink_to(outside)
+    with pytest.raises(RecipeError, match=r"light.yaml line 2: (base must be|the recipe .*light.yaml rests on itself)"):
         load_recipe(recipe(f"seed: 1\nbase: {base}\n", "light.yaml"))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder `recipes` with two recipes, `a/light.yaml` resting on `b/base.yaml`, and a file outside of it."""
+    for folder in ("a", "b"):
+        (tmp_path / "recipes" / folder).mkdir(parents=True)
+    (tmp_path / "recipes" / "b" / "base.yaml").write_text(SMALL)
+    (tmp_path / "recipes" / "a" / "light.yaml").write_text("base: ../b/base.yaml\nseed: 5\n")
+    (tmp_path / "outside.yaml").write_text(SMALL)
+    return tmp_path / "recipes"
+
+
+def test_base_elsewhere_in_the_tree_of_recipes(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_recipe(tree / "a" / "light.yaml")["output_folder"] == "results/5"
+    (tree / "b" / "lighter.yaml").write_text("base: ../a/light.yaml\nlong_s: 3.0\n")  # a base's base is beside it
+    values = load_recipe(tree / "b" / "lighter.yaml")
+    assert (values["seed"], values["crops"].long_samples) == (5, 48_000)
+    monkeypatch.chdir(tree / "a")
+    assert load_recipe("light.yaml")["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    "base", ["../../outside.yaml", "../b/../../outside.yaml", "../b/link.yaml", "../away/base.yaml"]
+)
+def test_base_outside_the_tree_of_recipes_is_refused(tree: Path, base: str) -> None:
+    (tree / "b" / "link.yaml").symlink_to(tree.parent / "outside.yaml")
+    (tree / "away").symlink_to(tree.parent)
+    (tree.parent / "base.yaml").write_text(SMALL)
+    (tree / "a" / "light.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(RecipeError, match=r"light.yaml line 1: base must be"):
+        load_recipe(tree / "a" / "light.yaml")
+
+
+def test_base_elsewhere_is_checked_like_the_recipe(tree: Path) -> None:
+    for text, message in (
+        ("crops: !apply:os.system [id]\n", r"base.yaml line 1: !apply:os.system is not allowed"),
+        ("sed: 1\n", r"base.yaml line 1: a recipe has no 'sed'"),
+        ("base: ../a/light.yaml\n", "rests on itself"),
+        ("- 1\n", "base.yaml: expected a YAML mapping"),
+    ):
+        (tree / "b" / "base.yaml").write_text(text)
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(tree / "a" / "light.yaml")
+    (tree / "b" / "base.yaml").unlink()
+    with pytest.raises(RecipeError, match="no such recipe"):
+        load_recipe(tree / "a" / "light.yaml")
 
 
 @pytest.mark.parametrize(
