@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dino_speech.data.folds import speaker_disjoint_folds
 from dino_speech.data.utterances import Manifest, Skipped
-from dino_speech.evaluation.backends import EmbeddedManifest, LogisticProbe
+from dino_speech.evaluation.backends import EmbeddedManifest
+from dino_speech.evaluation.crossfit import fit_classifiers
 from dino_speech.evaluation.labelled import labelled_speech
 from dino_speech.intervals import Interval, bootstrap_interval
 from dino_speech.metrics import confusion_matrix, macro_f1, micro_f1, uar
@@ -105,15 +105,16 @@ def evaluate_classification(
         InputError: no such column, or too few classes, speakers or utterances for the folds.
     """
     data = labelled_speech(encoder, manifest, labels=[label], speaker=speaker, embedded=embedded, **options)
-    classes, speakers, num_folds = data.values[:, 0], data.speakers, data.num_folds(num_folds)
-    predicted, strengths = _cross_validate(data.embeddings, classes, speakers, num_folds, seed)
+    num_folds = data.num_folds(num_folds)
+    names, codes = np.unique(data.values[:, 0], return_inverse=True)
+    probes = fit_classifiers(data, codes, num_folds=num_folds, seed=seed)
     return classification_report(
-        classes,
-        predicted,
-        speakers,
+        names[codes],
+        names[probes.predict(data.embeddings)[:, 0].astype(np.int64)],
+        data.speakers,
         label=label,
         num_folds=num_folds,
-        strengths=strengths,
+        strengths=[probe.strength_ for probe in probes.probes],
         skipped=data.skipped,
         provenance=provenance(seed=seed, manifest=manifest.paths),
         num_resamples=num_resamples,
@@ -159,18 +160,6 @@ def classification_report(
         predicted=predicted,
         **origin,
     )
-
-
-def _cross_validate(
-    embeddings: NDArray, classes: NDArray, speakers: NDArray, num_folds: int, seed: int
-) -> tuple[NDArray, list[float]]:
-    """Every utterance predicted by a probe that has not heard its speaker, and the strength that each fold chose."""
-    predicted, strengths = np.empty_like(classes), []
-    for train, test in speaker_disjoint_folds(classes.tolist(), speakers.tolist(), num_folds=num_folds, seed=seed):
-        probe = LogisticProbe(seed=seed).fit(embeddings[train], classes[train], speakers[train])
-        predicted[test] = probe.predict(embeddings[test])
-        strengths.append(probe.strength_)
-    return predicted, strengths
 
 
 def _intervals(

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.folds import speaker_folds
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
 from dino_speech.evaluation.backends import EmbeddedManifest
-from dino_speech.evaluation.labelled import LabelledSpeech, labelled_speech
-from dino_speech.evaluation.ridge import RidgeProbe
+from dino_speech.evaluation.crossfit import fit_regressions
+from dino_speech.evaluation.labelled import labelled_speech
 from dino_speech.intervals import Interval, bootstrap_interval
 from dino_speech.metrics import ccc
 from dino_speech.models.encoder import SpeechEncoder
@@ -106,10 +105,11 @@ def evaluate_regression(
     true = numbers[data.rows]
     _refuse_constant(manifest, labels, true)
     num_folds = data.num_folds(num_folds)
-    predicted, strengths = _cross_validate(data, true, num_folds, seed)
+    probes = fit_regressions(data, true, num_folds=num_folds, seed=seed)
+    strengths = np.stack([probe.strengths_ for probe in probes.probes])  # (folds, L)
     return regression_report(
         true,
-        predicted,
+        probes.predict(data.embeddings),
         data.speakers,
         labels=list(labels),
         num_folds=num_folds,
@@ -166,18 +166,6 @@ def _refuse_constant(manifest: Manifest, labels: Sequence[str], true: NDArray) -
                 f"{manifest.name}: column {name!r} is {column[0]:g} in all {len(column)} usable rows; there is nothing"
                 " to predict: leave this label out"
             )
-
-
-def _cross_validate(
-    data: LabelledSpeech, true: NDArray, num_folds: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Predictions (N, L) by probes that have not heard the speaker, and strengths (folds, L) that each fold chose."""
-    predicted, strengths = np.empty_like(true), []
-    for train, test in speaker_folds(data.speakers.tolist(), num_folds=num_folds, seed=seed):
-        probe = RidgeProbe(seed=seed).fit(data.embeddings[train], true[train], data.speakers[train])
-        predicted[test] = probe.predict(data.embeddings[test])
-        strengths.append(probe.strengths_)
-    return predicted, np.stack(strengths)
 
 
 def _interval(true: NDArray, predicted: NDArray, speakers: NDArray, num_resamples: int, seed: int) -> Interval:

@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.folds import speaker_disjoint_folds, speaker_folds
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
-from dino_speech.evaluation.backends import EmbeddedManifest, LogisticProbe, embed_manifest
-from dino_speech.evaluation.labelled import LabelledSpeech, labelled_speech
-from dino_speech.evaluation.ridge import RidgeProbe
+from dino_speech.evaluation.backends import EmbeddedManifest, embed_manifest
+from dino_speech.evaluation.crossfit import fit_classifiers, fit_regressions
+from dino_speech.evaluation.labelled import labelled_speech
 from dino_speech.metrics import ccc, uar
 from dino_speech.models.embedding import Transform
 
 Numbers = NDArray[np.float64]
 METRICS = {"uar": uar, "ccc": ccc}
-Unheard = tuple[LogisticProbe | RidgeProbe, NDArray[np.int64]]  # a probe, and the rows that it may judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,16 +92,18 @@ def label_task(
     columns = [label] if label is not None else list(labels or ())
     numbers = np.array([manifest.numbers(name) for name in columns]).T if label is None else None
     data = labelled_speech(model, manifest, labels=columns, speaker=speaker, embedded=embedded, **options)
+    wanted = data.num_folds(num_folds)
     if numbers is None:
         classes, codes = np.unique(data.values[:, 0], return_inverse=True)
         true = codes[:, None].astype(np.float64)
+        probes = fit_classifiers(data, codes, num_folds=wanted, seed=seed)
     else:
         classes, true = np.array([], dtype=np.str_), numbers[data.rows]
-    probes = _fit_probes(data, true, label is not None, data.num_folds(num_folds), seed)
+        probes = fit_regressions(data, true, num_folds=wanted, seed=seed)
 
     def predict_again(transform: Transform) -> tuple[Numbers, list[Skipped]]:
         changed = embed_manifest(model, manifest, rows=data.rows, transform=transform, **options)
-        return _predict(probes, changed.embeddings[data.rows], true.shape[1]), changed.skipped
+        return probes.predict(changed.embeddings[data.rows]), changed.skipped
 
     return LabelTask(
         metric="ccc" if label is None else "uar",
@@ -113,38 +113,10 @@ def label_task(
         rows=data.rows,
         speakers=data.speakers,
         true=true,
-        predicted=_predict(probes, data.embeddings, true.shape[1]),
+        predicted=probes.predict(data.embeddings),
         skipped=data.skipped,
         predict_again=predict_again,
     )
-
-
-def _fit_probes(data: LabelledSpeech, true: Numbers, categorical: bool, num_folds: int, seed: int) -> list[Unheard]:
-    """A probe for each fold, with the rows whose speakers it has not heard."""
-    groups = data.speakers.tolist()
-    if categorical:
-        folds = speaker_disjoint_folds(data.values[:, 0].tolist(), groups, num_folds=num_folds, seed=seed)
-    else:
-        folds = speaker_folds(groups, num_folds=num_folds, seed=seed)
-    fitted: list[Unheard] = []
-    for train, test in folds:
-        known = data.embeddings[train], true[train], data.speakers[train]
-        if categorical:
-            fitted.append((LogisticProbe(seed=seed).fit(known[0], known[1][:, 0], known[2]), test))
-        else:
-            fitted.append((RidgeProbe(seed=seed).fit(*known), test))
-    return fitted
-
-
-def _predict(probes: list[Unheard], embeddings: NDArray, num_labels: int) -> Numbers:
-    """(N, L) from embeddings (N, D), each row by the probe that has not heard its speaker; NaN stays NaN."""
-    found = np.full((len(embeddings), num_labels), np.nan)
-    usable = ~np.isnan(embeddings).any(axis=1)
-    for probe, test in probes:
-        rows = test[usable[test]]
-        if rows.size:
-            found[rows] = probe.predict(embeddings[rows]).reshape(rows.size, num_labels)
-    return found
 
 
 def _of_system(

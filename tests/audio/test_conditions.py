@@ -11,6 +11,7 @@ from torch import Tensor
 from dino_speech.audio.banks import NoiseBank, RoomBank
 from dino_speech.audio.conditions import Condition, choose_conditions, standard_conditions
 from dino_speech.audio.effects import power, reverberation_time
+from dino_speech.audio.io import load_audio
 from dino_speech.errors import InputError
 
 RATE = 16_000
@@ -197,3 +198,16 @@ def test_conditions_are_chosen_by_name_or_kind() -> None:
     assert [condition.name for condition in chosen] == ["gain_-2db", "room_0.3s", "room_0.6s", "room_1.2s"]
     with pytest.raises(InputError, match=r"no condition or kind is called 'rooms'; kinds are white_noise,"):
         choose_conditions(BY_NAME.values(), ["rooms"])
+
+
+@pytest.mark.corpus
+def test_the_shared_noises_and_rooms(data_root: Path) -> None:
+    source = data_root / "noise_rir"
+    conditions = {c.name: c for c in standard_conditions(noise=source, rir=source)}
+    wave = load_audio(next((data_root / "emotion_nemo").rglob("*.ogg")))
+    for snr_db in (20, 10, 0):
+        added = conditions[f"background_noise_{snr_db}db"](wave, generator()) - wave
+        assert decibels(power(wave) / power(added)) == pytest.approx(snr_db, abs=0.1)
+    click = torch.zeros(2 * RATE)
+    click[500] = 1
+    assert int(conditions["room_recorded"](click, generator()).abs().argmax()) == 500
