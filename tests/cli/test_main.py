@@ -21,6 +21,7 @@ COMMANDS = [
     *(["quickstart"], ["prepare"], ["check"], ["shard"], ["pretrain"], ["finetune"], ["embed"], ["verify"]),
     *(["doctor"], ["split-speech"], ["train-supervised"], ["predict"], ["probe"], ["evaluate", "regression"]),
     *(["evaluate", "verification"], ["evaluate", "classification"], ["evaluate", "clinical"]),
+    *(["evaluate", "robustness"], ["evaluate", "fairness"], ["evaluate", "efficiency"]),
 ]
 
 
