@@ -29,6 +29,8 @@ _HOMES = {
     "load_finetuned": "dino_speech.transfer.system",
     "Clustering": "dino_speech.transfer.clusters",
     "PseudoLabelTrainer": "dino_speech.transfer.pseudo_labels",
+    "finetune_folds": "dino_speech.studies.folds",
+    "FineTunedSubjects": "dino_speech.studies.clinical",
     "TransferStudy": "dino_speech.studies.transfer",
     "Verifier": "dino_speech.evaluation.verification",
     "read_embeddings": "dino_speech.evaluation.embedding_store",

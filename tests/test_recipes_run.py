@@ -22,10 +22,13 @@ from dino_speech.recipe import (
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = sorted((ROOT / "recipes").rglob("*.yaml"))
-TUNING = [path for path in ALL if "\ntuner:" in path.read_text() or path.parts[-3] == "supervised"]
+CORPUS = [path for path in ALL if path.parts[-3] in ("emotion", "diagnosis") and path.parts[-4] != "YourSpeech"]
+TUNING = [
+    path for path in ALL if ("\ntuner:" in path.read_text() or path.parts[-3] == "supervised") and path not in CORPUS
+]
 STUDIES = [path for path in ALL if "\nstudy:" in path.read_text()]
 ROUNDS = [path for path in ALL if "\npseudo_labels:" in path.read_text()]
-RECIPES = [path for path in ALL if path not in (*TUNING, *STUDIES, *ROUNDS)]
+RECIPES = [path for path in ALL if path not in (*TUNING, *CORPUS, *STUDIES, *ROUNDS)]
 SMALL = {
     "ecapa_tdnn": ["--encoder.channels=16", "--encoder.attention_channels=8", "--encoder.se_channels=8"],
     "light_resnet34": ["--encoder.channels=2"],
@@ -101,6 +104,52 @@ def test_tuning_recipe_runs_a_step_per_stage(recipe: Path, voices_folder: Path, 
         assert (tmp_path / "out" / "report.md").exists()
 
 
+CORPUS_COLUMNS = {  # of the four voices
+    "fold": ["1", "1", "2", "3"],
+    "split": ["train", "dev", "test1", "test1"],
+    "diagnosis": ["ad", "control", "ad", "control"],
+}
+
+
+@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("recipe", CORPUS, ids=_name)
+def test_corpus_recipe_runs_a_step_per_stage(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:
+    columns = dict(CORPUS_COLUMNS)
+    if "ADReSS" in str(recipe):
+        columns["split"] = ["train", "train", "test", "test"]
+    options = [f"--train_manifest={_with_columns(voices_folder, columns)}", f"--output_folder={tmp_path / 'out'}"]
+    options += [f"--encoder.source={_small_encoder(tmp_path)}", "--tuner.batch_size=8", "--tuner.num_workers=0"]
+    options += [f"--stages.{stage}.{option}" for stage in ("affine", "all") for option in ("epochs=1", "chunk_s=0.4")]
+    values = load_recipe(recipe, options)
+    summary = run_finetuning(values)
+    report = (tmp_path / "out" / "report.md").read_text()
+    if "ADReSS" in str(recipe):
+        assert (summary["num_subjects"], summary["split"], summary["segment_s"]) == (2, "split", 5.0)
+        assert "Silence control not possible" in report
+        assert load_finetuned(tmp_path / "out" / "recordings" / "test").classes == ["0", "1"]
+        return
+    if "fold_column" in values:
+        assert [row["fold"] for row in summary["folds"]] == ["1", "2", "3"]
+        assert summary["num_test"] == 16
+        assert "## Folds" in report
+    else:
+        assert (summary["num_utterances"], summary["num_test"]) == (4, 8)
+    found = summary["ccc"] if recipe.stem == "dimensions" else summary
+    assert {"arousal", "dominance", "valence"} == set(found) if recipe.stem == "dimensions" else 0 <= found["uar"] <= 1
+
+
+def _with_columns(voices_folder: Path, columns: dict[str, list[str]]) -> Path:
+    """The voices' manifest with a value for each speaker, and three dimensions for each utterance."""
+    header, *rows = (voices_folder / "manifest.csv").read_text().splitlines()
+    lines = [",".join([header, *columns, "arousal", "dominance", "valence"])]
+    for number, row in enumerate(rows):
+        numbers = [str(1 + number % modulus) for modulus in (4, 5, 3)]
+        lines.append(",".join([row, *(values[number // 4] for values in columns.values()), *numbers]))
+    path = voices_folder / "corpus.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
 def _small_encoder(tmp_path: Path) -> Path:
     small = build_encoder("ecapa_tdnn", embedding_dim=8, channels=8, attention_channels=8, se_channels=8, seed=0)
     return small.eval().save(tmp_path / "encoder")
@@ -151,6 +200,9 @@ def test_each_value_carries_its_source(recipe: Path) -> None:
 def test_recipes_of_this_repository_are_all_there() -> None:
     assert {_name(recipe) for recipe in ALL} >= {
         "YourSpeech/emotion/hparams/staged.yaml",
+        *(f"{name}/emotion/hparams/staged.yaml" for name in ("IEMOCAP", "MSP-Podcast", "CREMA-D", "RAVDESS", "EmoDB")),
+        *(f"{name}/emotion/hparams/dimensions.yaml" for name in ("IEMOCAP", "MSP-Podcast")),
+        "ADReSS/diagnosis/hparams/staged.yaml",
         "YourSpeech/supervised/hparams/xvector.yaml",
         "VoxCeleb/dino/hparams/ecapa.yaml",
         "VoxCeleb/dino/hparams/light_resnet34.yaml",

@@ -27,7 +27,9 @@ def add_commands(subparsers: Subparsers) -> None:
         summary="train an encoder for a label, in stages, as a recipe says",
         details=(
             "Leaves the system at OUTPUT_FOLDER/system and, with a test set, report.md and report.json. Every value\n"
-            "of the recipe can be given as --key=value. The same command goes on where a run was stopped."
+            "of the recipe can be given as --key=value. The same command goes on where a run was stopped.\n"
+            "--fold_column=fold or --num_folds=5: one system per fold, and one report of all of them.\n"
+            "--clinical='{positive: ad}': people are judged, and the same pipeline on silence beside it."
         ),
         example=(
             "dino-speech finetune recipes/YourSpeech/emotion/hparams/staged.yaml --train_manifest=train.csv "
@@ -69,7 +71,15 @@ def _run(arguments: argparse.Namespace, *, keep_encoder: bool) -> Answer:
     from dino_speech.recipe import load_recipe, run_finetuning
 
     recipe = load_recipe(arguments.recipe, arguments.overrides, trust=arguments.trust_recipe)
-    return summarise(run_finetuning(recipe, resume=not arguments.restart, keep_encoder=keep_encoder))
+    summary = run_finetuning(recipe, resume=not arguments.restart, keep_encoder=keep_encoder)
+    if "silence_control" in summary:  # a clinical report is read with its warnings, or not at all
+        text = Path(summary["report"]).read_text(encoding="utf-8").partition("## Provenance")[0]
+        return Answer(summary, f"{text}Report: {summary['report']}")
+    if "folds" not in summary:
+        return summarise(summary)
+    rows = [tuple(row.values()) for row in summary["folds"]]
+    folds = table(rows, header=list(summary["folds"][0])) if rows else "no fold is finished yet"
+    return Answer(summary, f"{folds}\n\n{summarise({**summary, 'folds': None}).text}")
 
 
 def _predict(arguments: argparse.Namespace) -> Answer:

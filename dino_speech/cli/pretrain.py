@@ -64,5 +64,5 @@ def _pretrain(arguments: argparse.Namespace) -> Answer:
 def summarise(summary: Mapping[str, Any]) -> Answer:
     """What running a recipe gave, one line per figure; those of `last` and `best` by their names."""
     shown = {key: value for key, value in summary.items() if not isinstance(value, dict) and value is not None}
-    shown |= {f"{key} {name}": value for key in ("last", "best") for name, value in (summary[key] or {}).items()}
+    shown |= {f"{key} {name}": value for key in ("last", "best") for name, value in (summary.get(key) or {}).items()}
     return Answer(summary, table(list(shown.items())))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.utterances import list_some
+from dino_speech.data.utterances import Manifest, list_some
 from dino_speech.errors import InputError
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -84,6 +84,52 @@ def speaker_folds(speakers: Sequence[str], *, num_folds: int = 5, seed: int = 0)
     folds = group_folds(np.zeros(groups.size, dtype=np.int64), groups, num_folds=num_folds, seed=seed)
     for train, test in folds:
         check_disjoint(groups[train].tolist(), groups[test].tolist())
+    return folds
+
+
+def manifest_folds(
+    manifest: Manifest,
+    *,
+    column: str | None = None,
+    num_folds: int | None = None,
+    stratify: str | None = None,
+    speaker: str = "speaker",
+    seed: int = 0,
+) -> dict[str, Fold]:
+    """The folds of a manifest by name: as published, one for each value of a column; or drawn, no speaker in two.
+
+    Args:
+        manifest: all utterances; those of a fold's value are its test part, all others its training part.
+        column: of the folds as published; or else
+        num_folds: of folds drawn with `seed`, named "1", "2", ...
+        stratify: column of classes to spread evenly over drawn folds; None: none.
+        speaker: the column that no fold may split; folds as published are compared by it where it is there.
+        seed: of drawn folds.
+
+    Raises:
+        InputError: both or neither of `column` and `num_folds`; a blank or only one value; a speaker in two folds; what
+            `speaker_disjoint_folds` refuses.
+    """
+    if (column is None) == (num_folds is None):
+        raise InputError("give either a column of folds (fold_column) or a number of them (num_folds)")
+    if column is None:
+        assert num_folds is not None
+        speakers = manifest.label(speaker, allow_blank=False)
+        if stratify is None:
+            drawn = speaker_folds(speakers, num_folds=num_folds, seed=seed)
+        else:
+            classes = manifest.label(stratify, allow_blank=False)
+            drawn = speaker_disjoint_folds(classes, speakers, num_folds=num_folds, seed=seed)
+        return {str(number): fold for number, fold in enumerate(drawn, start=1)}
+    values = np.array(manifest.label(column, allow_blank=False))
+    names = sorted(set(values.tolist()), key=lambda name: (len(name), name) if name.isdecimal() else (0, name))
+    if len(names) < 2:
+        raise InputError(f"{manifest.name}: column {column!r} holds the one fold {names}; expected two or more")
+    folds = {name: (np.flatnonzero(values != name), np.flatnonzero(values == name)) for name in names}
+    if speaker in manifest.columns:
+        people = np.array(manifest.label(speaker))
+        for train, test in folds.values():
+            check_disjoint(people[train].tolist(), people[test].tolist())
     return folds
 
 

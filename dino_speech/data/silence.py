@@ -31,6 +31,7 @@ from dino_speech.metrics import auc
 Part = Literal["nonspeech", "speech"]
 MARGIN_S = 0.1  # ours: soft onsets and the room's echo of speech are not silence; nor is the closure of a plosive
 MIN_S = 0.5  # ours: less is not worth an embedding
+SETTINGS_FILE = "split.json"
 MAX_NAME = 150  # characters of a file's name
 
 
@@ -191,7 +192,7 @@ def _row(utterance: Utterance, folder: Path, seconds: float) -> Utterance:
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Note the settings of a new folder; one that holds other things is refused."""
-    path = folder / "split.json"
+    path = folder / SETTINGS_FILE
     if path.exists():
         found = read_json(path)
         if found != settings:

@@ -19,7 +19,9 @@ Pictures = Mapping[str, Path]
 Kind = TypeVar("Kind", VerificationReport, ClassificationReport, RegressionReport)
 
 
-def write_results(folder: str | PathLike[str], reports: Mapping[str, Report]) -> Path:
+def write_results(
+    folder: str | PathLike[str], reports: Mapping[str, Report], *, further: Mapping[str, Rows] | None = None
+) -> Path:
     """Write one evaluation of one system or of several: tables, and with matplotlib one picture of all of them.
 
     Verification draws DET curves (`det.png`), classification confusion matrices (`confusion.png`), regression
@@ -28,6 +30,7 @@ def write_results(folder: str | PathLike[str], reports: Mapping[str, Report]) ->
     Args:
         folder: made if it does not exist.
         reports: name of the system -> its report; all of one kind, classifications of the same classes.
+        further: heading -> rows of more tables, after the others.
 
     Returns:
         The path of `report.md`. `report.json` beside it holds each system's `to_dict()` under `results`.
@@ -50,7 +53,7 @@ def write_results(folder: str | PathLike[str], reports: Mapping[str, Report]) ->
         for name, report in reports.items()
         for item in report.skipped
     ]
-    tables = {**tables, **({"Left out": skipped} if skipped else {})}
+    tables = {**tables, **(further or {}), **({"Left out": skipped} if skipped else {})}
     plain = {name: report.to_dict() for name, report in reports.items()}
     return write_report(target, title, tables, pictures, first.provenance if first else {}, results=plain)
 

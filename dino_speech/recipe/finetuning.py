@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_speech.recipe.record import SEED, keep_recipe, require_keys, require_kind
+from dino_speech.errors import RecipeError
+from dino_speech.recipe.clinical_tuning import run_clinical
+from dino_speech.recipe.folding import run_folds
+from dino_speech.recipe.record import SEED, figures_of, keep_recipe, read_part, require_keys, require_kind
 
 if TYPE_CHECKING:
     from dino_speech.data.manifest import Manifest
@@ -23,6 +26,9 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
     by `where`, `valid_where` and `test_where`: a part that has conditions and no manifest of its own is taken from
     `train_manifest`.
 
+    With `fold_column` or `num_folds` one system is trained per fold (see `folding.py`), with `clinical` people are
+    judged, beside the silence control (see `clinical_tuning.py`).
+
     Args:
         recipe: what `load_recipe` gives.
         resume: False deletes a former run in the output folder and starts anew.
@@ -32,7 +38,8 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
         Plain data: `system` and `encoder` (folders), `output_folder`, `seed`, `classes`, `num_utterances`, `hours`,
         `num_steps`, `seconds` (of this call), `last` (figures of the history), `best` (validation, or None),
         `num_skipped` (files), `stop_reason` ("max_minutes", or None where the run is complete); with a test set
-        `report` (file), `num_test`, and `uar`, `micro_f1`, `macro_f1`, or `ccc` by dimension.
+        `report` (file), `num_test`, and `uar`, `micro_f1`, `macro_f1`, or `ccc` by dimension. Of folds, and of a
+        clinical question, what `run_folds` and `run_clinical` give.
 
     Raises:
         RecipeError: a key is missing, or `tuner` is not a `FineTuner`.
@@ -44,8 +51,14 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
 
     require_keys(recipe, REQUIRED)
     tuner = require_kind(recipe, "tuner", FineTuner)
+    if several := [key for key in ("clinical", "fold_column", "num_folds") if recipe.get(key) is not None]:
+        if keep_encoder:
+            raise RecipeError(f"{several[0]}: trains several encoders; to train one, leave it out")
+        if "clinical" in several:
+            return run_clinical(recipe, tuner, resume=resume)
+        return run_folds(recipe, tuner, resume=resume)
     folder, seed = Path(recipe["output_folder"]), recipe.get("seed", SEED)
-    train, valid, test = (_part(recipe, prefix) for prefix in ("train", "valid", "test"))
+    train, valid, test = (read_part(recipe, prefix) for prefix in ("train", "valid", "test"))
     assert train is not None
     if test is not None:
         tuner.check_test(train, test)  # before the training, not after it
@@ -79,24 +92,11 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
     return summary | {"seconds": round(time.perf_counter() - started, 1)}
 
 
-def _part(recipe: Mapping[str, Any], prefix: str) -> "Manifest | None":
-    """The rows of one part; None where the recipe names none."""
-    from dino_speech.data.manifest import read_manifest
-
-    source, where = recipe.get(f"{prefix}_manifest"), recipe.get("where" if prefix == "train" else f"{prefix}_where")
-    if source is None and where is None:
-        return None
-    return read_manifest(recipe["train_manifest"] if source is None else source, where=where)
-
-
 def _judge(tuner: "FineTuner", test: "Manifest", folder: Path, seed: int) -> dict[str, Any]:
     """Write the report of the test set; its figures."""
-    from dino_speech.evaluation.classification import ClassificationReport
     from dino_speech.evaluation.finetuned import evaluate_finetuned
     from dino_speech.evaluation.results import write_results
 
     report = evaluate_finetuned(tuner.system_, test, seed=seed, num_workers=NUM_READING_THREADS)
     path = write_results(folder, {"fine-tuned": report})
-    found = {"report": str(path), "num_test": report.num_utterances}
-    names = ("uar", "micro_f1", "macro_f1") if isinstance(report, ClassificationReport) else ("ccc",)
-    return found | {name: getattr(report, name) for name in names}
+    return {"report": str(path), "num_test": report.num_utterances, **figures_of(report)}

@@ -1,9 +1,10 @@
 """From a recipe's file and the options of a command line to its finished values.
 
 A pretraining recipe holds `train_manifest`, `where`, `output_folder`, `seed`, `crops`, `encoder`, `trainer`, `monitor`;
-a fine-tuning recipe, which is one that holds a `tuner`, also manifests and conditions for validation and test; one that
-holds a `study` trials and further corpora; one that holds `pseudo_labels` a monitor; each, to state only its difference
-from another recipe, `base`. Any further key must be read by some `!ref`: a key that nothing reads is a misspelt one.
+a fine-tuning recipe, which is one that holds a `tuner`, also manifests and conditions for validation and test, or
+folds, or a clinical question; one that holds a `study` trials and further corpora; one that holds `pseudo_labels` a
+monitor; each, to state only its difference from another recipe, `base`. Any further key must be read by some `!ref`: a
+key that nothing reads is a misspelt one.
 """
 
 import io
@@ -23,6 +24,7 @@ KEYS = ("train_manifest", "where", "output_folder", "seed", "crops", "encoder", 
 TUNING_KEYS = (
     *("train_manifest", "where", "valid_manifest", "valid_where", "test_manifest", "test_where"),
     *("output_folder", "seed", "encoder", "stages", "tuner"),
+    *("fold_column", "num_folds", "clinical"),
 )
 STUDY_KEYS = (
     *("train_manifest", "where", "trials", "trials_manifest", "others"),

@@ -1,10 +1,15 @@
-"""What running a recipe shares, whatever it runs: keys that must be there, and the recipe kept beside its results."""
+"""What running a recipe shares, whatever it runs: keys that must be there, parts of manifests, what is kept."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dino_speech.errors import RecipeError
+
+if TYPE_CHECKING:
+    from dino_speech.data.manifest import Manifest
+    from dino_speech.evaluation.classification import ClassificationReport
+    from dino_speech.evaluation.regression import RegressionReport
 
 SEED = 1986
 Kind = TypeVar("Kind")
@@ -42,6 +47,33 @@ def keep_recipe(recipe: Mapping[str, Any], folder: Path) -> None:
     text = getattr(recipe, "text", None)
     if text is not None and is_main_process():
         (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+
+
+def read_part(recipe: Mapping[str, Any], prefix: str) -> "Manifest | None":
+    """The rows of a part ("train", "valid", "test"); None where the recipe names none."""
+    from dino_speech.data.manifest import read_manifest
+
+    source, where = recipe.get(f"{prefix}_manifest"), recipe.get("where" if prefix == "train" else f"{prefix}_where")
+    if source is None and where is None:
+        return None
+    return read_manifest(recipe["train_manifest"] if source is None else source, where=where)
+
+
+def refuse_test(recipe: Mapping[str, Any], instead: str) -> None:
+    """Refuse a test set where folds or a split already say who is judged.
+
+    Raises:
+        RecipeError: naming both.
+    """
+    for key in ("test_manifest", "test_where"):
+        if recipe.get(key) is not None:
+            raise RecipeError(f"{_name(recipe)}: {key} and {instead} both say what is judged; give one of them")
+
+
+def figures_of(report: "ClassificationReport | RegressionReport") -> dict[str, Any]:
+    """What a summary shows of a report: `uar`, `micro_f1`, `macro_f1`, or `ccc` by dimension."""
+    names = ("uar", "micro_f1", "macro_f1") if hasattr(report, "uar") else ("ccc",)
+    return {name: getattr(report, name) for name in names}
 
 
 def _name(recipe: Mapping[str, Any]) -> str:

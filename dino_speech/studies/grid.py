@@ -180,8 +180,12 @@ def cell_name(settings: Mapping[str, Setting], seed: int, identity: Mapping[str,
     """A name for a folder that a person can read, with a hash of all that the cell depends on."""
     full = json.dumps([dict(settings), seed, identity], sort_keys=True, default=str)
     words = "_".join([*(_show(value) for value in settings.values()), str(seed)])
-    safe = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in words)
-    return f"{safe[:80]}_{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+    return f"{safe_name(words)}_{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+
+
+def safe_name(text: str) -> str:
+    """At most 80 characters that may stand in the name of a file: letters, digits, `.`, `_`, `-`."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in text)[:80]
 
 
 def _run(run_cell: Callable[..., CellResult], settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dino_speech.data.folds import check_disjoint, speaker_disjoint_folds
+from dino_speech.data.folds import check_disjoint, manifest_folds
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Manifest
 from dino_speech.dino.identity import describe, describe_manifest
 from dino_speech.errors import InputError
+from dino_speech.evaluation.finetuned import judge
 from dino_speech.evaluation.verification import evaluate_verification
 from dino_speech.intervals import bootstrap_interval
 from dino_speech.metrics import macro_f1, micro_f1, uar
@@ -48,7 +49,8 @@ class TransferStudy:
         label: the column to learn.
         chunk_s: training chunk lengths to try; None: as each stage says.
         augment: whether to augment, as each stage says, or not at all.
-        num_folds: speaker-disjoint folds, where no `split_column` is given.
+        num_folds: speaker-disjoint folds, where neither `fold_column` nor `split_column` is given.
+        fold_column: a column with folds as published, each judged by systems trained on the others.
         split_column: a column that says which rows are trained on and which are judged.
         train_splits: its values for training.
         test_splits: its values for judging.
@@ -68,6 +70,7 @@ class TransferStudy:
     chunk_s: Sequence[float | None] = (None,)
     augment: Sequence[bool] = (True,)
     num_folds: int = 5
+    fold_column: str | None = None
     split_column: str | None = None
     train_splits: Sequence[str] = ("train",)
     test_splits: Sequence[str] = ("test",)
@@ -132,6 +135,7 @@ class TransferStudy:
         fixed = ("label", "num_folds", "split_column", "train_splits", "test_splits", "classes", "objective", "tuner")
         return {
             **{name: describe(getattr(self, name)) for name in fixed},
+            **({} if self.fold_column is None else {"fold_column": self.fold_column}),
             "systems": dict(self.systems),
             "strategies": describe(self.strategies),
             "manifests": [describe_manifest(item) for item in (rows, *judged.values())],
@@ -142,10 +146,11 @@ class TransferStudy:
         return manifest if self.classes is None else manifest.select(**{self.label: list(self.classes)})
 
     def _splits(self, rows: Manifest) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        speakers = rows.label(self.speaker, allow_blank=False)
         if self.split_column is None:
-            classes = rows.label(self.label, allow_blank=False)
-            return speaker_disjoint_folds(classes, speakers, num_folds=self.num_folds, seed=FOLD_SEED)
+            drawn = None if self.fold_column else self.num_folds
+            given = {"column": self.fold_column, "num_folds": drawn, "stratify": self.label, "speaker": self.speaker}
+            return list(manifest_folds(rows, **given, seed=FOLD_SEED).values())  # type: ignore[arg-type]
+        speakers = rows.label(self.speaker, allow_blank=False)
         splits = np.array(rows.label(self.split_column))
         train, test = (np.flatnonzero(np.isin(splits, names)) for names in (self.train_splits, self.test_splits))
         if not train.size or not test.size:
@@ -192,8 +197,10 @@ class TransferStudy:
             tuner = self._tune(settings, rows.subset(train.tolist()), folder / f"fold_{number}", seed, device)
             if isinstance(tuner, SpeechEncoder):
                 raise InputError(f"strategy {settings['strategy']!r} has no stages: nothing would predict {self.label}")
-            for name, judged in {"": rows.subset(test.tolist()), **others}.items():
-                found.setdefault(name, []).extend(self._predict(tuner, judged))
+            for name, part in {"": rows.subset(test.tolist()), **others}.items():
+                judged = judge(tuner.system_, part, speaker=self.speaker)
+                said = zip(judged.speakers, judged.true, judged.predicted, strict=True)
+                found.setdefault(name, []).extend(said)
         figures: dict[str, float] = {}
         intervals: dict[str, tuple[float, float]] = {}
         for name, predictions in found.items():
@@ -207,13 +214,6 @@ class TransferStudy:
                     interval = _interval(true, predicted, speakers)
                     intervals[metric + suffix] = interval
         return CellResult(figures, intervals)
-
-    def _predict(self, tuner: FineTuner, judged: Manifest) -> list[tuple[str, str, str]]:
-        predictions = tuner.predict(judged)
-        positions = judged.by_id()
-        true, speakers = judged.label(self.label), judged.label(self.speaker)
-        rows = [positions[name] for name in predictions.ids]
-        return [(speakers[row], true[row], guess) for row, guess in zip(rows, predictions.predicted, strict=True)]
 
     def _verify(
         self,
