@@ -109,9 +109,7 @@ class DINOPretrainer(Hyperparameters):
         state = state_to_resume(folder / "state" / "last.pt", identity) if resume else None
         origin = provenance(seed=seed, manifest=manifest.paths)
         barrier()  # all have looked before anything changes
-        if is_main_process():
-            prepare_folder(folder, keep=state is not None)
-            self._write_hyperparameters(folder, identity, origin)
+        self._begin(folder, identity, origin, keep=state is not None)
         sampler.start_step = state.step if state else 0
         brain = self._build_brain(sampler, chosen, precision)
         with StopSignals() as signals:
@@ -124,9 +122,7 @@ class DINOPretrainer(Hyperparameters):
             finally:
                 supervisor.close()
         self._conclude(brain, supervisor)
-        if self.stop_reason_ is None and self.whitening_shrinkage is not None and is_main_process():
-            self._whiten(manifest, supervisor, num_steps, seed)
-        barrier()
+        self._whiten(manifest, supervisor, num_steps, seed)
         return self
 
     def _sampler(self, manifest: Manifest, num_steps: int, seed: int) -> StepSampler:
@@ -171,7 +167,11 @@ class DINOPretrainer(Hyperparameters):
         chosen = {name: describe(value) for name, value in self.settings().items() if name not in RUN_ONLY}
         return {**chosen, **resolved, "manifest": describe_manifest(manifest)}
 
-    def _write_hyperparameters(self, folder: Path, identity: dict[str, Any], origin: dict[str, Any]) -> None:
+    def _begin(self, folder: Path, identity: dict[str, Any], origin: dict[str, Any], *, keep: bool) -> None:
+        """Make the output folder, with what the run is."""
+        if not is_main_process():
+            return
+        prepare_folder(folder, keep=keep)
         run_only = {name: describe(value) for name, value in self.settings().items() if name in RUN_ONLY}
         text = json.dumps({**run_only, **identity, "provenance": origin}, indent=2) + "\n"
         write_text_atomically(folder / "hyperparameters.json", text)
@@ -247,9 +247,15 @@ class DINOPretrainer(Hyperparameters):
         )
 
     def _whiten(self, manifest: Manifest, supervisor: "Supervisor", num_steps: int, seed: int) -> None:
-        """Whiten the encoders on disk, the last and the monitor's best, and `teacher_encoder_`."""
+        """Whiten the encoders of a finished run on disk, the last and the monitor's best, and `teacher_encoder_`."""
+        if self.stop_reason_ is None and self.whitening_shrinkage is not None and is_main_process():
+            self._whiten_all(manifest, supervisor, num_steps, seed, self.whitening_shrinkage)
+        barrier()
+
+    def _whiten_all(
+        self, manifest: Manifest, supervisor: "Supervisor", num_steps: int, seed: int, shrinkage: float
+    ) -> None:
         readable = [utterance for utterance in manifest if utterance.wav not in self.skipped_]
-        shrinkage = self.whitening_shrinkage or 0.0
         finished = [(self.teacher_encoder_, supervisor.folder / "encoder", num_steps)]
         if self.best_ is not None:
             best = supervisor.folder / "best" / "encoder"
