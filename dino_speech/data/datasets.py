@@ -39,6 +39,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         transforms: applied to each crop by itself, as `transforms(wave, generator=generator)`; None leaves it alone.
         cache_gib: memory in GiB for decoded waves (see `WaveCache`).
         cache: decoded waves of this very manifest to share with another dataset, in place of a new cache.
+        silent_dbfs: a crop of a lower level counts as silent.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class CropDataset(Dataset[dict[str, Any]]):
         transforms: Transforms | None = None,
         cache_gib: float = 0.0,
         cache: WaveCache | None = None,
+        silent_dbfs: float = SILENT_DBFS,
     ) -> None:
         self.manifest = manifest
         self.crops = crops
         self.seed = seed
         self.transforms = transforms
+        self.silent_dbfs = silent_dbfs
         durations_s = [utterance.duration for utterance in manifest]
         self.cache = WaveCache(durations_s, cache_gib) if cache is None else cache
         self._bad: dict[int, str] = {}
@@ -97,12 +100,12 @@ class CropDataset(Dataset[dict[str, Any]]):
         for _ in range(MAX_DRAWS):
             plan = self.crops.plan(num_samples, generator)
             views = self.crops.cut(self._read(index, plan.start, plan.stop), plan)
-            silent = torch.cat([_is_silent(view) for view in views])
+            silent = torch.cat([_is_silent(view, self.silent_dbfs) for view in views])
             drawn = drawn if silent.all() else views
             if not silent.any():
                 break
         if drawn is None:
-            raise InputError(f"silent (below {SILENT_DBFS:.0f} dBFS) wherever crops were drawn")
+            raise InputError(f"silent (below {self.silent_dbfs:.0f} dBFS) wherever crops were drawn")
         long, short = drawn
         if self.transforms is not None:
             long, short = (self._transform(views, generator) for views in (long, short))
@@ -134,7 +137,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         return load_audio(utterance.wav, start=first + start, stop=first + stop)
 
 
-def _is_silent(crops: Tensor) -> Tensor:
+def _is_silent(crops: Tensor, silent_dbfs: float) -> Tensor:
     """(V, S) -> (V,) bool; a constant offset is no sound."""
     variance = torch.linalg.vector_norm(crops, dim=1).square() / crops.shape[1] - crops.mean(1).square()
-    return variance < 10 ** (SILENT_DBFS / 10)
+    return variance < 10 ** (silent_dbfs / 10)

@@ -21,6 +21,7 @@ from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.system import Predictions
 
 ROWS_FILE = "rows.sha256"
+SILENT_DBFS = -120.0  # ours: below the rounding of 16 bits (-101 dBFS); a quiet pause is no broken file here
 LEAST = 1e-7  # of a probability, as float32 holds it beside 1
 
 
@@ -28,7 +29,7 @@ class FineTunedSubjects:
     """A `SubjectClassifier` for `evaluate_clinical`: fine-tunes the same encoder in each fold, on speech or silence.
 
     The silence is trained on for as many steps as the recordings of the same fold, though there is less of it: else it
-    would be told apart less well only for having been seen less.
+    would be told apart less well only for having been seen less. No chunk is left out for being quiet.
 
     Args:
         tuner: how to fine-tune; its label is replaced by the question asked.
@@ -72,7 +73,8 @@ class FineTunedSubjects:
         """Fine-tune on `train`, judge `test`."""
         folder = self.folder / run
         self._refuse_other_rows(train, folder)
-        tuner = replace(self.tuner, label=TARGET, stages=self._stages(train, fold=run.partition("/")[2]))
+        stages = self._stages(train, fold=run.partition("/")[2])
+        tuner = replace(self.tuner, label=TARGET, stages=stages, silent_dbfs=SILENT_DBFS)
         tuner.fit(train, output_folder=folder, seed=self.seed, device=self.device, resume=self.resume)
         found = tuner.predict(test)
         log_odds = np.full(len(test), np.nan)

@@ -25,7 +25,7 @@ from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
 from dino_speech.transfer.heads import MarginHead
-from dino_speech.transfer.hyperparameters import RUN_ONLY, TuningParameters
+from dino_speech.transfer.hyperparameters import LATER, RUN_ONLY, TuningParameters
 from dino_speech.transfer.run import TuningRun
 from dino_speech.transfer.stage_starter import StageStarter
 from dino_speech.transfer.stages import trained_modules, unfreeze
@@ -187,7 +187,9 @@ class FineTuner(TuningParameters):
 
     def _identity(self, train: Manifest, valid: Manifest | None, **resolved: Any) -> dict[str, Any]:
         """What must be the same where a run goes on."""
-        identity = {name: describe(value) for name, value in self.settings().items() if name not in RUN_ONLY} | resolved
+        settings = {name: value for name, value in self.settings().items() if name not in RUN_ONLY}
+        settings = {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}
+        identity = {name: describe(value) for name, value in settings.items()} | resolved
         identity["encoder_weights"] = fingerprint(self.encoder)
         for name, manifest in (("train", train), ("valid", valid)):
             identity[name] = manifest and describe_manifest(manifest) | {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal
 
+from dino_speech.audio.io import SILENT_DBFS
 from dino_speech.dino.optimizer import OPTIMIZERS
 from dino_speech.dino.precision import PRECISIONS
 from dino_speech.dino.ranges import require, require_choice, require_ranges
@@ -18,6 +19,8 @@ from dino_speech.transfer.system import MARGIN_OBJECTIVES, OBJECTIVES
 
 # How a run is carried out, not what it computes: these may change when it is resumed.
 RUN_ONLY = frozenset(("num_workers", "cache_gib", "log_every", "save_every_minutes", "save_every_steps", "max_minutes"))
+# Came after the first states were saved: left out of a run's identity at these values, so that older runs go on.
+LATER = {"silent_dbfs": SILENT_DBFS}
 
 
 @dataclass
@@ -45,6 +48,7 @@ class TuningParameters:
         clip_norm: limit of the global norm of all gradients; None: no limit.
         patience: end a stage after so many epochs without a better validation; None: never.
         segment_s: long recordings are judged by segments of this length (see `FineTunedSystem`); None: whole.
+        silent_dbfs: chunks of a lower level are not trained on.
         precision: "auto", "bf16", "fp16" or "fp32".
         num_workers: reading processes; None: what the cores allow.
         cache_gib: memory for decoded waves, in GiB.
@@ -76,6 +80,7 @@ class TuningParameters:
     clip_norm: float | None = 3.0  # as in pretraining
     patience: int | None = None
     segment_s: float | None = None
+    silent_dbfs: float = SILENT_DBFS
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     num_workers: int | None = None
     cache_gib: float = 2.0

@@ -68,6 +68,7 @@ class StageStarter:
             RandomChunk(stage.chunk_s, min_s=self.tuner.encoder.min_samples / SAMPLE_RATE),
             seed=seed,
             cache_gib=self.tuner.cache_gib,
+            silent_dbfs=self.tuner.silent_dbfs,
             cache=None if self.dataset is None else self.dataset.cache,
         )
         sampler = StepSampler(

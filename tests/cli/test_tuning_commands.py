@@ -89,6 +89,35 @@ def test_what_does_not_fit_is_told_before_training(tuning_words, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
+def test_finetune_fold_by_fold(tuning_words, tmp_path, capsys) -> None:
+    words = [word for word in tuning_words if "where=" not in word] + ["--num_folds=2"]
+    found = answer(capsys, *words)
+    assert (found["num_folds"], found["num_test"], found["stop_reason"]) == (2, 16, None)
+    assert {row["fold"]: row["num_test"] for row in found["folds"]} == {"1": 8, "2": 8}
+    assert "## Folds" in Path(found["report"]).read_text()
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].split() == ["fold", "system", "num_train", "num_test", "num_speakers", "uar"]
+    assert "report.md" in text
+    assert main([*words, "--test_where={speaker: spk0}"]) == 1
+    assert "test_where and num_folds both say what is judged" in capsys.readouterr().err
+
+
+def test_a_clinical_recipe_shows_its_warnings(tuning_words, tmp_path, capsys) -> None:
+    words = [word for word in tuning_words if "where=" not in word]
+    words += ["--tuner.label=group", "--num_folds=2", "--clinical={positive: ad}"]
+    path = tmp_path / "voices" / "manifest.csv"
+    header, *rows = path.read_text().splitlines()
+    groups = [f"{row},{'ad' if row[:4] in ('spk0', 'spk2') else 'control'}" for row in rows]
+    path.write_text("\n".join([f"{header},group", *groups]) + "\n")
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "Silence control not possible" in text
+    assert "not a diagnosis" in text
+    found = answer(capsys, *words)
+    assert (found["num_subjects"], found["num_folds"], found["silence_control"]["possible"]) == (4, 2, False)
+
+
 def test_predict_without_a_system(voices_folder, tmp_path, capsys) -> None:
     assert main(["predict", str(voices_folder), "--system", str(tmp_path)]) == 1
     assert "expected a fine-tuned system's folder" in capsys.readouterr().err

@@ -161,6 +161,15 @@ def test_a_silent_stretch_is_passed_over(tmp_path, tone):
     assert float((crops.std(dim=1) < 1e-3).float().mean()) < 0.2 * first_draws_in_silence
 
 
+def test_where_quiet_is_no_mistake_the_border_can_be_lower(tmp_path, tone):
+    soundfile.write(tmp_path / "a.wav", 1e-4 * tone(2.0), 16_000, subtype="FLOAT")
+    manifest = read_manifest(write_manifest_of(tmp_path, ["a.wav"]))
+    assert "below -70 dBFS" in CropDataset(manifest, CROPS, seed=0)[(0, 0)]["failures"][0][1]
+    quiet = CropDataset(manifest, CROPS, seed=0, silent_dbfs=-120.0)[(0, 0)]
+    assert quiet["failures"] == []
+    assert float(quiet["long"].abs().max()) > 0
+
+
 def test_replacements_do_not_depend_on_what_is_known_to_be_bad(bad_folder):
     # bad in one place only: whether it is heard depends on the position
     nan = np.random.default_rng(0).standard_normal(60_000).astype(np.float32) * 0.1

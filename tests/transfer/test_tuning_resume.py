@@ -30,6 +30,14 @@ def tuner_of(encoder, **changes) -> FineTuner:
     return FineTuner(encoder, **{"stages": stages, **settings, **changes})
 
 
+def test_a_setting_that_came_later_leaves_older_runs_as_they_are(encoder, train, tmp_path) -> None:
+    stages = [FineTuneStage("head", steps=1, chunk_s=0.4)]
+    tuner_of(encoder, stages=stages).fit(train, output_folder=tmp_path)
+    assert "silent_dbfs" not in load_state(tmp_path / "state" / "last.pt").identity
+    with pytest.raises(InputError, match="silent_dbfs"):
+        tuner_of(encoder, stages=stages, silent_dbfs=-90.0).fit(train, output_folder=tmp_path)
+
+
 @pytest.fixture
 def stop_after(monkeypatch):
     """`stop_after(n)`: a signal arrives in the n-th step from now."""
