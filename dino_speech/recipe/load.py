@@ -50,7 +50,7 @@ class Recipe(dict[str, Any]):
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool = False) -> Recipe:
-    """Read a recipe; everything in it is checked before anything in it is constructed.
+    r"""Read a recipe; everything in it is checked before anything in it is constructed.
 
     Args:
         path: a HyperPyYAML file.
