@@ -82,6 +82,26 @@ def read_pretrained(model_type: str, source: str, *, config: Any = None) -> Pret
     return Pretrained(known, normalize, model.float().state_dict(), source)
 
 
+def read_quantizer(source: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What a pretraining checkpoint of wav2vec 2.0 has behind the model: quantizer and projections, by name.
+
+    Args:
+        source: an id of the hub, or a folder.
+        config: the architecture.
+
+    Returns:
+        Empty where the checkpoint holds the model alone.
+
+    Raises:
+        InputError: there is no such checkpoint, it is not in safetensors, or of another architecture.
+    """
+    _check_folder(source)
+    whole = require_transformers().Wav2Vec2ForPreTraining
+    model, report = _load("wav2vec2", source, config, whole=whole)
+    tensors = {name: value for name, value in model.float().state_dict().items() if not name.startswith("wav2vec2.")}
+    return {} if set(report["missing_keys"]) & set(tensors) else tensors
+
+
 def _without_base(data: Mapping[str, Any]) -> dict[str, Any]:
     """Without what transformers could act on (quantization, code, classes); `complete_config` keeps what it knows."""
     return {key: value for key, value in data.items() if key not in ("auto_map", "quantization_config", "model_type")}
@@ -114,12 +134,13 @@ def _wants_normalized(source: str) -> bool:
     return bool(data.get("do_normalize", True))
 
 
-def _load(model_type: str, source: str, config: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _load(model_type: str, source: str, config: Mapping[str, Any], *, whole: Any = None) -> tuple[Any, dict[str, Any]]:
+    """A model with the weights of a checkpoint, and what was missing; `whole` is its class, None: the bare model's."""
     from safetensors import SafetensorError
 
     with _quiet():
         try:
-            model, report = model_class(model_type).from_pretrained(
+            model, report = (whole or model_class(model_type)).from_pretrained(
                 source, config=config_object(model_type, config), use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:

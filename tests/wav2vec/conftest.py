@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 pytest.importorskip("transformers", reason="needs the extra dino-speech[ssl]")
@@ -50,3 +52,21 @@ def checkpoint(tmp_path: Path, small_config: Callable[..., dict[str, Any]]) -> C
         return folder
 
     return make
+
+
+@pytest.fixture
+def melodies_folder(tmp_path: Path) -> Path:
+    """`manifest.csv`: 4 speakers x 4 files of 1.8 s, in which five tones come round: a tone that is hidden can be told
+    from its surroundings. The emotion is heard as the order of the tones."""
+    folder, rng = tmp_path / "melodies", np.random.default_rng(0)
+    folder.mkdir()
+    rows, time = ["ID,duration,wav,speaker,emotion"], np.arange(2400) / 16_000
+    for number in range(16):
+        order = rng.permutation(5) if number % 2 else [0, 1, 2, 3, 4]
+        tones = [0.2 * np.sin(2 * np.pi * (200, 450, 1000, 2200, 4500)[order[k % 5]] * time) for k in range(12)]
+        wave = np.concatenate(tones) + 0.005 * rng.standard_normal(12 * 2400)
+        soundfile.write(folder / f"{number}.wav", wave.astype(np.float32), 16_000)
+        emotion = "happy" if number % 2 else "neutral"
+        rows.append(f"u{number},1.8,{number}.wav,s{number // 4},{emotion}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder

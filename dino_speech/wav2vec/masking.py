@@ -1,0 +1,103 @@
+"""Spans of frames that a model must guess, and frames of the same utterance to tell the right one from.
+
+Letters: `B` utterances, `T` frames, `N` negatives.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dino_speech.errors import InputError
+
+
+def span_mask(
+    num_rows: int, num_frames: int, *, share: float, length: int, min_spans: int, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Which frames are masked: spans of one length, begun anywhere, that may overlap.
+
+    Args:
+        num_rows: `B`.
+        num_frames: `T`.
+        share: of the frames, if the spans did not overlap.
+        length: of a span, in frames.
+        min_spans: in each row.
+        rng: the only source of randomness.
+
+    Returns:
+        (B, T) bool, with the same number of spans in each row.
+
+    Raises:
+        InputError: the rows are too short for so many spans.
+
+    Source: arXiv 2006.11477, Sec. 3.1, counted as in its official code and in transformers.
+    """
+    num_starts = num_frames - length + 1
+    if num_starts < min_spans:
+        raise InputError(
+            f"chunks of {num_frames} frames hold no {min_spans} spans of {length}: raise chunk_s, or lower mask_length"
+        )
+    num_spans = min(max(int(share * num_frames / length + rng.random()), min_spans), num_starts)
+    mask = np.zeros((num_rows, num_frames), dtype=bool)
+    for row in mask:
+        starts = rng.choice(num_starts, num_spans, replace=False)
+        row[(starts[:, None] + np.arange(length)).ravel()] = True
+    return mask
+
+
+def draw_negatives(mask: NDArray[np.bool_], num: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """For each masked frame other masked frames of its row, as positions in the flattened (B, T).
+
+    Args:
+        mask: (B, T), at least two in each row.
+        num: `N`.
+        rng: the only source of randomness.
+
+    Returns:
+        (B, T, N) int64; where nothing is masked, positions that mean nothing.
+
+    Source: arXiv 2006.11477, Sec. 3.2.
+    """
+    found = np.zeros((*mask.shape, num), dtype=np.int64)
+    for number, row in enumerate(mask):
+        masked = np.flatnonzero(row)
+        others = rng.integers(len(masked) - 1, size=(len(masked), num))
+        others += others >= np.arange(len(masked))[:, None]  # any but the frame itself
+        found[number, masked] = masked[others]
+        found[number] += number * mask.shape[1]
+    return found
+
+
+def masked_states(network: Any, conv: Tensor, mask: Tensor, filler: Tensor) -> Tensor:
+    """Last layer of a frame-level network that does not hear the masked frames.
+
+    Args:
+        network: `Wav2Vec2` or its kin.
+        conv: (B, T, C) of its convolutions; all frames are true.
+        mask: (B, T) bool.
+        filler: (hidden,) what stands in place of a masked frame.
+
+    Returns:
+        (B, T, hidden).
+    """
+    projected = network.model.feature_projection(conv)
+    if isinstance(projected, tuple):
+        projected = projected[0]
+    projected = torch.where(mask[:, :, None], filler.to(projected.dtype), projected)
+    states: Tensor = network.model.encoder(projected)[0]
+    return states
+
+
+class MaskFiller(nn.Module):
+    """The vector in place of masked frames: the model's own, where its checkpoint has one, else a new one.
+
+    Args:
+        model: of transformers.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        own = getattr(model, "masked_spec_embed", None)
+        self.value = nn.Parameter(torch.empty(model.config.hidden_size).uniform_()) if own is None else own
