@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from dino_speech.dino.prototypes import prototype_logits
 from dino_speech.errors import InputError
 
 
@@ -16,9 +17,8 @@ class DINOHead(nn.Module):
     """A GELU MLP, an L2-normalised bottleneck, and a weight-normalised linear layer without bias or trained gain.
 
     With the gain at 1 a logit is the cosine between the bottleneck and a prototype, in [-1, 1]: the temperatures then
-    mean the same thing for every K and every encoder. Call the head once for all views: its last weight
-    (K x bottleneck) is normalised anew in every call. Around several calls without gradient,
-    `torch.nn.utils.parametrize.cached()` normalises it once.
+    mean the same thing for every K and every encoder. `last_layer.weight` is the normalised weight (K x bottleneck);
+    the forward pass does without it (see `prototypes.py`).
 
     Args:
         in_dim: D, the size of the embedding.
@@ -82,7 +82,8 @@ class DINOHead(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """(N, D) -> logits (N, K)."""
-        return self.last_layer(self.bottleneck(embedding))
+        weight = self.last_layer.parametrizations.weight  # type: ignore[union-attr]
+        return prototype_logits(self.bottleneck(embedding), weight.original1, weight.original0)  # type: ignore
 
 
 def _mlp(sizes: list[int], *, batch_norm: bool) -> nn.Sequential:

@@ -93,16 +93,6 @@ def test_many_prototypes_give_gradients_to_all_of_them() -> None:
     assert (gradient.norm(dim=1) > 0).all()
 
 
-def test_cached_parametrization_normalises_once_and_changes_no_number() -> None:
-    head, embedding = small_head(), torch.randn(5, 12)
-    with torch.no_grad():
-        expected = head(embedding)
-        with nn.utils.parametrize.cached():
-            first = head.last_layer.weight
-            assert torch.equal(head(embedding), expected)
-            assert head.last_layer.weight is first
-
-
 @pytest.mark.parametrize("option", ["num_prototypes", "hidden_dim", "bottleneck_dim", "num_layers"])
 def test_sizes_below_one_are_refused_by_name(option: str) -> None:
     with pytest.raises(InputError, match=f"{option} = 0"):
