@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dino_speech.errors import InputError
-from dino_speech.features.fbank import LogMel
+from dino_speech.features.fbank import CPU_BLOCK_SAMPLES, LogMel
 
 
 @pytest.fixture
@@ -150,3 +150,23 @@ def test_too_short_is_refused() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         LogMel(**options)
+
+
+def test_blocks_of_a_large_batch_change_no_frame() -> None:
+    torch.manual_seed(0)
+    extractor, waves = LogMel(mean_norm="window", window_frames=51), torch.randn(30, 16_000)
+    assert 30 * 16_000 > 2 * CPU_BLOCK_SAMPLES
+    num_samples = torch.randint(8_000, 16_001, (30,))
+    num_samples[0] = 16_000
+    frames, num_frames = extractor(waves, num_samples)
+    for row, (wave, length) in enumerate(zip(waves, num_samples, strict=True)):
+        alone = extractor(wave[None, :length])[0][0]
+        assert len(alone) == num_frames[row]
+        torch.testing.assert_close(frames[row, : len(alone)], alone, rtol=1e-4, atol=1e-4)
+        assert not frames[row, len(alone) :].any()
+    torch.testing.assert_close(extractor(waves)[0][-1:], extractor(waves[-1:])[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("num", [1, 12, 13])
+def test_any_number_of_waves(num: int) -> None:
+    assert LogMel()(torch.randn(num, 16_000))[0].shape == (num, 98, 80)
