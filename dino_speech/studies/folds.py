@@ -102,7 +102,7 @@ def finetune_folds(
         if fold_tuner.stop_reason_ is not None:
             return FoldResults(None, None, rows, num_skipped, fold_tuner.stop_reason_)
         judged[name] = judge(fold_tuner.system_, test, num_workers=num_workers)
-        rows.append({"fold": name, "system": str(folders[name] / "system"), **_row(judged[name], train)})
+        rows.append({"fold": name, "system": str(folders[name] / "system"), **fold_row(judged[name], train)})
     report = pooled_report(
         list(judged.values()),
         provenance=provenance(seed=seed, manifest=manifest.paths),
@@ -127,7 +127,8 @@ def _check(tuner: FineTuner, name: str, train: Manifest, test: Manifest) -> None
         raise InputError(f"fold {name}: {error}") from error
 
 
-def _row(judged: Judged, train: Manifest) -> dict[str, Any]:
+def fold_row(judged: Judged, train: Manifest) -> dict[str, Any]:
+    """Sizes and figures of one fold: `num_train`, `num_test`, `num_speakers`, and `uar`, or `ccc_NAME` by dimension."""
     figures = {"uar": uar(judged.true, judged.predicted)} if isinstance(judged.targets, Classes) else _ccc(judged)
     num_speakers = len(set(judged.speakers.tolist()))
     return {"num_train": len(train), "num_test": len(judged.ids), "num_speakers": num_speakers, **figures}

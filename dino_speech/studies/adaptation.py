@@ -1,0 +1,219 @@
+"""The adaptation study: is a frame-level encoder better fine-tuned as it is, or adapted to the task's audio before?
+
+Strategies x shares of the training speakers, over folds and seeds. All that a fold's system learns from, its adaptation
+too, is the fold's training part: the functions that train are given nothing else.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dino_speech.data.folds import manifest_folds
+from dino_speech.data.manifest import read_manifest
+from dino_speech.data.seeds import derive_seed
+from dino_speech.data.utterances import Manifest
+from dino_speech.dino.identity import describe, describe_manifest, fingerprint
+from dino_speech.dino.state import write_text_atomically
+from dino_speech.errors import InputError
+from dino_speech.evaluation.classification import ClassificationReport
+from dino_speech.evaluation.finetuned import Judged, judge, pooled_report
+from dino_speech.intervals import Interval
+from dino_speech.models.checkpoint import load_encoder
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.studies.folds import FOLD_SEED, fold_row
+from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid, safe_name
+from dino_speech.transfer.finetune import FineTuner
+from dino_speech.transfer.stages import FineTuneStage
+from dino_speech.transfer.targets import describe_labels
+from dino_speech.wav2vec.ptapt import PTAPT
+from dino_speech.wav2vec.tapt import TAPT
+
+
+@dataclass
+class AdaptationStudy:
+    """Compares fine-tuning alone (V-FT) with fine-tuning after TAPT or P-TAPT, fold by fold.
+
+    Args:
+        encoder: a frame-level encoder, where every strategy begins.
+        adapters: what is done before fine-tuning, by the strategy's name; None: nothing. Their own `encoder` is not
+            used. For each fold they are given its training part, once: only fine-tuning is repeated over seeds.
+        label: the column to learn; with "ccc" a list of columns that hold numbers.
+        stages: of the fine-tuning, the same for all. `FineTuneStage(["backbone.model.encoder"])` trains the transformer
+            and leaves convolutions and projection as they are, as the source does.
+        fractions: shares of each fold's training speakers to learn from; a smaller share is part of a larger one.
+        fold_column: a column with folds as published, such as sessions; or else
+        num_folds: of folds drawn without a speaker in two.
+        objective: "cross_entropy" or "ccc".
+        speaker: the column that no fold may split.
+        tuner: further options of `FineTuner`, by name.
+        adaptation_seed: of everything random in the adaptation.
+        keep_systems: keep the fine-tuned systems; else only figures. Adapted encoders are kept.
+
+    Source: arXiv 2110.06309 (IEMOCAP, leave-one-session-out, UAR: V-FT 69.9, TAPT 73.5, P-TAPT 74.3; five repetitions).
+    """
+
+    encoder: SpeechEncoder
+    _: KW_ONLY
+    adapters: Mapping[str, TAPT | PTAPT | None]
+    label: str | Sequence[str]
+    stages: Sequence[FineTuneStage]
+    fractions: Sequence[float] = (1.0,)
+    fold_column: str | None = None
+    num_folds: int | None = None
+    objective: str = "cross_entropy"
+    speaker: str = "speaker"
+    tuner: Mapping[str, Any] = field(default_factory=dict)
+    adaptation_seed: int = 1986
+    keep_systems: bool = False
+
+    def __post_init__(self) -> None:
+        for name, adapter in self.adapters.items():
+            if not isinstance(adapter, TAPT | PTAPT | None):
+                raise InputError(f"adapters[{name!r}] is {type(adapter).__name__}; expected TAPT, PTAPT or None")
+        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise InputError(f"fractions = {self.fractions!r}: expected numbers above 0, at most 1")
+
+    def run(
+        self,
+        manifest: Manifest | str | PathLike[str],
+        *,
+        output_folder: str | PathLike[str],
+        seeds: Sequence[int] = (1986, 1987, 1988),
+        device: str | torch.device | None = None,
+    ) -> GridTable:
+        """Run what is not finished yet; `table.md`, `table.csv`, `cells/` and `adapted/` are in the output folder.
+
+        Each cell has its figures over all folds together, with intervals over speakers, and each fold's in
+        `folds.json`.
+
+        Args:
+            manifest: the labelled utterances, with their speakers.
+            output_folder: made with its parents.
+            seeds: of fine-tuning.
+            device: as in `FineTuner.fit`.
+
+        Raises:
+            InputError: folds, labels or settings do not fit the data.
+        """
+        manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+        stratify = None if self.objective == "ccc" else self._tuner(self.encoder).labels[0]
+        folds = manifest_folds(
+            manifest,
+            column=self.fold_column,
+            num_folds=self.num_folds,
+            stratify=stratify,
+            speaker=self.speaker,
+            seed=FOLD_SEED,
+        )
+        parts = {name: tuple(manifest.subset(side.tolist()) for side in fold) for name, fold in folds.items()}
+        root = Path(output_folder)
+
+        def cell(settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
+            judged: dict[str, Judged] = {}
+            rows: dict[str, Any] = {}
+            for name, (whole, test) in parts.items():
+                train = self.subset(whole, float(str(settings["fraction"])), name)
+                self._tuner(self.encoder).check_test(train, test)
+                place = folder / f"fold_{safe_name(name)}"
+                tuner = self.train(
+                    str(settings["strategy"]), train, folder=place, adapted=root / "adapted", seed=seed, device=device
+                )
+                judged[name] = judge(tuner.system_, test, speaker=self.speaker)
+                rows[name] = fold_row(judged[name], train)
+                if not self.keep_systems:
+                    shutil.rmtree(place, ignore_errors=True)
+            return _result(judged, rows, folder)
+
+        axes: dict[str, Sequence[Setting]] = {"strategy": list(self.adapters), "fraction": list(self.fractions)}
+        return run_grid(axes, cell, seeds=seeds, output_folder=root, identity=self._identity(manifest))
+
+    def subset(self, train: Manifest, fraction: float, fold: str) -> Manifest:
+        """The utterances of a share of the speakers, at least one; the same ones for every strategy and seed."""
+        speakers = train.label(self.speaker, allow_blank=False)
+        names = sorted(set(speakers))
+        order = np.random.default_rng(derive_seed(FOLD_SEED, "speakers", fold)).permutation(len(names))
+        kept = {names[number] for number in order[: math.ceil(fraction * len(names))]}
+        return train.subset([row for row, name in enumerate(speakers) if name in kept])
+
+    def train(
+        self,
+        strategy: str,
+        train: Manifest,
+        *,
+        folder: Path,
+        adapted: Path,
+        seed: int,
+        device: str | torch.device | None = None,
+    ) -> FineTuner:
+        """Adapt and fine-tune on one training part: the only files that are opened are its own.
+
+        Args:
+            strategy: a name of `adapters`.
+            train: the training part of a fold.
+            folder: of the fine-tuning.
+            adapted: folder of all adapted encoders; one that is there is taken.
+            seed: of the fine-tuning.
+            device: as in `FineTuner.fit`.
+        """
+        adapter, encoder = self.adapters[strategy], self.encoder
+        if adapter is not None:
+            encoder = self._adapt(strategy, adapter, train, adapted, device)
+        return self._tuner(encoder).fit(train, output_folder=folder, seed=seed, device=device)
+
+    def _adapt(
+        self, strategy: str, adapter: TAPT | PTAPT, train: Manifest, adapted: Path, device: Any
+    ) -> SpeechEncoder:
+        adapter = replace(adapter, encoder=self.encoder)
+        depends_on = {
+            "adapter": describe(adapter),
+            "seed": self.adaptation_seed,
+            "weights": fingerprint(self.encoder),
+            "train": describe_manifest(train),
+            "labels": describe_labels(train, adapter.label) if isinstance(adapter, PTAPT) else None,
+        }
+        digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:12]
+        folder = adapted / f"{safe_name(strategy)}_{digest}"
+        if (folder / "complete").exists():
+            return load_encoder(folder / "encoder")
+        adapter.fit(train, output_folder=folder, seed=self.adaptation_seed, device=device)
+        if adapter.stop_reason_ is not None:
+            raise InputError(f"{strategy}: its max_minutes are over; the same call goes on from there")
+        for state in folder.rglob("state"):
+            shutil.rmtree(state)
+        write_text_atomically(folder / "complete", json.dumps(depends_on, indent=2) + "\n")
+        return load_encoder(folder / "encoder")
+
+    def _tuner(self, encoder: SpeechEncoder) -> FineTuner:
+        return FineTuner(encoder, label=self.label, stages=self.stages, objective=self.objective, **self.tuner)  # type: ignore[arg-type]
+
+    def _identity(self, manifest: Manifest) -> dict[str, Any]:
+        names = ("adapters", "label", "stages", "fold_column", "num_folds", "objective", "tuner", "adaptation_seed")
+        return {
+            **{name: describe(getattr(self, name)) for name in names},
+            "weights": fingerprint(self.encoder),
+            "manifest": describe_manifest(manifest),
+        }
+
+
+def _result(judged: Mapping[str, Judged], rows: Mapping[str, Any], folder: Path) -> CellResult:
+    """Figures of all folds together; those of each go into `folds.json`."""
+    write_text_atomically(folder / "folds.json", json.dumps(rows, indent=2) + "\n")
+    report = pooled_report(list(judged.values()), provenance={}, num_folds=len(judged), seed=FOLD_SEED)
+    if isinstance(report, ClassificationReport):
+        figures = {name: float(getattr(report, name)) for name in ("uar", "micro_f1", "macro_f1")}
+        return CellResult(figures, {"uar": _bounds(report.intervals["uar"])})
+    figures = {f"ccc_{name}": float(value) for name, value in report.ccc.items()}
+    return CellResult(figures, {f"ccc_{name}": _bounds(found) for name, found in report.intervals.items()})
+
+
+def _bounds(interval: Interval) -> tuple[float, float]:
+    return interval.low, interval.high
