@@ -36,6 +36,12 @@ def add_commands(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--part-size", type=positive_int, help="utterances per part of a folder (default: 10000)")
     parser.add_argument("--num-workers", type=positive_int, default=2, help="threads that read (default: %(default)s)")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "bf16", "fp16", "fp32"),
+        default="fp32",
+        help="of the network (default: %(default)s); auto: bf16 where the device is fast at it",
+    )
     parser = add_command(
         subparsers,
         "verify",
@@ -51,7 +57,7 @@ def add_commands(subparsers: Subparsers) -> None:
 
 
 def _embed(arguments: argparse.Namespace) -> Answer:
-    options = {"num_workers": arguments.num_workers, "progress": sys.stderr.isatty()}
+    options = {"num_workers": arguments.num_workers, "progress": sys.stderr.isatty(), "precision": arguments.precision}
     if _is_folder(arguments.output):
         from dino_speech.distributed import join_processes
         from dino_speech.evaluation.embed_folder import PART_SIZE, embed_to_folder

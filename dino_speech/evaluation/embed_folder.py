@@ -25,6 +25,7 @@ from dino_speech.evaluation.inputs import Inputs, with_durations
 from dino_speech.evaluation.npz import EmbedReport
 from dino_speech.models.embedding import Embeddings
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.precision import choose_precision
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,9 @@ def embed_to_folder(
     *,
     part_size: int = PART_SIZE,
     num_workers: int = 2,
-    batch_s: float = 120.0,
+    batch_s: float | None = None,
     progress: bool = False,
+    precision: str = "fp32",
 ) -> EmbedReport:
     """Embed files, folders, manifests and shards into a folder of parts (see `embedding_store.py`).
 
@@ -53,12 +55,13 @@ def embed_to_folder(
         output: the folder, made with its parents; embeddings that a former call left there are kept.
         part_size: utterances per part.
         num_workers: threads that read ahead.
-        batch_s: seconds in a batch, padding included.
+        batch_s: seconds in a batch, padding included; None: what suits the device.
         progress: show a bar for each part.
+        precision: of the network, as `SpeechEncoder.embed_files` takes it; "auto" chooses by the device.
 
     Raises:
         InputError: an input does not exist, or two utterances have one ID; the folder holds embeddings of another
-            input, encoder or part size; nothing could be embedded.
+            input, encoder, part size or precision; nothing could be embedded.
     """
     group = patient_group()  # one process may have much more to do than another
     folder, given = Path(output), Inputs(inputs)
@@ -68,6 +71,7 @@ def embed_to_folder(
         "sha256": survey.sha256,
         "encoder_sha256": fingerprint(encoder),
         "part_size": part_size,
+        "precision": choose_precision(precision, encoder.device),
     }
     _refuse_other_run(folder, identity)
     barrier(group)  # all have looked before anything changes
@@ -77,7 +81,9 @@ def embed_to_folder(
     barrier(group)
     num_parts = -(-survey.num_utterances // part_size)
     for number, window in _missing_parts(given, part_size, folder):
-        found = _embed(window, encoder, num_workers=num_workers, batch_s=batch_s, progress=progress)
+        found = _embed(
+            window, encoder, num_workers=num_workers, batch_s=batch_s, progress=progress, precision=precision
+        )
         write_part(part_path(folder, number), found)
         logger.info(
             "part %d of %d: %d embedded, %d skipped",
@@ -105,7 +111,8 @@ def _refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
     started = (folder / RUN).exists()
     if not started and folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise InputError(f"{folder}: holds other things than embeddings; give a folder that is empty or does not exist")
-    before = read_json(folder / RUN) if started else identity
+    # Folders from before there was a choice were computed in float32.
+    before = {"precision": "fp32"} | read_json(folder / RUN) if started else identity
     differing = [name for name, value in identity.items() if before.get(name) != value]
     if differing:
         raise InputError(

@@ -124,6 +124,7 @@ def _embed(
             min_samples=encoder.min_samples,
             sample_rate=encoder.config.sample_rate,
             embedding_dim=sum(widths.values()),
+            device=encoder.device,
             on_error="skip",
             **options,
         )

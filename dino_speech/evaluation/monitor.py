@@ -19,6 +19,7 @@ from dino_speech.dino.diagnostics import rank_me
 from dino_speech.errors import InputError
 from dino_speech.evaluation.backends import cosine_scores, normalize
 from dino_speech.metrics import eer
+from dino_speech.models.embedding import default_batch_s
 from dino_speech.models.encoder import SpeechEncoder, evaluating
 
 HIGHER_IS_BETTER = {"eer": False, "nearest_neighbour": True, "rank_me": True}
@@ -34,7 +35,7 @@ class Monitor:
             label. For a label other than the speaker, utterances of the same speaker do not count as neighbours.
         max_utterances: how many to look at where there are no trials; drawn with `seed`.
         max_s: longer utterances are cut to their first seconds.
-        batch_s: seconds of audio per pass, padding included.
+        batch_s: seconds of audio per pass, padding included; None: what suits the device.
         cache_gib: memory for decoded waves; what does not fit is read at each look.
         seed: of the draw.
 
@@ -54,7 +55,7 @@ class Monitor:
         label: str | None = None,
         max_utterances: int = 1000,
         max_s: float = 20.0,
-        batch_s: float = 120.0,
+        batch_s: float | None = None,
         cache_gib: float = 1.0,
         seed: int = 0,
     ) -> None:
@@ -74,7 +75,7 @@ class Monitor:
         self.best_is = "eer" if trials is not None else "nearest_neighbour" if label else "rank_me"
         self._labels = labels[rows] if label else None
         self._speakers = np.array(speakers)[rows] if label != "speaker" else np.full(len(rows), "")
-        self._max_samples, self._batch_samples = (seconds_to_samples(seconds) for seconds in (max_s, batch_s))
+        self._max_samples, self._batch_s = seconds_to_samples(max_s), batch_s
         self._bad: dict[int, Skipped] = {}
         self._cache: dict[int, Tensor] = {}
         self._fill_cache(cache_gib)
@@ -153,13 +154,14 @@ class Monitor:
     def _embed(self, encoder: SpeechEncoder) -> NDArray[np.float32]:
         """(N, D), with a row of zeros for what cannot be read."""
         embeddings = np.zeros((len(self.manifest), encoder.embedding_dim), dtype=np.float32)
-        for rows, waves in self._batches(encoder.min_samples):
+        batch_s = default_batch_s(encoder.device) if self._batch_s is None else self._batch_s
+        for rows, waves in self._batches(encoder.min_samples, seconds_to_samples(batch_s)):
             num_samples = torch.tensor([len(wave) for wave in waves], device=encoder.device)
             batch = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True).to(encoder.device)
             embeddings[rows] = encoder(batch, num_samples).float().cpu().numpy()
         return embeddings
 
-    def _batches(self, min_samples: int) -> Iterator[tuple[list[int], list[Tensor]]]:
+    def _batches(self, min_samples: int, batch_samples: int) -> Iterator[tuple[list[int], list[Tensor]]]:
         """Rows and their waves, short ones first, as many as the padded batch may hold."""
         rows: list[int] = []
         waves: list[Tensor] = []
@@ -170,7 +172,7 @@ class Monitor:
             if row in self._bad or wave is None:
                 continue
             longest = max(len(wave), *(len(other) for other in waves), 0)
-            if waves and longest * (len(waves) + 1) > self._batch_samples:
+            if waves and longest * (len(waves) + 1) > batch_samples:
                 yield rows, waves
                 rows, waves = [], []
             rows.append(row)

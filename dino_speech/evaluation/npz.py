@@ -50,6 +50,7 @@ def embed_to_file(
     *,
     num_workers: int = NUM_READING_THREADS,
     progress: bool = False,
+    precision: str = "fp32",
 ) -> EmbedReport:
     """Embed files, folders, manifests and shards; what cannot be read is listed and left out.
 
@@ -61,6 +62,7 @@ def embed_to_file(
         output: the npz file, replaced at once; it holds `ids` (N,) text and `embeddings` (N, D) float32.
         num_workers: threads that read ahead.
         progress: show a bar.
+        precision: of the network, as `SpeechEncoder.embed_files` takes it.
 
     Raises:
         InputError: nothing could be embedded, an input does not exist, or two have one ID.
@@ -70,7 +72,9 @@ def embed_to_file(
     target.parent.mkdir(parents=True, exist_ok=True)  # now, not after an hour of embedding
     skipped = list(manifest.skipped)
     if manifest:
-        found = encoder.embed_files(list(manifest), num_workers=num_workers, on_error="skip", progress=progress)
+        found = encoder.embed_files(
+            list(manifest), num_workers=num_workers, on_error="skip", progress=progress, precision=precision
+        )
         skipped += found.failures
     if not manifest or not found.ids:
         reasons = list_some([f"{item.name}: {item.reason}" for item in skipped])

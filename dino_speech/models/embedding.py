@@ -22,6 +22,21 @@ BATCHES_AHEAD = 2  # read while the device works; more would only hold memory
 Transform = Callable[[Tensor, str], Tensor]
 
 
+@dataclass(frozen=True)
+class Span:
+    """A part of a file, as `embed_files` takes it."""
+
+    wav: str
+    start: int
+    stop: int | None
+    duration: float = 0.0  # only sorts batches; here is one
+
+    @property
+    def id(self) -> str:
+        """The path stands for the utterance."""
+        return self.wav
+
+
 @dataclass(frozen=True, eq=False)
 class Embeddings:
     """What `embed_files` gives.
@@ -66,13 +81,15 @@ def embed_items(
     min_samples: int,
     sample_rate: int,
     embedding_dim: int,
-    batch_s: float = 120.0,
+    device: torch.device,
+    batch_s: float | None = None,
     num_workers: int = 0,
     progress: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
     transform: Transform | None = None,
 ) -> Embeddings:
     """Embed files or utterances; `SpeechEncoder.embed_files` says what the arguments mean."""
+    batch_s = default_batch_s(device) if batch_s is None else batch_s
     if on_error not in ("raise", "skip"):
         raise InputError(f"on_error={on_error!r}: expected 'raise' or 'skip'")
     if not batch_s > 0:
@@ -96,6 +113,15 @@ def embed_items(
                     outcome.add(request, vector)
             bar.update(len(batch))
     return outcome.result(embedding_dim)
+
+
+def default_batch_s(device: torch.device) -> float:
+    """Seconds of sound in a batch where nobody asked for a number.
+
+    Ours: on a CPU, ECAPA embeds 1.7 times faster in batches of 12 s than of 120 s, as the layers' outputs stay in the
+    cache.
+    """
+    return 12.0 if device.type == "cpu" else 120.0
 
 
 class _Outcome:

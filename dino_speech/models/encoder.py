@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
-from dino_speech.models.embedding import Embeddings, Transform, embed_items
+from dino_speech.models.embedding import Embeddings, Span, Transform, embed_items
 from dino_speech.models.folder import write_folder
 from dino_speech.models.frame_statistics import StatisticsShortcut
-from dino_speech.models.layers import LayerMeans
+from dino_speech.models.layers import LayerMeans, Note
+from dino_speech.models.precision import autocast
 from dino_speech.models.whitening import Whitening
 from dino_speech.provenance import provenance as new_provenance
 
@@ -174,10 +175,15 @@ class SpeechEncoder(nn.Module):
             Layer name -> (B, C) float32, from the first layer to the last; then `embedding`, as `forward` gives it.
             While evaluating, a row does not depend on the rest of the batch.
         """
-        frames, num_frames = self.extract_features(waves, num_samples)
         means = LayerMeans()
-        pooled = self.backbone.run(frames, num_frames, means)  # type: ignore[operator]
-        return {**means.found, "embedding": self._finish(pooled, frames, num_frames)}
+        embedding = self.run(waves, num_samples, means)
+        return {**means.found, "embedding": embedding}
+
+    def run(self, waves: Tensor, num_samples: Tensor | None, note: Note) -> Tensor:
+        """The forward pass, (B, time) -> (B, D) float32; `note` hears of each layer of the network."""
+        frames, num_frames = self.extract_features(waves, num_samples)
+        pooled = self.backbone.run(frames, num_frames, note)  # type: ignore[operator]
+        return self._finish(pooled, frames, num_frames)
 
     def _finish(self, embedding: Tensor, frames: Tensor, num_frames: Tensor | None) -> Tensor:
         """The network's output -> embedding, (B, D) float32."""
@@ -192,39 +198,49 @@ class SpeechEncoder(nn.Module):
         Raises:
             InputError: the file is missing, unreadable, silent, or shorter than `min_samples`.
         """
-        item = _Span(os.fspath(path), start, stop)
+        item = Span(os.fspath(path), start, stop)
         return torch.from_numpy(self.embed_files([item]).embeddings[0])
 
     def embed_files(
         self,
         items: Sequence[Any],
         *,
-        batch_s: float = 120.0,
+        batch_s: float | None = None,
         num_workers: int = 0,
         progress: bool = False,
         on_error: Literal["raise", "skip"] = "raise",
         transform: Transform | None = None,
+        precision: str = "fp32",
     ) -> Embeddings:
         """Embeddings of many files, while evaluating, in batches of like length, in the order asked for.
 
         Args:
             items: paths, or utterances of a manifest (whose `start` and `stop` are honoured).
-            batch_s: seconds in a batch, padding included; a longer file makes a batch of its own.
+            batch_s: seconds in a batch, padding included; a longer file is one of its own; None: what suits the device.
             num_workers: threads that read ahead; 0 reads in this one.
             progress: show a bar on stderr.
             on_error: "raise" stops at the first file that cannot be embedded; "skip" lists it in `failures`.
             transform: called with each wave (time,) and its utterance's ID; what it returns is embedded instead.
+            precision: "fp32", "bf16", "fp16" (GPUs) or "auto", the fastest that the device has, of the network;
+                features and what is returned are float32 always.
 
         Raises:
-            InputError: a file is missing, unreadable, silent, or shorter than `min_samples`, and `on_error` is "raise".
+            InputError: a file is missing, unreadable, silent, or shorter than `min_samples`, and `on_error` is "raise";
+                the device does not have the precision.
         """
+
+        def embed(waves: Tensor, lengths: Tensor) -> Tensor:
+            with autocast(precision, self.device):
+                return self(waves.to(self.device), lengths.to(self.device))
+
         with evaluating(self), torch.inference_mode():
             return embed_items(
                 items,
-                lambda waves, lengths: self(waves.to(self.device), lengths.to(self.device)),
+                embed,
                 min_samples=self.min_samples,
                 sample_rate=self.config.sample_rate,
                 embedding_dim=self.embedding_dim,
+                device=self.device,
                 batch_s=batch_s,
                 num_workers=num_workers,
                 progress=progress,
@@ -261,20 +277,6 @@ class SpeechEncoder(nn.Module):
         """
         record = new_provenance() if provenance is None else provenance
         return write_folder(folder, self.config.to_dict(), self.state_dict(), record)
-
-
-@dataclass(frozen=True)
-class _Span:
-    """A part of a file, as `embed_files` takes it."""
-
-    wav: str
-    start: int
-    stop: int | None
-    duration: float = 0.0  # only sorts batches; here is one
-
-    @property
-    def id(self) -> str:
-        return self.wav
 
 
 @contextmanager

@@ -119,7 +119,7 @@ class FineTunedSystem:
         *,
         num_workers: int = 0,
         progress: bool = False,
-        batch_s: float = 120.0,
+        batch_s: float | None = None,
         transform: Transform | None = None,
     ) -> Predictions:
         """Classes or dimensions of many recordings; what cannot be read is left out and listed.
@@ -128,7 +128,7 @@ class FineTunedSystem:
             items: a manifest, or paths.
             num_workers: threads that read ahead.
             progress: show a bar on stderr.
-            batch_s: seconds of sound read at once.
+            batch_s: seconds of sound in a batch; None: what suits the device.
             transform: called with each wave (time,) and its ID; what it returns is judged instead.
         """
         with evaluating(self.encoder), evaluating(self.head), torch.inference_mode():
@@ -138,6 +138,7 @@ class FineTunedSystem:
                 min_samples=self.encoder.min_samples,
                 sample_rate=self.encoder.config.sample_rate,
                 embedding_dim=len(self.targets.names),
+                device=self.encoder.device,
                 batch_s=batch_s,
                 num_workers=num_workers,
                 progress=progress,

@@ -149,7 +149,8 @@ def test_shard_and_then_pretrain_embed_and_check(
     manifest = found["manifest"]
     checked = run("check", manifest)
     assert (checked["num_files"], checked["num_usable"], checked["remarks"]) == (15, 15, [])
-    embedded = run("embed", tmp_path / "shards", "--encoder", "fbank_stats", "--output", tmp_path / "a.npz")
+    words = ("embed", tmp_path / "shards", "--encoder", "fbank_stats", "--precision", "bf16")
+    embedded = run(*words, "--output", tmp_path / "a.npz")
     assert embedded["num_embedded"] == 15
     words = tiny_recipe(tmp_path / "out")
     losses = [

@@ -1,6 +1,7 @@
 """Embeddings written part by part are those of one go, whatever happens on the way."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -41,6 +42,18 @@ def equal(found, wanted):
     assert found.ids == wanted.ids
     assert found.embeddings.dtype == np.float32
     np.testing.assert_allclose(found.embeddings, wanted.embeddings, atol=1e-4)
+
+
+def test_another_precision_is_another_run_and_old_folders_were_float32(voices_folder, tmp_path, encoder):
+    output = tmp_path / "parts"
+    embed_to_folder([voices_folder], encoder, output, num_workers=1)
+    run = json.loads((output / "run.json").read_text())
+    assert run.pop("precision") == "fp32"
+    (output / "run.json").write_text(json.dumps(run))  # as it was written before there was a choice
+    embed_to_folder([voices_folder], encoder, output, num_workers=1)
+    (output / "run.json").write_text(json.dumps(run))
+    with pytest.raises(InputError, match="precision differ"):
+        embed_to_folder([voices_folder], encoder, output, num_workers=1, precision="bf16")
 
 
 def test_a_folder_holds_what_one_file_would(voices_folder, tmp_path, encoder):

@@ -46,6 +46,19 @@ def test_files_equal_files_one_by_one(encoder: SpeechEncoder, voices_folder: Pat
     np.testing.assert_allclose(encoder.embed_file(paths[0]).numpy(), alone[0], atol=1e-5)
 
 
+def test_bfloat16_is_near_float32_and_leaves_no_trace(encoder: SpeechEncoder, voices_folder: Path) -> None:
+    paths = sorted(voices_folder.rglob("*.wav"))
+    whole = encoder.embed_files(paths).embeddings
+    half = encoder.embed_files(paths, precision="bf16").embeddings
+    assert half.dtype == np.float32
+    assert not np.array_equal(half, whole)
+    cosines = (half * whole).sum(1) / np.linalg.norm(half, axis=1) / np.linalg.norm(whole, axis=1)
+    assert cosines.min() > 0.999
+    assert np.array_equal(encoder.embed_files(paths).embeddings, whole)
+    with pytest.raises(InputError, match="precision"):
+        encoder.embed_files(paths, precision="int8")
+
+
 def test_utterances_honour_their_span(encoder: SpeechEncoder, voices_folder: Path) -> None:
     manifest = read_manifest(voices_folder / "manifest.csv")
     whole = encoder.embed_files(manifest)
