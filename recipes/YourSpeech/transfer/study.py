@@ -9,6 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
+
 from dino_speech import (
     PLDA,
     Augment,
@@ -22,8 +24,9 @@ from dino_speech import (
     read_trials,
 )
 from dino_speech.data.manifest import write_manifest
+from dino_speech.data.trials import resolve
 from dino_speech.data.utterances import Manifest
-from dino_speech.evaluation.backends import EmbeddedManifest, embed_manifest
+from dino_speech.evaluation.backends import embed_manifest
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.recipe import load_recipe, run_finetuning
 
@@ -162,13 +165,9 @@ def eers(encoder: SpeechEncoder, data: Path) -> dict[str, float]:
     found = {}
     for pack in PACKS[:3]:
         manifest, trials = read_manifest(data / pack / "manifest.csv"), read_trials(data / pack / "trials_test.txt")
-        needed = sorted({name for side in (trials.enroll, trials.test) for name in side})
-        positions = manifest.by_id()
-        embedded: EmbeddedManifest = embed_manifest(encoder, manifest.subset(positions[name] for name in needed))
+        embedded = embed_manifest(encoder, manifest, rows=np.unique(resolve(trials, manifest)), num_workers=1)
         for name, backend in (("cosine", "cosine"), ("plda", plda)):
-            report = evaluate_verification(
-                None, embedded.manifest, trials, embedded=embedded, backend=backend, num_resamples=2
-            )
+            report = evaluate_verification(None, manifest, trials, embedded=embedded, backend=backend, num_resamples=2)
             found[f"{pack}_{name}"] = report.eer
     return found
 
