@@ -28,7 +28,9 @@ TUNING = [
 ]
 STUDIES = [path for path in ALL if "\nstudy:" in path.read_text()]
 ROUNDS = [path for path in ALL if "\npseudo_labels:" in path.read_text()]
-RECIPES = [path for path in ALL if path not in (*TUNING, *CORPUS, *STUDIES, *ROUNDS)]
+FRAME_LEVEL = [path for path in ALL if path.parts[-3] in ("adapt", "distill")]  # tests/recipe/test_adapting.py
+TUNING, STUDIES = ([path for path in found if path not in FRAME_LEVEL] for found in (TUNING, STUDIES))
+RECIPES = [path for path in ALL if path not in (*TUNING, *CORPUS, *STUDIES, *ROUNDS, *FRAME_LEVEL)]
 SMALL = {
     "ecapa_tdnn": ["--encoder.channels=16", "--encoder.attention_channels=8", "--encoder.se_channels=8"],
     "light_resnet34": ["--encoder.channels=2"],

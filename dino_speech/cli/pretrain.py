@@ -9,7 +9,7 @@ from dino_speech.cli.answer import Answer, table
 from dino_speech.cli.parsing import Command, Subparsers, add_command
 
 OPTION = re.compile(r"--[A-Za-z_][\w.]*=")
-RECIPE_COMMANDS = ("pretrain", "finetune", "train-supervised", "pseudo-label", "study")
+RECIPE_COMMANDS = ("pretrain", "finetune", "train-supervised", "pseudo-label", "study", "adapt", "distill")
 
 
 def add_commands(subparsers: Subparsers) -> None:

@@ -1,9 +1,19 @@
 """Recipes: HyperPyYAML files read strictly, so that a recipe from a stranger can construct only harmless things."""
 
+from dino_speech.recipe.adapting import run_adaptation, run_distillation
 from dino_speech.recipe.finetuning import run_finetuning
 from dino_speech.recipe.load import Recipe, load_recipe
 from dino_speech.recipe.pretraining import run_pretraining
 from dino_speech.recipe.pseudo_labelling import run_pseudo_labels
 from dino_speech.recipe.studying import run_study
 
-__all__ = ["Recipe", "load_recipe", "run_finetuning", "run_pretraining", "run_pseudo_labels", "run_study"]
+__all__ = [
+    "Recipe",
+    "load_recipe",
+    "run_adaptation",
+    "run_distillation",
+    "run_finetuning",
+    "run_pretraining",
+    "run_pseudo_labels",
+    "run_study",
+]

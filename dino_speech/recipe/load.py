@@ -1,10 +1,11 @@
 """From a recipe's file and the options of a command line to its finished values.
 
-A pretraining recipe holds `train_manifest`, `where`, `output_folder`, `seed`, `crops`, `encoder`, `trainer`, `monitor`;
-a fine-tuning recipe, which is one that holds a `tuner`, also manifests and conditions for validation and test, or
-folds, or a clinical question; one that holds a `study` trials and further corpora; one that holds `pseudo_labels` a
-monitor; each, to state only its difference from another recipe, `base`. Any further key must be read by some `!ref`: a
-key that nothing reads is a misspelt one.
+A pretraining recipe holds `train_manifest`, `where`, `output_folder`, `seed`, `crops`, `encoder`, `trainer`,
+`monitor`; a fine-tuning recipe, which is one that holds a `tuner`, also manifests and conditions for validation and
+test, or folds, or a clinical question; one that holds a `study` trials and further corpora; one that holds
+`pseudo_labels` a monitor; one that holds an `adapter` or a `distiller` what these begin with; each, to state only its
+difference from another recipe, `base`. Any further key must be read by some `!ref`: a key that nothing reads is a
+misspelt one.
 """
 
 import io
@@ -34,7 +35,18 @@ PSEUDO_LABEL_KEYS = (
     *("train_manifest", "where", "output_folder", "seed", "encoder", "clustering", "stages", "pseudo_labels"),
     *("monitor", "quality_label"),
 )
-KEYS_BY_KIND = {"tuner": TUNING_KEYS, "study": STUDY_KEYS, "pseudo_labels": PSEUDO_LABEL_KEYS}
+ADAPTATION_KEYS = ("train_manifest", "where", "output_folder", "seed", "encoder", "adapter")
+DISTILLATION_KEYS = (
+    *("train_manifest", "where", "labelled_manifest", "labelled_where", "test_manifest", "test_where"),
+    *("output_folder", "seed", "teacher", "student", "distiller", "readout"),
+)
+KEYS_BY_KIND = {
+    "tuner": TUNING_KEYS,
+    "study": STUDY_KEYS,
+    "pseudo_labels": PSEUDO_LABEL_KEYS,
+    "adapter": ADAPTATION_KEYS,
+    "distiller": DISTILLATION_KEYS,
+}
 
 
 class Recipe(dict[str, Any]):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dino_speech.errors import RecipeError
 from dino_speech.recipe.record import keep_recipe, require_keys, require_kind
 
 REQUIRED = ("train_manifest", "output_folder", "study")
@@ -27,15 +28,21 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, An
         seeds and `interval`), `failures` (message by cell), `table` (file), `pictures`, `seconds` (of this call).
 
     Raises:
-        RecipeError: a key is missing, or `study` is not a `TransferStudy`.
-        InputError: manifest, trials or settings do not fit; see `TransferStudy.run`.
+        RecipeError: a key is missing, or `study` is neither a `TransferStudy` nor an `AdaptationStudy`.
+        InputError: manifest, trials or settings do not fit; see the study's `run`.
     """
     from dino_speech.data.manifest import read_manifest
     from dino_speech.data.trials import read_trials
+    from dino_speech.studies.adaptation import AdaptationStudy
     from dino_speech.studies.transfer import TransferStudy
 
     require_keys(recipe, REQUIRED)
-    study = require_kind(recipe, "study", TransferStudy)
+    study = recipe["study"]
+    if isinstance(study, AdaptationStudy):
+        if given := [key for key in ("trials", "trials_manifest", "others") if recipe.get(key) is not None]:
+            raise RecipeError(f"{given[0]}: an AdaptationStudy judges the folds of train_manifest alone; leave it out")
+    else:
+        study = require_kind(recipe, "study", TransferStudy)
     folder, seeds = Path(recipe["output_folder"]), list(recipe.get("seeds") or SEEDS)
     trials, enrolled = recipe.get("trials"), recipe.get("trials_manifest")
     started = time.perf_counter()
@@ -44,14 +51,11 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, An
         shutil.rmtree(folder / "cells", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     keep_recipe(recipe, folder)
-    table = study.run(
-        manifest,
-        output_folder=folder,
-        seeds=seeds,
-        trials=None if trials is None else read_trials(trials),
-        trials_manifest=enrolled,
-        others=recipe.get("others"),
-    )
+    further: dict[str, Any] = {}
+    if isinstance(study, TransferStudy):
+        further = {"trials": None if trials is None else read_trials(trials), "trials_manifest": enrolled}
+        further["others"] = recipe.get("others")
+    table = study.run(manifest, output_folder=folder, seeds=seeds, **further)
     return {
         "output_folder": str(folder),
         "seeds": seeds,

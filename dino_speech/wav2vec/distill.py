@@ -64,7 +64,7 @@ class Distiller(StepParameters):
         InputError: a value outside its range.
 
     Source: student, layers and loss: DistilHuBERT, arXiv 2110.01900, Eq. 1 and Sec. 3.1 (two layers, 4, 8, 12);
-        distillation for dimensional emotion: 2305.19184. `utterance_weight` and other students are ours.
+        numbers of the loop in the recipe from its code (s3prl); distillation for dimensional emotion: 2305.19184. `utterance_weight` and other students are ours.
     """
 
     teacher: SpeechEncoder
@@ -218,7 +218,7 @@ def first_layers(teacher: SpeechEncoder, num_layers: int) -> SpeechEncoder:
     if not num_layers < depth:
         raise InputError(f"num_layers = {num_layers}: expected fewer than the {depth} layers of the teacher")
     given = teacher.config
-    architecture = {**given.backbone["config"], "num_hidden_layers": num_layers}
+    architecture = {**given.backbone["config"], "num_hidden_layers": num_layers, "layerdrop": 0.0}
     backbone = {**given.backbone, "config": architecture, "layer": "last"}
     dim = embedding_dim_of(architecture, "last", backbone["pooling"])
     student = encoder_from_config(EncoderConfig(given.name, dim, given.features, backbone), seed=0)
