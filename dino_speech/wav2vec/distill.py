@@ -64,7 +64,8 @@ class Distiller(StepParameters):
         InputError: a value outside its range.
 
     Source: student, layers and loss: DistilHuBERT, arXiv 2110.01900, Eq. 1 and Sec. 3.1 (two layers, 4, 8, 12);
-        numbers of the loop in the recipe from its code (s3prl); distillation for dimensional emotion: 2305.19184. `utterance_weight` and other students are ours.
+        numbers of the loop in the recipe from its code (s3prl); distillation for dimensional emotion: 2305.19184.
+        `utterance_weight` and other students are ours.
     """
 
     teacher: SpeechEncoder
