@@ -51,7 +51,9 @@ class SystemOptions:
         if self.score_norm is not None and self.score_norm not in KINDS:
             raise InputError(f"score_norm is {self.score_norm!r}; expected one of {', '.join(KINDS)}, or None")
         if self.score_norm is not None and self.cohort is None and self.train is None:
-            raise InputError("score normalisation compares with other utterances; give them as `cohort` (--cohort-manifest)")
+            raise InputError(
+                "score normalisation compares with other utterances; give them as cohort (--cohort-manifest)"
+            )
         if self.score_norm is None and (self.top is not None or self.cohort is not None):
             raise InputError("a cohort or top is given, but no score_norm; give score_norm 'z', 't', 's' or 'as'")
         if self.calibration is None and self.quality:
