@@ -19,19 +19,20 @@ def prototype_logits(points: Tensor, directions: Tensor, gain: Tensor) -> Tensor
     """Products of `points` with the prototypes `gain * directions / |directions|`.
 
     Args:
-        points: (N, D).
+        points: (..., D).
         directions: (K, D), of any length above 0.
         gain: (K, 1), without gradient: DINO's stays at 1.
 
     Returns:
-        (N, K) of the directions' type. Inside autocast the large product is in autocast's type, the division is not.
+        (..., K) of the directions' type. Inside autocast the large product is in autocast's type, the division is not.
 
     Source: Salimans and Kingma, arXiv 1602.07868, Eq. 2 (weight normalisation).
     """
     if torch.compiler.is_compiling():  # which fuses by itself what the class below does by hand
         return _product(points, directions) * _scale(directions, gain)
-    logits: Tensor = _PrototypeLogits.apply(points, directions, gain)
-    return logits
+    rows = points.reshape(-1, points.shape[-1])  # (..., D) -> (N, D)
+    logits: Tensor = _PrototypeLogits.apply(rows, directions, gain)
+    return logits.reshape(*points.shape[:-1], -1)  # (N, K) -> (..., K)
 
 
 def _scale(directions: Tensor, gain: Tensor) -> Tensor:

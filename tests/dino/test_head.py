@@ -28,6 +28,17 @@ def test_logits_are_cosines_between_bottleneck_and_prototypes() -> None:
     assert head.last_layer.bias is None
 
 
+def test_leading_dimensions_stay() -> None:
+    torch.manual_seed(0)
+    head = DINOHead(6, num_prototypes=5, hidden_dim=8, bottleneck_dim=4, batch_norm=False)
+    embedding = torch.randn(3, 7, 6, requires_grad=True)  # (V, B, D)
+    logits = head(embedding)
+    assert logits.shape == (3, 7, 5)
+    torch.testing.assert_close(logits.flatten(0, 1), head(embedding.flatten(0, 1)))
+    logits.square().sum().backward()
+    assert embedding.grad is not None
+
+
 def test_training_with_weight_decay_moves_directions_but_no_gain() -> None:
     head = small_head()
     before = head.last_layer.weight.detach().clone()

@@ -144,7 +144,7 @@ def test_other_speakers_of_one_manifest_may_calibrate(parts) -> None:
         ({"backend": "plda"}, "this back-end is learnt from other utterances"),
         ({"backend": PLDA()}, "this back-end is learnt from other utterances"),
         ({"score_norm": "x"}, "score_norm is 'x'"),
-        ({"score_norm": "as"}, "give them as `cohort`"),
+        ({"score_norm": "as"}, "give them as cohort"),
         ({"top": 5}, "no score_norm"),
         ({"quality": ["norm"]}, "give calibration trials, too"),
         ({"backend": "plda", "mean": np.zeros(DIM)}, "learnt from other utterances"),
