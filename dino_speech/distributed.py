@@ -3,6 +3,7 @@
 import atexit
 import os
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -63,7 +64,25 @@ def join_processes(device: str | torch.device | None = None) -> torch.device:
         chosen = torch.device("cuda", index)
         torch.cuda.set_device(chosen)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", **_own_store())
         # Not sooner: what runs after training still asks for its rank.
         atexit.register(dist.destroy_process_group)
     return chosen
+
+
+def _own_store() -> dict[str, Any]:
+    """Where the processes of this start find each other, if torchrun restarted them on one machine; else its default.
+
+    Its store outlives a restart, and holds the addresses of the killed ones: those of this start need names of their
+    own. On several machines their counts of restarts may differ, so there the store must be a new one: see PyTorch's
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
+    """
+    environment = os.environ
+    restarts = int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))
+    shared = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and environment.get("GROUP_WORLD_SIZE") == "1"
+    if not (restarts and shared):
+        return {}
+    num_ranks = int(environment["WORLD_SIZE"])
+    store = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), num_ranks, is_master=False)
+    prefixed = dist.PrefixStore(f"restart_{restarts}", store)
+    return {"store": prefixed, "rank": int(environment["RANK"]), "world_size": num_ranks}
