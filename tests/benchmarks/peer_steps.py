@@ -6,7 +6,6 @@ pull in a whole toolkit are passed by. Nothing of theirs is part of dino_speech.
 """
 
 import copy
-import os
 import sys
 import types
 from collections.abc import Callable
@@ -83,8 +82,7 @@ def _wespeaker(path: str, sizes: Sizes) -> Callable[[], object]:
     if sizes.channels not in (512, 1024):
         raise SystemExit("wespeaker has ECAPA with 512 and 1024 channels")
     if not dist.is_initialized():  # its loss calls all_reduce unconditionally
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": os.environ.get("MASTER_PORT", "29519")}
-        dist.init_process_group("gloo", rank=0, world_size=1)
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     network = getattr(ecapa_tdnn, f"ECAPA_TDNN_GLOB_c{sizes.channels}")(
         sizes.num_mels, sizes.embedding_dim, emb_bn=True
     )
