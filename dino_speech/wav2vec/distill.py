@@ -220,7 +220,7 @@ def first_layers(teacher: SpeechEncoder, num_layers: int) -> SpeechEncoder:
         raise InputError(f"num_layers = {num_layers}: expected fewer than the {depth} layers of the teacher")
     given = teacher.config
     architecture = {**given.backbone["config"], "num_hidden_layers": num_layers, "layerdrop": 0.0}
-    backbone = {**given.backbone, "config": architecture, "layer": "last"}
+    backbone = {**given.backbone, "config": architecture, "num_layers": None, "layer": "last"}
     dim = embedding_dim_of(architecture, "last", backbone["pooling"])
     student = encoder_from_config(EncoderConfig(given.name, dim, given.features, backbone), seed=0)
     weights = teacher.state_dict()

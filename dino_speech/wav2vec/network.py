@@ -29,6 +29,8 @@ class Wav2Vec2(nn.Module):
         num_bands: 1: the frames are samples.
         embedding_dim: what `embedding_dim_of` says.
         config: options of the architecture, as in a checkpoint's config.json; None: the base model.
+        num_layers: `L`, the transformer layers to keep, from the first on; None: all. Where a model normalises behind
+            its last layer, it does so behind the last one that is left.
         layer: "last", a number from 0 to `L`, "mean" of all, or "weighted": a sum with softmax weights that are learnt
             in fine-tuning, and equal before.
         pooling: "mean"; "mean_std", mean and deviation; or "attention", which is learnt in fine-tuning.
@@ -42,7 +44,8 @@ class Wav2Vec2(nn.Module):
         InputError: an option is out of its range, or transformers is not installed.
 
     Source:
-        arXiv 2006.11477 (wav2vec 2.0), 2106.07447 (HuBERT), 2110.13900 (WavLM); sum of layers: 2105.01051 (SUPERB).
+        arXiv 2006.11477 (wav2vec 2.0), 2106.07447 (HuBERT), 2110.13900 (WavLM); sum of layers: 2105.01051 (SUPERB);
+        without the top layers: 2203.07378 (24 to 12 without loss, below that valence suffers first).
     """
 
     model_type: ClassVar[str] = "wav2vec2"
@@ -54,11 +57,12 @@ class Wav2Vec2(nn.Module):
         *,
         source: str | None = None,
         config: Mapping[str, Any] | None = None,
+        num_layers: int | None = None,
         layer: str | int = "last",
         pooling: str = "mean",
     ) -> None:
         super().__init__()
-        architecture = complete_config(self.model_type, config)
+        architecture = pruned(complete_config(self.model_type, config), num_layers)
         width = embedding_dim_of(architecture, layer, pooling)
         if embedding_dim != width:
             raise InputError(
@@ -209,6 +213,20 @@ class WavLM(Wav2Vec2):
     """The same with WavLM's modules."""
 
     model_type = "wavlm"
+
+
+def pruned(config: Mapping[str, Any], num_layers: int | None) -> dict[str, Any]:
+    """An architecture without the transformer layers above the first `num_layers`; None: with all.
+
+    Raises:
+        InputError: it has no so many layers.
+    """
+    depth = int(config["num_hidden_layers"])
+    if num_layers is None:
+        return dict(config)
+    if not isinstance(num_layers, int) or isinstance(num_layers, bool) or not 1 <= num_layers <= depth:
+        raise InputError(f"num_layers={num_layers!r}: expected 1 to {depth}, the layers of this model; or None for all")
+    return {**config, "num_hidden_layers": num_layers}
 
 
 def embedding_dim_of(config: Mapping[str, Any], layer: str | int, pooling: str) -> int:

@@ -9,7 +9,7 @@ from torch import nn
 from dino_speech.features.waves import NormalizedWave
 from dino_speech.models.registry import Preset, Resolved
 from dino_speech.wav2vec.architecture import complete_config
-from dino_speech.wav2vec.network import HuBERT, Wav2Vec2, WavLM, embedding_dim_of
+from dino_speech.wav2vec.network import HuBERT, Wav2Vec2, WavLM, embedding_dim_of, pruned
 from dino_speech.wav2vec.pretrained import Pretrained, read_pretrained
 
 
@@ -25,7 +25,7 @@ def _resolve(model_type: str, features: dict[str, Any], backbone: dict[str, Any]
     if features["normalize"] is None:
         features["normalize"] = True if pretrained is None else pretrained.normalize
     backbone["config"] = config
-    embedding_dim = embedding_dim_of(config, backbone["layer"], backbone["pooling"])
+    embedding_dim = embedding_dim_of(pruned(config, backbone["num_layers"]), backbone["layer"], backbone["pooling"])
     return Resolved(features, backbone, embedding_dim, None if pretrained is None else _loader(pretrained))
 
 
