@@ -2,6 +2,7 @@
 
 import atexit
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +27,11 @@ def world_size() -> int:
     return dist.get_world_size() if is_initialized() else 1
 
 
+def local_world_size() -> int:
+    """How many of the processes run on this machine, as torchrun says; 1 without it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+
+
 def is_main_process() -> bool:
     """True on the one process that writes files and logs."""
     return rank() == 0
@@ -33,11 +39,24 @@ def is_main_process() -> bool:
 
 def mean_across_ranks(value: torch.Tensor) -> torch.Tensor:
     """The mean of `value` over all ranks, without gradient; on one process `value` itself, detached."""
+    return begin_mean_across_ranks(value)()
+
+
+def begin_mean_across_ranks(value: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Start to average, and go on with other work meanwhile; what is returned waits, and gives the mean.
+
+    `value` must not change before. All ranks must begin their averages in the same order.
+    """
     if world_size() == 1:
-        return value.detach()
+        return value.detach
     total = value.detach().clone(memory_format=torch.contiguous_format)  # gloo takes no other layout
-    dist.all_reduce(total)
-    return total / world_size()
+    work = dist.all_reduce(total, async_op=True)
+
+    def finish() -> torch.Tensor:
+        work.wait()
+        return total / world_size()
+
+    return finish
 
 
 def patient_group() -> dist.ProcessGroup | None:

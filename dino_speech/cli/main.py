@@ -1,6 +1,6 @@
 """The command `dino-speech`: which subcommands there are, and how their answers and failures come out.
 
-Results go to stdout, progress and logs to stderr. Exit code 0: done; 1: failed; 2: misuse; 130, 143: interrupted.
+Results go to stdout, progress and logs to stderr. Exit code 0: done; 1: failed; 2: misuse; 130, 138, 143: interrupted.
 """
 
 import argparse

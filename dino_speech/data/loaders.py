@@ -208,18 +208,19 @@ def collate_crops(items: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def default_num_workers(world_size: int = 1) -> int:
-    """Reading processes per training process: the cores that training leaves, at least 1 and at most 8."""
+def default_num_workers(num_processes: int = 1) -> int:
+    """Reading processes for each of the training processes of a machine: the cores that these leave, from 1 to 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // world_size - 1))
+    return max(1, min(8, cores // num_processes - 1))
 
 
 def _start_worker(worker_id: int) -> None:
-    # One thread each: the cores belong to the training. Ctrl-C and a scheduler's SIGTERM reach the workers too, and
-    # they must outlive the step that the training process finishes; they end with the loader.
+    # One thread each: the cores belong to the training. Ctrl-C and a scheduler's SIGTERM or SIGUSR1 may reach the
+    # workers too, and they must outlive the step that the training process finishes; they end with the loader.
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has no SIGUSR1
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _fit_shared_memory(dataset: CropDataset, sampler: StepSampler, num_workers: int) -> int:

@@ -186,16 +186,20 @@ class DINOBrain(Brain):
             with self.training_ctx:
                 outputs = self.compute_forward(views, Stage.TRAIN)
                 loss = self.compute_objectives(outputs, batch, Stage.TRAIN)
+            if self.hyper.centering == "mean":
+                self.center.accumulate(outputs.teacher_logits)
+                if step_now:
+                    self.center.begin_step()  # over the ranks, beside the backward pass
             self.guard.watch(loss)
             self.scaler.scale(loss / self.hyper.accumulation_steps).backward()
         self.loss_sums += self.loss_parts
         self.num_micro_batches += 1
-        self.center.accumulate(outputs.teacher_logits)
         if step_now:
             values = self.values
             self.optimizers_step()
             self.teacher.step(self.network, values.teacher_momentum)
-            self.center.step()
+            if self.hyper.centering == "mean":
+                self.center.step()
             self.finished = self.after_step(self, outputs)
         return loss.detach()
 

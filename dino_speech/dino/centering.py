@@ -4,10 +4,12 @@
 over the prototypes and needs no state. Letters: `N` rows (views of utterances), `K` prototypes.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from dino_speech.distributed import mean_across_ranks
+from dino_speech.distributed import begin_mean_across_ranks
 from dino_speech.errors import InputError
 
 
@@ -40,13 +42,32 @@ class Center(nn.Module):
         # The sum over rows, and behind it their number: one all-reduce serves both. Zero between steps, so not saved.
         self.register_buffer("_total", torch.zeros(num_prototypes + 1), persistent=False)
         self._num_rows = 0
+        self._mean: Callable[[], Tensor] | None = None  # an average over ranks that is under way
 
     @torch.no_grad()
     def accumulate(self, teacher_logits: Tensor) -> None:
-        """Add the teacher's logits (..., K) of a micro-batch, as they are before centering; `value` stays."""
+        """Add the teacher's logits (..., K) of a micro-batch, as they are before centering; `value` stays.
+
+        Raises:
+            RuntimeError: the average of this step is under way already.
+        """
+        if self._mean is not None:
+            raise RuntimeError("Center.accumulate: after begin_step, and before step")
         rows = teacher_logits.detach().flatten(0, -2)
         self._total[:-1] += rows.sum(0, dtype=self._total.dtype)
         self._num_rows += rows.shape[0]
+
+    @torch.no_grad()
+    def begin_step(self) -> None:
+        """Start averaging over the ranks what was added, once all of a step is: it travels while others compute.
+
+        Raises:
+            RuntimeError: nothing was added since the last step.
+        """
+        if self._num_rows == 0:
+            raise RuntimeError("Center.step: no teacher logits since the last step; call accumulate per micro-batch")
+        self._total[-1] = self._num_rows
+        self._mean = begin_mean_across_ranks(self._total)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -55,16 +76,19 @@ class Center(nn.Module):
         Raises:
             RuntimeError: nothing was added since the last step.
         """
-        if self._num_rows == 0:
-            raise RuntimeError("Center.step: no teacher logits since the last step; call accumulate per micro-batch")
-        self._total[-1] = self._num_rows
-        total = mean_across_ranks(self._total)
+        if self._mean is None:
+            self.begin_step()
+        assert self._mean is not None
+        total, self._mean = self._mean(), None
         # Ranks with unequal batches: the mean of sums over the mean of counts is the mean over all rows.
         self.value.lerp_(total[:-1] / total[-1], 1 - self.momentum)
         self.discard()
 
     def discard(self) -> None:
         """Forget what was added, after an optimizer step that was skipped."""
+        if self._mean is not None:
+            self._mean()
+        self._mean = None
         self._total.zero_()
         self._num_rows = 0
 

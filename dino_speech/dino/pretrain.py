@@ -29,7 +29,7 @@ from dino_speech.dino.progress import Progress
 from dino_speech.dino.signals import Interrupted, StopSignals
 from dino_speech.dino.state import prepare_folder, seed_everything, state_to_resume, write_text_atomically
 from dino_speech.dino.whiten import whiten
-from dino_speech.distributed import barrier, is_main_process, join_processes, rank, world_size
+from dino_speech.distributed import barrier, is_main_process, join_processes, local_world_size, rank, world_size
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
@@ -236,7 +236,7 @@ class DINOPretrainer(Hyperparameters):
         return supervisor
 
     def _make_loader(self, manifest: Manifest, sampler: StepSampler, folder: Path, *, pin_memory: bool) -> CropLoader:
-        workers = default_num_workers(sampler.world_size) if self.num_workers is None else self.num_workers
+        workers = default_num_workers(local_world_size()) if self.num_workers is None else self.num_workers
         listed = folder / "skipped.csv" if is_main_process() else None
         return make_loader(
             CropDataset(manifest, self.crops, seed=sampler.seed, transforms=self.transforms, cache_gib=self.cache_gib),

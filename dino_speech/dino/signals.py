@@ -1,4 +1,4 @@
-"""Stopping a run from outside: Ctrl-C and a scheduler's SIGTERM let the step finish and the state be saved."""
+"""Stopping a run from outside: after Ctrl-C or a scheduler's SIGTERM or SIGUSR1 the state is saved first."""
 
 import logging
 import signal
@@ -8,12 +8,15 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+# SIGUSR1 is what clusters send some minutes ahead of a job's end; Windows has none.
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
 
 class Interrupted(SystemExit):
     """Raised by `fit` after a signal, when the state is saved; the same call again goes on from there.
 
     As a `SystemExit` it ends a script with the shell's usual exit code for the signal (130 for SIGINT, 143 for
-    SIGTERM) and without a traceback, and is not swallowed by `except Exception`.
+    SIGTERM, 138 for SIGUSR1) and without a traceback, and is not swallowed by `except Exception`.
 
     Attributes:
         signum: the signal.
@@ -29,7 +32,7 @@ class Interrupted(SystemExit):
 
 
 class StopSignals:
-    """Context in which SIGINT and SIGTERM only leave a note; a second SIGINT stops at once.
+    """Context in which SIGINT, SIGTERM and SIGUSR1 only leave a note; a second SIGINT stops at once.
 
     Outside the main thread Python delivers no signals, and the context does nothing.
 
@@ -43,7 +46,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._note) for number in STOPPING}
         return self
 
     def __exit__(

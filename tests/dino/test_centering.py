@@ -1,5 +1,6 @@
 """Center against its closed form, targets against SciPy, Sinkhorn against the multiplicative form in NumPy float64."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +65,34 @@ def _center_of_one_rank(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting_place", rank=rank, world_size=2)
     logits = torch.arange(15.0).view(5, 3).square()
     center = Center(3)
-    for _ in range(2):
+    for number in range(2):
         center.accumulate(logits[:3] if rank == 0 else logits[3:])  # unequal shares
+        if number:
+            dist.barrier()
+            time.sleep(rank)  # the other begins a second later; this one need not wait for it
+            start = time.perf_counter()
+            center.begin_step()
+            assert time.perf_counter() - start < 0.5
         center.step()
     torch.save(center.value, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
+
+
+def test_nothing_is_added_to_an_average_that_is_under_way() -> None:
+    center = Center(3)
+    center.accumulate(torch.ones(2, 3))
+    center.begin_step()
+    with pytest.raises(RuntimeError, match="after begin_step"):
+        center.accumulate(torch.ones(2, 3))
+    assert torch.equal(center.value, torch.zeros(3))
+    center.step()
+    torch.testing.assert_close(center.value, torch.full((3,), 0.1))
+    center.accumulate(torch.ones(2, 3))
+    center.begin_step()
+    center.discard()
+    center.accumulate(torch.ones(2, 3))
+    center.step()
+    torch.testing.assert_close(center.value, torch.full((3,), 0.19))
 
 
 @pytest.mark.slow

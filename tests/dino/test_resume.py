@@ -168,15 +168,16 @@ def test_sigterm_saves_exits_and_resumes(voices, tmp_path, whole_run):
     assert_same_end(whole_run, output)
 
 
-def test_sigint_saves_raises_and_resumes(voices, tmp_path, whole_run):
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+def test_a_signal_saves_raises_and_resumes(voices, tmp_path, whole_run, signum, code):
     output = tmp_path / "interrupted"
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(signum)
     with pytest.raises(Interrupted) as caught:
         make_trainer(monitor_every=2).fit(
-            voices / "manifest.csv", output_folder=output, monitor=SignalAt(signal.SIGINT, call=3)
+            voices / "manifest.csv", output_folder=output, monitor=SignalAt(signum, call=3)
         )
-    assert (caught.value.code, caught.value.signum, caught.value.step) == (130, signal.SIGINT, 6)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert (caught.value.code, caught.value.signum, caught.value.step) == (code, signum, 6)
+    assert signal.getsignal(signum) is before
     make_trainer().fit(voices / "manifest.csv", output_folder=output)
     assert_same_end(whole_run, output)
 
