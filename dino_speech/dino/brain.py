@@ -77,7 +77,9 @@ class DINOBrain(Brain):
         after_step: Callable[["DINOBrain", Outputs], bool] = lambda brain, outputs: False,
     ) -> None:
         options = {"device": str(device), "precision": precision, "noprogressbar": True}
-        super().__init__(modules={"student": _synchronized(network, device)}, run_opts=options)
+        network.encoder.recompute_activations(hyper.activation_checkpointing)
+        student = synchronized(network, device) if hyper.sync_batchnorm else network
+        super().__init__(modules={"student": student}, run_opts=options)
         self.hyper, self.num_steps, self.frozen_steps, self.seed = hyper, num_steps, frozen_steps, seed
         self.after_step = after_step
         self.network: Network = self.modules["student"]
@@ -254,7 +256,11 @@ class DINOBrain(Brain):
             self.teacher.compile()
         if world_size() > 1:
             ids = [torch.device(self.device).index] if self.device_type == "cuda" else None
-            self.modules["student"] = DistributedDataParallel(self.network, device_ids=ids)
+            self.modules["student"] = DistributedDataParallel(
+                self.network,
+                device_ids=ids,
+                gradient_as_bucket_view=True,  # no second copy of the gradients
+            )
 
     def update_average(self, loss: Tensor, avg_loss: float) -> float:
         """Nothing: Brain's own would copy the loss to the CPU in each step."""
@@ -265,8 +271,8 @@ class DINOBrain(Brain):
         return self.finished
 
 
-def _synchronized(network: nn.Module, device: torch.device | str) -> nn.Module:
-    """BatchNorm over the utterances of all processes, where the device can."""
+def synchronized(network: nn.Module, device: torch.device | str) -> nn.Module:
+    """BatchNorm over the utterances of all processes, where there are several and the device can."""
     if world_size() > 1 and torch.device(device).type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
     return network

@@ -22,8 +22,17 @@ from dino_speech.models.encoder import SpeechEncoder
 # How a run is carried out, not what it computes: these may change when it is resumed.
 RUN_ONLY = frozenset(
     (
-        *("compile", "num_workers", "cache_gib", "log_every", "monitor_every", "save_every_minutes"),
+        *(
+            "compile",
+            "activation_checkpointing",
+            "num_workers",
+            "cache_gib",
+            "log_every",
+            "monitor_every",
+            "save_every_minutes",
+        ),
         *("save_every_steps", "stop_on_collapse", "max_minutes", "num_epochs", "num_steps"),
+        "sync_batchnorm",  # concerns several processes only, whose number may change too
         "shards_at_once",  # changes the order of the data, as the number of processes then does too
         *("whitening_shrinkage", "whitening_utterances"),  # after the last step: a finished run can be whitened anew
     )
@@ -87,6 +96,9 @@ class Hyperparameters:
         num_epochs: passes over the data (70 where neither is given).
         precision: "auto", "bf16", "fp16" or "fp32".
         compile: compile the networks with torch.compile.
+        activation_checkpointing: keep few activations of the student for the backward pass and compute the others
+            again: less memory, about a third more work, the same numbers. Not with `compile`.
+        sync_batchnorm: BatchNorm over the utterances of all processes; GPUs only, on CPUs each process has its own.
         num_workers: reading processes; None: what the cores allow.
         cache_gib: memory for decoded waves, in GiB; a corpus that fits is decoded once.
         shards_at_once: for shards on slow or remote storage: mix the utterances of so many shards at a time, other ones
@@ -144,6 +156,8 @@ class Hyperparameters:
     num_epochs: int | None = None  # [C]: 70
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     compile: bool = False
+    activation_checkpointing: bool = False
+    sync_batchnorm: bool = True  # [DINO], official code
     num_workers: int | None = None
     cache_gib: float = 2.0  # [ours]: 18 hours of speech; only what is used is taken
     shards_at_once: int | None = None
@@ -169,6 +183,8 @@ class Hyperparameters:
         )
         if self.num_steps is not None and self.num_epochs is not None:
             raise InputError("num_steps and num_epochs are both given; give one of them, and null for the other")
+        if self.compile and self.activation_checkpointing:
+            raise InputError("compile and activation_checkpointing are both set; set one of them to false")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""

@@ -219,4 +219,6 @@ class Supervisor:
     def teacher_encoder(self, brain: DINOBrain) -> SpeechEncoder:
         """A copy of the teacher's encoder for embedding."""
         teacher = cast(Network, brain.teacher.module)
-        return copy.deepcopy(teacher.encoder).eval()
+        encoder = copy.deepcopy(teacher.encoder).eval()
+        encoder.recompute_activations(False)
+        return encoder

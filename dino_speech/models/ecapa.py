@@ -15,6 +15,7 @@ from dino_speech.compatibility import require_torchaudio
 from dino_speech.errors import InputError
 from dino_speech.models.layers import Note, ignore
 from dino_speech.models.pooling import attentive_statistics, frame_mask, masked_mean
+from dino_speech.models.recompute import run_part
 from dino_speech.models.time_layers import convolve, normalise, padding_of, same_length
 
 
@@ -40,6 +41,7 @@ class ECAPA(nn.Module):
     Attributes:
         affine_modules: names of the last affine layers.
         depth_modules: names of all parts in the order of depth, those of one depth together.
+        recompute: keep only what passes between the blocks for the backward pass (see `recompute.py`).
 
     Source:
         arXiv 2005.07143; the defaults are its 512-channel model.
@@ -67,6 +69,7 @@ class ECAPA(nn.Module):
         require_torchaudio()
         from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, SERes2NetBlock
 
+        self.recompute = False
         self.model: Any = ECAPA_TDNN(
             num_mels,
             lin_neurons=embedding_dim,
@@ -108,16 +111,16 @@ class ECAPA(nn.Module):
         num_frames = same_length(frames, num_frames, min_frames=self.min_frames)
         mask = frame_mask(num_frames, frames.shape[1])
         first, *blocks = self.model.blocks
-        x = _tdnn(first, frames, num_frames)  # (B, T, F) -> (B, T, C)
+        x = run_part(self, _tdnn, first, frames, num_frames)  # (B, T, F) -> (B, T, C)
         note("tdnn", x, mask)
         outputs = []
         for number, block in enumerate(blocks, start=1):
-            x = _se_res2net(block, x, num_frames, mask)
+            x = run_part(self, _se_res2net, block, x, num_frames, mask)
             note(f"block_{number}", x, mask)
             outputs.append(x)
-        x = _tdnn(self.model.mfa, torch.cat(outputs, dim=2), num_frames)
+        x = run_part(self, _aggregate, self.model.mfa, outputs, num_frames)
         note("mfa", x, mask)
-        x = self.model.asp_bn.norm(self._pool(x, mask))  # (B, T, 3C) -> (B, 6C)
+        x = self.model.asp_bn.norm(run_part(self, self._pool, x, mask))  # (B, T, 3C) -> (B, 6C)
         note("pooled", x, None)
         return F.linear(x, self.model.fc.conv.weight.squeeze(2), self.model.fc.conv.bias)
 
@@ -142,6 +145,10 @@ def _tdnn(block: Any, x: Tensor, num_frames: Tensor | None) -> Tensor:
     if block.training and block.dropout.p > 0:
         x = block.dropout(x.transpose(1, 2)).transpose(1, 2)  # whole channels are dropped, so they must be dim 1
     return x
+
+
+def _aggregate(block: Any, outputs: Sequence[Tensor], num_frames: Tensor | None) -> Tensor:
+    return _tdnn(block, torch.cat(tuple(outputs), dim=2), num_frames)
 
 
 def _se_res2net(block: Any, x: Tensor, num_frames: Tensor | None, mask: Tensor | None) -> Tensor:

@@ -21,6 +21,7 @@ from dino_speech.models.folder import write_folder
 from dino_speech.models.frame_statistics import StatisticsShortcut
 from dino_speech.models.layers import LayerMeans, Note
 from dino_speech.models.precision import autocast
+from dino_speech.models.recompute import run_part
 from dino_speech.models.whitening import Whitening
 from dino_speech.provenance import provenance as new_provenance
 
@@ -116,6 +117,17 @@ class SpeechEncoder(nn.Module):
         self.shortcut = StatisticsShortcut(features.num_bands, dim) if config.statistics_shortcut else None
         self.embedding_norm = nn.BatchNorm1d(dim, affine=False) if config.embedding_batchnorm else nn.Identity()
         self.whitening = Whitening(dim) if config.whitening else None
+        self.recompute = False
+
+    def recompute_activations(self, on: bool = True) -> None:
+        """Whether training keeps few activations and computes the others again: less memory, about a third more work.
+
+        Loss, gradients and statistics stay what they are. A network that has no parts for it is one part.
+        """
+        in_parts = hasattr(self.backbone, "recompute")
+        if in_parts:
+            self.backbone.recompute = on  # type: ignore[assignment]
+        self.recompute = on and not in_parts
 
     @property
     def embedding_dim(self) -> int:
@@ -162,7 +174,7 @@ class SpeechEncoder(nn.Module):
         """(B, T, F) -> (B, D) float32. Whitening, if fitted, applies in training too: a fixed map, through which
         gradients flow, so that what is trained further begins with the very embeddings that were evaluated.
         """
-        return self._finish(self.backbone(frames, num_frames), frames, num_frames)
+        return self._finish(run_part(self, self.backbone, frames, num_frames), frames, num_frames)
 
     def embed_layers(self, waves: Tensor, num_samples: Tensor | None = None) -> dict[str, Tensor]:
         """What each layer says of each utterance: its mean over the true frames.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dino_speech.errors import InputError
 from dino_speech.models.layers import Note, ignore
 from dino_speech.models.pooling import build_pooling, frame_mask
+from dino_speech.models.recompute import run_part
 from dino_speech.models.time_layers import same_length
 
 NUM_BLOCKS = (3, 4, 6, 3)  # arXiv 1512.03385, Table 1, the 34-layer column
@@ -38,6 +39,7 @@ class ResNet34(nn.Module):
         super().__init__()
         if channels < 1:
             raise InputError(f"channels={channels}: expected a positive number, such as 32 or 16")
+        self.recompute = False  # see `recompute.py`
         self.stem = nn.Conv2d(1, channels, 3, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(channels)
         blocks: list[nn.Module] = []
@@ -70,7 +72,7 @@ class ResNet34(nn.Module):
         x = torch.relu_(self.stem_norm(self.stem(x)))
         note("stem", _as_frames(x), frame_mask(num_frames, x.shape[2]))
         for number, block in enumerate(self.blocks, start=1):
-            x, num_frames = block(x, num_frames)
+            x, num_frames = run_part(self, block, x, num_frames)
             note(f"block_{number}", _as_frames(x), frame_mask(num_frames, x.shape[2]))
         pooled = self.pooling(_as_frames(x), frame_mask(num_frames, x.shape[2]))
         note("pooled", pooled, None)

@@ -13,6 +13,7 @@ from dino_speech.compatibility import require_torchaudio
 from dino_speech.errors import InputError
 from dino_speech.models.layers import Note, ignore
 from dino_speech.models.pooling import build_pooling, frame_mask
+from dino_speech.models.recompute import run_part
 from dino_speech.models.time_layers import convolve, normalise, padding_of, same_length
 
 
@@ -67,6 +68,7 @@ class XVector(nn.Module):
             lin_neurons=embedding_dim,
             in_channels=num_mels,
         )
+        self.recompute = False  # see `recompute.py`
         self.pooling = build_pooling(pooling, channels[-1])
         self.min_frames = 1 + max(padding_of(layer) for layer in self.model.blocks[:-2:3])
         last = len(self.model.blocks) - 1
@@ -89,8 +91,12 @@ class XVector(nn.Module):
         x, mask = frames, frame_mask(num_frames, frames.shape[1])
         triples = zip(layers[::3], layers[1::3], layers[2::3], strict=True)
         for number, (convolution, activation, norm) in enumerate(triples, start=1):
-            x = normalise(norm.norm, activation(convolve(convolution, x, num_frames)))
+            x = run_part(self, _layer, convolution, activation, norm, x, num_frames)
             note(f"tdnn_{number}", x, mask)
         pooled = self.pooling(x, mask)
         note("pooled", pooled, None)
         return affine.w(pooled)
+
+
+def _layer(convolution: Any, activation: Any, norm: Any, x: Tensor, num_frames: Tensor | None) -> Tensor:
+    return normalise(norm.norm, activation(convolve(convolution, x, num_frames)))

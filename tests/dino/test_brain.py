@@ -4,11 +4,13 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from dino_speech.audio.crops import MultiCrop
-from dino_speech.dino.brain import DINOBrain
+from dino_speech.dino.brain import DINOBrain, synchronized
 from dino_speech.dino.finite import FiniteGuard, NonFiniteLoss
 from dino_speech.dino.head import DINOHead
 from dino_speech.dino.hyperparameters import Hyperparameters
@@ -18,6 +20,7 @@ from dino_speech.dino.precision import choose_precision, cpu_has_bf16
 from dino_speech.errors import InputError
 from dino_speech.features.fbank import LogMel
 from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
+from dino_speech.models.registry import build_encoder
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CROPS = MultiCrop(num_long=2, long_s=0.3, num_short=3, short_s=0.2)
@@ -55,7 +58,7 @@ def make_encoder(seed: int = 0) -> SpeechEncoder:
 def make_brain(*, num_steps=10, frozen_steps=0, crops=CROPS, device="cpu", **changes) -> DINOBrain:
     settings = {"num_prototypes": 16, "head_hidden_dim": 24, "head_bottleneck_dim": 8, "head_batch_norm": False}
     settings |= {"centering": "mean", "koleo_weight": 0.0, "batch_size": 8, "warmup_steps": 0, "teacher_momentum": 0.9}
-    hyper = Hyperparameters(make_encoder(), crops, **{**settings, **changes})
+    hyper = Hyperparameters(changes.pop("encoder", None) or make_encoder(), crops, **{**settings, **changes})
     torch.manual_seed(1)
     head = DINOHead(12, num_prototypes=16, hidden_dim=24, bottleneck_dim=8, batch_norm=hyper.head_batch_norm)
     network = Network(copy.deepcopy(hyper.encoder), head)
@@ -121,6 +124,38 @@ def test_two_steps_equal_dino_written_out_with_loops():
     for own, wanted in ((brain.network, student), (brain.teacher.module, teacher)):
         for (name, p), q in zip(own.named_parameters(), wanted.parameters(), strict=True):
             torch.testing.assert_close(p, q, atol=2e-6, rtol=0, msg=name)
+
+
+def test_activation_checkpointing_gives_the_same_steps():
+    options = {"channels": 16, "attention_channels": 8, "se_channels": 8, "dropout": 0.2}
+    ends = []
+    for activation_checkpointing in (False, True):
+        encoder = build_encoder("ecapa_tdnn", embedding_dim=12, seed=0, **options)
+        changes = {"koleo_weight": 0.1, "head_batch_norm": True, "accumulation_steps": 2, "encoder": encoder}
+        brain = make_brain(activation_checkpointing=activation_checkpointing, **changes)
+        losses = take_steps(brain, [make_batch(4, seed=seed) for seed in range(4)])
+        ends.append((losses, brain.network.state_dict() | brain.teacher.state_dict()))
+    assert ends[0][0] == ends[1][0]
+    assert all(torch.equal(ends[1][1][name], value) for name, value in ends[0][1].items())
+    assert any(name.endswith("running_mean") for name in ends[0][1])
+    with pytest.raises(InputError, match="compile and activation_checkpointing"):
+        make_brain(compile=True, activation_checkpointing=True)
+
+
+def test_batchnorm_is_synchronised_over_several_processes_with_gpus_only():
+    network = make_brain(head_batch_norm=True).network
+
+    def num_synchronised(device: str) -> int:
+        found = synchronized(copy.deepcopy(network), device)
+        assert found.state_dict().keys() == network.state_dict().keys()  # a state serves with any number of processes
+        return sum(isinstance(module, nn.SyncBatchNorm) for module in found.modules())
+
+    assert num_synchronised("cuda:0") == 0
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        assert (num_synchronised("cuda:0"), num_synchronised("cpu")) == (2, 0)
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("accumulation_steps", [2, 4])

@@ -1,4 +1,4 @@
-"""The SLURM script of the recipes: its shell, its options, and what it does near the limit, with a stand-in for SLURM."""
+"""The SLURM script of the recipes: its shell, its options, and what it does near the limit."""
 
 import json
 import os
@@ -65,8 +65,13 @@ def test_near_the_limit_the_state_is_saved_and_the_job_queued_again(voices_folde
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
     path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "STAND_IN": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    environment |= {"SLURM_JOB_ID": "4242", "SLURM_JOB_NODELIST": "here", "SLURM_JOB_NUM_NODES": "1"}
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "STAND_IN": str(tmp_path)}
+    environment |= {
+        "OMP_NUM_THREADS": "1",
+        "SLURM_JOB_ID": "4242",
+        "SLURM_JOB_NODELIST": "here",
+        "SLURM_JOB_NUM_NODES": "1",
+    }
     environment |= {"PROCESSES_PER_NODE": "2", "CUDA_VISIBLE_DEVICES": ""}
     output = tmp_path / "out"
     options = [f"--train_manifest={voices_folder / 'manifest.csv'}", f"--output_folder={output}", *TINY]
