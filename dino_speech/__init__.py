@@ -31,6 +31,7 @@ _HOMES = {
     "PTAPT": "dino_speech.wav2vec.ptapt",
     "Distiller": "dino_speech.wav2vec.distill",
     "AudioTextTuner": "dino_speech.transfer.audio_text",
+    "load_audio_text": "dino_speech.transfer.audio_text_system",
     "Clustering": "dino_speech.transfer.clusters",
     "PseudoLabelTrainer": "dino_speech.transfer.pseudo_labels",
     "finetune_folds": "dino_speech.studies.folds",

@@ -50,13 +50,17 @@ def add_commands(subparsers: Subparsers) -> None:
         "predict",
         _predict,
         summary="what a fine-tuned system says of recordings",
-        details="Long recordings are decided by segments, as the system was told when it was fine-tuned.",
+        details=(
+            "Long recordings are decided by segments, as the system was told when it was fine-tuned.\n"
+            "A system that a text joins takes it from the manifest's column, or from --text."
+        ),
         example="dino-speech predict recordings/ --system results/emotion/system --output predictions.csv",
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files, folders or manifests (CSV)")
     parser.add_argument("--system", metavar="DIR", required=True, help="folder of a system, as finetune leaves it")
     parser.add_argument("--device", help="cpu, cuda, cuda:N (default: a GPU where there is one)")
     parser.add_argument("--output", metavar="CSV", help="write one row per recording")
+    parser.add_argument("--text", help="what is said in the one recording, for a system that a text joins")
 
 
 def _finetune(arguments: argparse.Namespace) -> Answer:
@@ -83,14 +87,21 @@ def _run(arguments: argparse.Namespace, *, keep_encoder: bool) -> Answer:
 
 
 def _predict(arguments: argparse.Namespace) -> Answer:
-    from dino_speech import load_finetuned
     from dino_speech.data.utterances import list_some
     from dino_speech.errors import InputError
     from dino_speech.evaluation.npz import collect
+    from dino_speech.transfer.audio_text_system import AudioTextSystem, load_system
 
-    system = load_finetuned(arguments.system, device=choose_device(arguments.device))
+    system = load_system(arguments.system, device=choose_device(arguments.device))
     manifest = collect(arguments.inputs)
-    found = system.predict(list(manifest), num_workers=NUM_READING_THREADS, progress=sys.stderr.isatty())
+    further: dict[str, Any] = {}
+    if arguments.text is not None:
+        if not isinstance(system, AudioTextSystem) or system.transcript is None:
+            raise InputError(f"--text: no text joins the system in {arguments.system}; leave it out")
+        if len(manifest) != 1:
+            raise InputError(f"--text: one text, but {len(manifest)} recordings; give a manifest with their texts")
+        further["texts"] = [arguments.text]
+    found = system.predict(list(manifest), num_workers=NUM_READING_THREADS, progress=sys.stderr.isatty(), **further)
     skipped = [*manifest.skipped, *found.skipped]
     if not found.ids:
         reasons = list_some([f"{item.name}: {item.reason}" for item in skipped])

@@ -137,10 +137,11 @@ def _task(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _load(folder: str, device: str | None) -> Any:
-    """An encoder, or the fine-tuned system of a folder that holds one."""
-    from dino_speech import load_encoder, load_finetuned
+    """An encoder, or the system of a folder that holds one."""
+    from dino_speech import load_encoder
+    from dino_speech.transfer.audio_text_system import load_system
 
-    load = load_finetuned if Path(folder, "system.json").is_file() else load_encoder
+    load = load_system if Path(folder, "system.json").is_file() else load_encoder
     return load(folder, device=choose_device(device))
 
 

@@ -87,7 +87,7 @@ def measure_efficiency(
     """Measure an encoder, or a fine-tuned system with its head, on the device that it is on.
 
     Args:
-        model: a `SpeechEncoder` or a `FineTunedSystem`.
+        model: a `SpeechEncoder`, a `FineTunedSystem` or an `AudioTextSystem` (with an empty text).
         seconds: length of the waves (of noise; what is computed does not depend on what is said).
         batch_size: waves at a time.
         num_rounds: timed passes.
@@ -96,7 +96,8 @@ def measure_efficiency(
     Raises:
         InputError: a number is out of its range, or the wave is too short for the encoder.
     """
-    encoder, parts = (model.encoder, [model.encoder, model.head]) if hasattr(model, "head") else (model, [model])
+    encoder = getattr(model, "encoder", model)
+    network = _network(model)
     num_samples = seconds_to_samples(seconds, encoder.config.sample_rate)
     if num_samples < encoder.min_samples or batch_size < 1 or num_rounds < 1:
         raise InputError(
@@ -105,7 +106,6 @@ def measure_efficiency(
         )
     generator = torch.Generator().manual_seed(0)
     waves = 0.05 * torch.randn(batch_size, num_samples, generator=generator).to(encoder.device)
-    network = nn.Sequential(*parts)
     before = torch.get_num_threads()
     torch.set_num_threads(before if num_threads is None else num_threads)
     try:
@@ -133,6 +133,13 @@ def measure_efficiency(
         device=_device_name(encoder.device),
         provenance=provenance(),
     )
+
+
+def _network(model: Any) -> nn.Module:
+    """Waves to what the model says."""
+    if isinstance(found := getattr(model, "network", None), nn.Module):
+        return found
+    return nn.Sequential(model.encoder, model.head) if hasattr(model, "head") else nn.Sequential(model)
 
 
 def _count_macs(network: Callable[[Tensor], Tensor], waves: Tensor) -> float:

@@ -12,13 +12,14 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.classification import ClassificationReport, classification_report
 from dino_speech.evaluation.regression import RegressionReport, regression_report
 from dino_speech.provenance import provenance
+from dino_speech.transfer.audio_text_system import AudioTextSystem
 from dino_speech.transfer.system import FineTunedSystem
 from dino_speech.transfer.targets import Classes, Targets
 from dino_speech.transfer.validation import true_labels
 
 
 def evaluate_finetuned(
-    system: FineTunedSystem,
+    system: FineTunedSystem | AudioTextSystem,
     manifest: Manifest,
     *,
     seed: int = 0,
@@ -30,7 +31,7 @@ def evaluate_finetuned(
     """UAR, F1 and confusion, or CCC, with intervals over speakers; `num_folds` is 0: nothing is fitted here.
 
     Args:
-        system: what `FineTuner.fit` or `load_finetuned` gives.
+        system: what `FineTuner.fit`, `load_finetuned` or `load_audio_text` gives.
         manifest: the test set; recordings that cannot be read are left out and listed.
         seed: of the bootstrap.
         speaker: the column to resample by; where it is missing or has blanks, recordings are resampled one by one, and
@@ -72,7 +73,7 @@ class Judged:
 
 
 def judge(
-    system: FineTunedSystem,
+    system: FineTunedSystem | AudioTextSystem,
     manifest: Manifest,
     *,
     speaker: str = "speaker",

@@ -10,6 +10,8 @@ from dino_speech.recipe.record import SEED, keep_recipe, read_part, require_keys
 
 if TYPE_CHECKING:
     from dino_speech.data.manifest import Manifest
+    from dino_speech.models.encoder import SpeechEncoder
+    from dino_speech.transfer.audio_text import AudioTextTuner
     from dino_speech.wav2vec.distill import Distiller
 
 
@@ -71,9 +73,12 @@ def run_distillation(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[
     test, labelled = read_part(recipe, "test"), read_part(recipe, "labelled")
     if test is not None and not isinstance(recipe.get("readout"), Mapping):
         raise RecipeError("a test set, but no readout: write readout: {labels: [arousal, valence]} into the recipe")
+    labelled = labelled or read_part(recipe, "train")
+    if test is not None and labelled is not None:
+        _readout(recipe, distiller.teacher).check_test(labelled, test)  # before the hours of distilling, not after them
     started = time.perf_counter()
     summary = _run(recipe, distiller, resume=resume)
-    if test is not None and summary["stop_reason"] is None:
+    if test is not None and labelled is not None and summary["stop_reason"] is None:
         summary |= _compare(recipe, distiller, labelled, test, resume=resume)
     return summary | {"seconds": round(time.perf_counter() - started, 1)}
 
@@ -101,21 +106,23 @@ def _run(recipe: Mapping[str, Any], trainer: Any, *, resume: bool) -> dict[str, 
     }
 
 
-def _compare(
-    recipe: Mapping[str, Any], distiller: "Distiller", labelled: "Manifest | None", test: "Manifest", *, resume: bool
-) -> dict[str, Any]:
-    from dino_speech.studies.distillation import compare_distilled
+def _readout(recipe: Mapping[str, Any], encoder: "SpeechEncoder") -> "AudioTextTuner":
     from dino_speech.transfer.audio_text import AudioTextTuner
 
-    train = labelled or read_part(recipe, "train")
-    assert train is not None
     try:
-        tuner = AudioTextTuner(distiller.student_, **recipe["readout"])
+        return AudioTextTuner(encoder, **recipe["readout"])
     except TypeError as error:
         raise RecipeError(f"readout: {error}; expected options of AudioTextTuner") from error
+
+
+def _compare(
+    recipe: Mapping[str, Any], distiller: "Distiller", labelled: "Manifest", test: "Manifest", *, resume: bool
+) -> dict[str, Any]:
+    from dino_speech.studies.distillation import compare_distilled
+
     return compare_distilled(
-        tuner,
-        train,
+        _readout(recipe, distiller.student_),
+        labelled,
         test,
         teacher=distiller.teacher,
         output_folder=Path(recipe["output_folder"]) / "comparison",

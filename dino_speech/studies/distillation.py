@@ -6,17 +6,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.utterances import Manifest
-from dino_speech.evaluation.regression import RegressionReport, regression_report
-from dino_speech.evaluation.results import write_results
+from dino_speech.evaluation.finetuned import evaluate_finetuned
+from dino_speech.evaluation.regression import RegressionReport
+from dino_speech.evaluation.results import Report, write_results
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.provenance import provenance
 from dino_speech.transfer.audio_text import AudioTextTuner
-from dino_speech.transfer.validation import true_labels
 
 
 def compare_distilled(
@@ -46,8 +44,8 @@ def compare_distilled(
         resume: False begins each row anew.
 
     Returns:
-        Plain data: `rows`, a list of `system`, `num_parameters`, `num_trained`, `ccc` by dimension, and `relevance`
-        (the layers' weights by dimension); `report`, the file.
+        Plain data: `rows`, a list of `system`, `folder` (for `load_audio_text`), `num_parameters`, `num_trained`, `ccc`
+        by dimension, and `relevance` (the layers' weights by dimension); `report`, the file.
 
     Raises:
         InputError: speakers on both sides, a label that is no number, a missing column.
@@ -60,19 +58,21 @@ def compare_distilled(
     }
     if tuner.transcript is not None:
         systems["student and text"] = tuner
-    folder, reports = Path(output_folder), {}
+    folder, reports = Path(output_folder), dict[str, Report]()
     rows: list[dict[str, Any]] = []
     for number, (name, system) in enumerate(systems.items()):
         place = folder / ("teacher", "student", "student_text")[number]
         system.fit(train, output_folder=place, seed=seed, device=device, resume=resume)
-        reports[name] = _judge(system, test, seed)
+        reports[name] = report = evaluate_finetuned(system.system_, test, seed=seed)
+        assert isinstance(report, RegressionReport)
         count: Mapping[str, int] = system.num_parameters_
         rows.append(
             {
                 "system": name,
+                "folder": str(place / "system"),
                 "num_parameters": count["all"],
                 "num_trained": count["trained"],
-                "ccc": reports[name].ccc,
+                "ccc": report.ccc,
                 "relevance": system.relevance_,
             }
         )
@@ -88,22 +88,3 @@ def compare_distilled(
         for name in dict.fromkeys(row["system"] for row in layers)
     }
     return {"rows": rows, "report": str(write_results(folder, reports, further=further))}
-
-
-def _judge(system: AudioTextTuner, test: Manifest, seed: int) -> RegressionReport:
-    found = system.predict(test)
-    positions = test.by_id()
-    speakers = np.array(found.ids)
-    if "speaker" in test.columns and all(test.label("speaker")):
-        speakers = np.array(test.label("speaker"))[[positions[name] for name in found.ids]]
-    return regression_report(
-        true_labels(found, test, system.targets_),
-        found.values.astype(np.float64),
-        speakers,
-        labels=list(system.labels),
-        seed=seed,
-        num_folds=0,
-        strengths={},
-        skipped=found.skipped,
-        provenance=provenance(seed=seed, manifest=test.paths),
-    )

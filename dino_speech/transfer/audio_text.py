@@ -11,7 +11,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,8 +20,9 @@ from dino_speech.dino.precision import choose_precision
 from dino_speech.dino.ranges import require_ranges
 from dino_speech.dino.state import seed_everything, write_text_atomically
 from dino_speech.errors import InputError
-from dino_speech.models.embedding import embed_items
 from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.provenance import provenance
+from dino_speech.transfer.audio_text_system import AudioTextSystem
 from dino_speech.transfer.losses import ccc_loss
 from dino_speech.transfer.readout import ReadOut, layer_means
 from dino_speech.transfer.system import Predictions
@@ -52,6 +52,7 @@ class AudioTextTuner(StepParameters):
     Learnt by `fit`:
 
     Attributes:
+        system_: encoder and read-out, as they are kept in `<output_folder>/system`.
         encoder_: the encoder.
         readout_: weights of layers, text branch, head.
         relevance_: for each dimension the weight of each layer, from the first to the last; they sum to 1.
@@ -94,7 +95,7 @@ class AudioTextTuner(StepParameters):
         device: str | torch.device | None = None,
         resume: bool = True,
     ) -> "AudioTextTuner":
-        """Train; `<output_folder>` gets `encoder/`, `readout.safetensors`, `relevance.json` and the run's state.
+        """Train, and leave the system at `<output_folder>/system`, for `load_audio_text`; beside it `relevance.json`.
 
         A run that was stopped goes on from its last saved state, to the same numbers.
 
@@ -132,7 +133,9 @@ class AudioTextTuner(StepParameters):
         trained = sum(value.numel() for value in objective.parameters() if value.requires_grad)
         self.num_parameters_ = {"all": sum(value.numel() for value in objective.parameters()), "trained": trained}
         self.encoder_, self.readout_ = objective.encoder.eval().requires_grad_(True), objective.readout.eval()
-        self.relevance_ = self.readout_.relevance(self.labels)
+        origin = provenance(seed=seed, manifest=manifest.paths) | {"fine_tuning": identity}
+        self.system_ = AudioTextSystem(self.encoder_, self.readout_, self.targets_, self.transcript, origin)
+        self.relevance_ = self.system_.relevance()
         self.history_, self.skipped_, self.stop_reason_ = found.history, found.skipped, found.stop_reason
         self._save(folder)
         return self
@@ -143,28 +146,11 @@ class AudioTextTuner(StepParameters):
         Raises:
             InputError: nothing is fitted yet, or there is no transcript column.
         """
-        if not hasattr(self, "readout_"):
-            raise InputError("nothing is fitted yet: call fit first")
+        if not hasattr(self, "system_"):
+            raise InputError("nothing is fitted yet: call fit first, or load_audio_text for a system on disk")
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-        texts, rows = self._texts(manifest), manifest.by_id()
-        encoder, readout = self.encoder_, self.readout_
-        with evaluating(encoder), evaluating(readout), torch.inference_mode():
-            found = embed_items(
-                list(manifest),
-                lambda waves, n: layer_means(encoder, waves.to(encoder.device), n.to(encoder.device)).flatten(1),
-                min_samples=encoder.min_samples,
-                sample_rate=encoder.config.sample_rate,
-                embedding_dim=readout.num_layers * readout.width,
-                device=encoder.device,
-                num_workers=num_workers,
-                on_error="skip",
-            )
-            layers = torch.from_numpy(found.embeddings).unflatten(1, (readout.num_layers, readout.width))
-            said = None if texts is None else [texts[rows[name]] for name in found.ids]
-            outputs = readout(layers.to(encoder.device), said)
-        values = self.targets_.unscaled(outputs.double()).float().cpu().numpy()
-        none: Any = np.zeros((len(found.ids), 0), np.float32)
-        return Predictions(found.ids, [], [], none, list(self.labels), values, "whole recordings", found.failures)
+        self._texts(manifest)  # names what is wrong with the column
+        return self.system_.predict(manifest, num_workers=num_workers)
 
     def check_test(self, train_part: Manifest, test: Manifest) -> None:
         """Refuse a test set with speakers of the training set, or without labels or transcripts.
@@ -174,7 +160,8 @@ class AudioTextTuner(StepParameters):
         """
         check_speakers(train_part, test, self.labels)
         Dimensions.of(train_part, self.labels).of_rows(test)
-        self._texts(test)
+        for part in (train_part, test):
+            self._texts(part)
 
     def _texts(self, manifest: Manifest) -> list[list[int]] | None:
         if self.transcript is None:
@@ -189,11 +176,7 @@ class AudioTextTuner(StepParameters):
         return identity | {"seed": seed, "encoder_weights": fingerprint(self.encoder), "train": train_part}
 
     def _save(self, folder: Path) -> None:
-        from safetensors.torch import save_file
-
-        self.encoder_.save(folder / "encoder")
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.readout_.state_dict().items()}
-        save_file(tensors, folder / "readout.safetensors")
+        self.system_.save(folder / "system")
         content = {"relevance": self.relevance_, "num_parameters": self.num_parameters_}
         write_text_atomically(folder / "relevance.json", json.dumps(content, indent=2) + "\n")
 
@@ -220,7 +203,7 @@ class Joint(Objective):
             shape = layer_means(encoder, torch.randn(1, encoder.min_samples, device=encoder.device), None).shape
         text = None if texts is None else TextBranch(hyper.text_dim, num_buckets=hyper.num_buckets)
         joined = [name in hyper.text_for for name in hyper.labels]
-        self.readout = ReadOut(shape[1], shape[2], len(joined), text=text, joined=joined, text_dim=hyper.text_dim)
+        self.readout = ReadOut(shape[1], shape[2], len(joined), text=text, joined=joined)
         self.register_buffer("targets", targets, persistent=False)
 
     def train(self, mode: bool = True) -> "Joint":

@@ -3,7 +3,8 @@
 Letters: `B` utterances, `L` layers, `W` their width, `N` dimensions, `E` width of the text branch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,6 @@ class ReadOut(nn.Module):
         num_dimensions: `N`.
         text: the text branch; None: audio alone.
         joined: (N,) which dimensions the text joins for.
-        text_dim: `E`.
     """
 
     joined: Tensor
@@ -37,7 +37,6 @@ class ReadOut(nn.Module):
         *,
         text: TextBranch | None = None,
         joined: Sequence[bool] = (),
-        text_dim: int = 0,
     ) -> None:
         super().__init__()
         self.num_layers, self.width, self.text = num_layers, width, text
@@ -45,7 +44,7 @@ class ReadOut(nn.Module):
         self.weight = nn.Parameter(torch.randn(num_dimensions, width) / width)
         self.bias = nn.Parameter(torch.zeros(num_dimensions))
         if text is not None:
-            self.text_weight = nn.Parameter(torch.randn(num_dimensions, text_dim) / text_dim)
+            self.text_weight = nn.Parameter(torch.randn(num_dimensions, text.dim) / text.dim)
             self.register_buffer("joined", torch.tensor(list(joined), dtype=torch.float32)[:, None])
 
     def forward(self, layers: Tensor, texts: Sequence[Sequence[int]] | None) -> Tensor:
@@ -63,6 +62,26 @@ class ReadOut(nn.Module):
         """The layers' weights for each dimension."""
         weights = self.layer_logits.detach().softmax(1).cpu().tolist()
         return dict(zip(labels, weights, strict=True))
+
+
+def readout_to_dict(readout: ReadOut) -> dict[str, Any]:
+    """Plain data, which `build_readout` takes."""
+    text = readout.text
+    plain = {"num_layers": readout.num_layers, "width": readout.width, "num_dimensions": len(readout.bias)}
+    if text is None:
+        return plain | {"text": None, "joined": []}
+    joined = [bool(value) for value in readout.joined.flatten().tolist()]
+    return plain | {"text": {"dim": text.dim, "num_buckets": text.num_buckets}, "joined": joined}
+
+
+def build_readout(
+    *, num_layers: int, width: int, num_dimensions: int, text: Mapping[str, int] | None, joined: Sequence[bool]
+) -> ReadOut:
+    """A read-out with random weights."""
+    if text is None:
+        return ReadOut(num_layers, width, num_dimensions)
+    branch = TextBranch(text["dim"], num_buckets=text["num_buckets"])
+    return ReadOut(num_layers, width, num_dimensions, text=branch, joined=joined)
 
 
 def layer_means(encoder: SpeechEncoder, waves: Tensor, num_samples: Tensor | None) -> Tensor:

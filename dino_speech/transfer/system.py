@@ -226,9 +226,7 @@ def load_finetuned(folder: str | os.PathLike[str], device: str | torch.device = 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    found = Path(folder)
-    if not (found / SYSTEM_FILE).is_file() and (found / "system" / SYSTEM_FILE).is_file():
-        found = found / "system"
+    found = system_folder(folder)
     content = read_header(found / SYSTEM_FILE, format_name=FORMAT, version=FORMAT_VERSION, what="fine-tuned system")
     encoder = load_encoder(found / ENCODER_FOLDER, device=device)
     try:
@@ -242,6 +240,12 @@ def load_finetuned(folder: str | os.PathLike[str], device: str | torch.device = 
     return FineTunedSystem(
         encoder, head, targets, content["objective"], content["segment_s"], content.get("provenance", {})
     )
+
+
+def system_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder itself, or the `system` inside it."""
+    found, inside = Path(folder), Path(folder) / "system"
+    return inside if not (found / SYSTEM_FILE).is_file() and (inside / SYSTEM_FILE).is_file() else found
 
 
 def build_head(objective: str, embedding_dim: int, num_outputs: int, **options: Any) -> Head:

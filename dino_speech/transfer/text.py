@@ -29,7 +29,7 @@ class TextBranch(nn.Module):
 
     def __init__(self, dim: int = 64, *, num_buckets: int = 16_384, dropout: float = 0.1) -> None:
         super().__init__()
-        self.num_buckets = num_buckets
+        self.dim, self.num_buckets = dim, num_buckets
         self.vectors = nn.EmbeddingBag(num_buckets, dim, mode="mean")
         nn.init.normal_(self.vectors.weight, std=0.1)
         self.layer = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, dim), nn.Tanh())

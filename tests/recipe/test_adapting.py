@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dino_speech import build_encoder, load_encoder
+from dino_speech import build_encoder, load_audio_text, load_encoder
 from dino_speech.cli.main import main
-from dino_speech.errors import RecipeError
+from dino_speech.errors import InputError, RecipeError
 from dino_speech.recipe import load_recipe, run_adaptation, run_distillation, run_finetuning, run_study
 
 transformers = pytest.importorskip("transformers", reason="needs the extra dino-speech[ssl]")
@@ -84,6 +84,7 @@ def test_a_student_is_distilled_and_compared(name: str, source: Path, options: l
     assert [row["system"] for row in summary["rows"]] == ["teacher (frozen)", "student", "student and text"]
     assert load_encoder(summary["encoder"]).config.name == ("ecapa_tdnn" if name == "ecapa" else "wav2vec2")
     assert "| student and text |" in Path(summary["report"]).read_text()
+    assert load_audio_text(summary["rows"][2]["folder"]).transcript == "transcript"
 
 
 def test_the_commands(source: Path, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,3 +108,7 @@ def test_what_is_refused(source: Path, options: list[str], tmp_path: Path) -> No
     chosen = [*options, "--teacher.name=wav2vec2", f"--teacher.source={source}", "--test_where={speaker: spk1}"]
     with pytest.raises(RecipeError, match="a test set, but no readout"):
         run_distillation(load_recipe(DISTILL / "first_layers.yaml", [*chosen, "--readout=null"]))
+    chosen += ["--labelled_where={speaker: spk0}", "--readout.transcript=said"]
+    with pytest.raises(InputError, match="no column 'said'"):  # before anything is distilled
+        run_distillation(load_recipe(DISTILL / "first_layers.yaml", chosen))
+    assert not (tmp_path / "out").exists()

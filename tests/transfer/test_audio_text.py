@@ -81,7 +81,7 @@ def test_text_joins_for_valence(
     assert "Parameters and CCC" in Path(found["report"]).read_text()
     kept = json.loads((tmp_path / "out" / "student_text" / "relevance.json").read_text())
     assert kept["relevance"] == by_name["student and text"]["relevance"]
-    assert load_encoder(tmp_path / "out" / "student").embedding_dim == 32
+    assert load_encoder(tmp_path / "out" / "student" / "system").embedding_dim == 32
 
 
 def test_what_is_predicted_is_in_the_units_of_the_labels(
@@ -111,7 +111,7 @@ def test_gradients_reach_what_should_train(tuner: Callable[..., AudioTextTuner],
 
 def test_the_text_joins_only_where_it_is_asked_to() -> None:
     text = TextBranch(8, num_buckets=50).eval()
-    readout = ReadOut(3, 4, 2, text=text, joined=[False, True], text_dim=8).eval()
+    readout = ReadOut(3, 4, 2, text=text, joined=[False, True]).eval()
     layers = torch.randn(2, 3, 4)
     one, other = (readout(layers, [buckets_of(words, 50), []]) for words in ("good", "bad"))
     assert torch.equal(one[:, 0], other[:, 0])
