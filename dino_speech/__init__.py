@@ -47,6 +47,7 @@ _HOMES = {
     "evaluate_classification": "dino_speech.evaluation.classification",
     "evaluate_finetuned": "dino_speech.evaluation.finetuned",
     "evaluate_regression": "dino_speech.evaluation.regression",
+    "evaluate_cross_corpus": "dino_speech.evaluation.cross_corpus",
     "evaluate_robustness": "dino_speech.evaluation.robustness",
     "evaluate_fairness": "dino_speech.evaluation.fairness",
     "measure_efficiency": "dino_speech.evaluation.efficiency",

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from dino_speech.cli import clinical, stress, verification
+from dino_speech.cli import clinical, cross_corpus, stress, verification
 from dino_speech.cli.answer import Answer, table
 from dino_speech.cli.parsing import (
     Subparsers,
@@ -50,10 +50,12 @@ def add_commands(subparsers: Subparsers) -> None:
         _regression,
         "numbers from frozen embeddings, in speaker-disjoint folds",
         "Standardised embeddings, ridge regression chosen inside the training folds. CCC: concordance correlation,\n"
-        "1 at best, 0 for always saying the mean. Rows where one of the columns is blank are left out and listed.",
+        "1 at best, 0 for always saying the mean. Rows where one of the columns is blank are left out and listed.\n"
+        "With --test-manifest: learnt from all of --manifest, judged on another corpus, by the columns that it has.",
         "dino-speech evaluate regression --encoder results/dino/encoder --manifest test.csv --labels arousal,valence",
     )
     parser.add_argument("--labels", metavar="A,B,C", required=True, help="columns to predict, of numbers")
+    cross_corpus.add_options(parser)
     parser = _add_kind(
         kinds,
         "clinical",
@@ -125,16 +127,16 @@ def _classification(arguments: argparse.Namespace) -> Answer:
 def _regression(arguments: argparse.Namespace) -> Answer:
     from dino_speech import evaluate_regression, read_manifest
 
-    manifest = read_manifest(arguments.manifest, where=dict(arguments.where))
-    report = evaluate_regression(
-        load_chosen_encoder(arguments),
-        manifest,
-        labels=[name.strip() for name in arguments.labels.split(",") if name.strip()],
-        num_folds=arguments.folds,
-        seed=arguments.seed,
-        num_workers=NUM_READING_THREADS,
-        progress=sys.stderr.isatty(),
-    )
+    labels = [name.strip() for name in arguments.labels.split(",") if name.strip()]
+    options: dict[str, Any] = {"seed": arguments.seed, "num_workers": NUM_READING_THREADS}
+    options["progress"] = sys.stderr.isatty()
+    if arguments.test_manifest:
+        report = cross_corpus.evaluate(arguments, labels, **options)
+    else:
+        cross_corpus.refuse_without_test(arguments)
+        manifest = read_manifest(arguments.manifest, where=dict(arguments.where))
+        encoder = load_chosen_encoder(arguments)
+        report = evaluate_regression(encoder, manifest, labels=labels, num_folds=arguments.folds, **options)
     rows: list[tuple[object, ...]] = []
     for name in report.labels:
         rows += [
@@ -143,7 +145,7 @@ def _regression(arguments: argparse.Namespace) -> Answer:
         ]
     rows += [
         ("utterances", report.num_utterances, f"{len(report.skipped)} skipped"),
-        ("speakers", report.num_speakers, f"{report.num_folds} speaker-disjoint folds"),
+        ("speakers", report.num_speakers, f"{report.num_folds} speaker-disjoint folds" if report.num_folds else ""),
     ]
     return _answer(report, rows, arguments)
 

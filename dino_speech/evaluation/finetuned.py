@@ -14,7 +14,7 @@ from dino_speech.evaluation.regression import RegressionReport, regression_repor
 from dino_speech.provenance import provenance
 from dino_speech.transfer.audio_text_system import AudioTextSystem
 from dino_speech.transfer.system import FineTunedSystem
-from dino_speech.transfer.targets import Classes, Targets
+from dino_speech.transfer.targets import Classes, Dimensions, Targets
 from dino_speech.transfer.validation import true_labels
 
 
@@ -76,16 +76,21 @@ def judge(
     system: FineTunedSystem | AudioTextSystem,
     manifest: Manifest,
     *,
+    labels: Sequence[str] | None = None,
     speaker: str = "speaker",
     num_workers: int = 0,
     progress: bool = False,
 ) -> Judged:
     """Let a system predict a test set; the arguments are those of `evaluate_finetuned`.
 
+    Of a system that says dimensions, `labels` are those that are judged; None: all.
+
     Raises:
         InputError: a label is blank, no number, or a class that the system does not know; too few recordings.
     """
     targets = system.targets
+    if labels is not None and isinstance(targets, Dimensions):
+        targets = targets.only(labels)
     targets.of_rows(manifest)  # refused before the minutes of embedding
     predictions = system.predict(manifest, num_workers=num_workers, progress=progress)
     if len(predictions.ids) < 2:
@@ -96,11 +101,15 @@ def judge(
     speakers = np.array(predictions.ids)
     if speaker in manifest.columns and all(manifest.label(speaker)):
         speakers = np.array(manifest.label(speaker))[[positions[name] for name in predictions.ids]]
+    predicted: NDArray[Any] = predictions.predicted
+    if isinstance(targets, Dimensions):
+        places = [predictions.dimensions.index(name) for name in targets.names]
+        predicted = predictions.values[:, places].astype(np.float64)
     return Judged(
         targets=targets,
         ids=predictions.ids,
         true=true_labels(predictions, manifest, targets),
-        predicted=predictions.predicted if isinstance(targets, Classes) else predictions.values.astype(np.float64),
+        predicted=predicted,
         speakers=speakers,
         skipped=predictions.skipped,
         rule=predictions.rule,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dino_speech.errors import RecipeError
 from dino_speech.recipe.clinical_tuning import run_clinical
 from dino_speech.recipe.folding import run_folds
+from dino_speech.recipe.others import read_others, require_numbers
 from dino_speech.recipe.record import SEED, figures_of, keep_recipe, read_part, require_keys, require_kind
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
     by `where`, `valid_where` and `test_where`: a part that has conditions and no manifest of its own is taken from
     `train_manifest`.
 
+    Numbers are learnt from 0 to 1 where `label_range` says from where to where they run. Corpora in `others` are judged
+    whole, each with its own report in `others/<name>` (see `others.py`).
+
     With `fold_column` or `num_folds` one system is trained per fold (see `folding.py`), with `clinical` people are
     judged, beside the silence control (see `clinical_tuning.py`).
 
@@ -38,7 +42,8 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
         Plain data: `system` and `encoder` (folders), `output_folder`, `seed`, `classes`, `num_utterances`, `hours`,
         `num_steps`, `seconds` (of this call), `last` (figures of the history), `best` (validation, or None),
         `num_skipped` (files), `stop_reason` ("max_minutes", or None where the run is complete); with a test set
-        `report` (file), `num_test`, and `uar`, `micro_f1`, `macro_f1`, or `ccc` by dimension. Of folds, and of a
+        `report` (file), `num_test`, and `uar`, `micro_f1`, `macro_f1`, or `ccc` by dimension; the same in `others` by
+        name. Of folds, and of a
         clinical question, what `run_folds` and `run_clinical` give.
 
     Raises:
@@ -51,17 +56,21 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
 
     require_keys(recipe, REQUIRED)
     tuner = require_kind(recipe, "tuner", FineTuner)
+    require_numbers(recipe, tuner.objective)
     if several := [key for key in ("clinical", "fold_column", "num_folds") if recipe.get(key) is not None]:
         if keep_encoder:
             raise RecipeError(f"{several[0]}: trains several encoders; to train one, leave it out")
+        if recipe.get("others"):
+            raise RecipeError(f"others: are judged by a system that is trained once; leave {several[0]} or others out")
         if "clinical" in several:
             return run_clinical(recipe, tuner, resume=resume)
         return run_folds(recipe, tuner, resume=resume)
     folder, seed = Path(recipe["output_folder"]), recipe.get("seed", SEED)
-    train, valid, test = (read_part(recipe, prefix) for prefix in ("train", "valid", "test"))
+    train, valid, test = (read_part(recipe, name, labels=_numbers(tuner)) for name in ("train", "valid", "test"))
     assert train is not None
     if test is not None:
         tuner.check_test(train, test)  # before the training, not after it
+    others = _others(recipe, tuner, train)
     started = time.perf_counter()
     try:
         tuner.fit(train, valid=valid, output_folder=folder, seed=seed, resume=resume)
@@ -89,7 +98,42 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
     }
     if test is not None and tuner.stop_reason_ is None:
         summary |= _judge(tuner, test, folder, seed)
+    if others and tuner.stop_reason_ is None:
+        summary["others"] = _judge_others(tuner, others, folder, seed)
     return summary | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def _numbers(tuner: "FineTuner") -> list[str]:
+    return tuner.labels if tuner.objective == "ccc" else []
+
+
+def _others(recipe: Mapping[str, Any], tuner: "FineTuner", train: "Manifest") -> "dict[str, Manifest]":
+    """The further corpora, checked before anything is trained."""
+    from dino_speech.evaluation.cross_corpus import shared_labels
+    from dino_speech.transfer.targets import check_speakers
+
+    others = read_others(recipe, _numbers(tuner))
+    for manifest in others.values():
+        shared_labels(manifest, tuner.labels)
+        check_speakers(train, manifest, tuner.label)
+    return others
+
+
+def _judge_others(tuner: "FineTuner", others: "dict[str, Manifest]", folder: Path, seed: int) -> dict[str, Any]:
+    """Write the report of each further corpus; their figures."""
+    from dino_speech.evaluation.cross_corpus import evaluate_cross_corpus
+    from dino_speech.evaluation.results import write_results
+    from dino_speech.studies.grid import safe_name
+
+    reports = evaluate_cross_corpus(tuner.system_, others, seed=seed, num_workers=NUM_READING_THREADS)
+    return {
+        name: {
+            "report": str(write_results(folder / "others" / safe_name(name), {name: report})),
+            "num_test": report.num_utterances,
+            **figures_of(report),
+        }
+        for name, report in reports.items()
+    }
 
 
 def _judge(tuner: "FineTuner", test: "Manifest", folder: Path, seed: int) -> dict[str, Any]:

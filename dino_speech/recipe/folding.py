@@ -38,7 +38,8 @@ def run_folds(recipe: Mapping[str, Any], tuner: "FineTuner", *, resume: bool = T
 
     refuse_test(recipe, "fold_column" if recipe.get("fold_column") is not None else "num_folds")
     folder, seed = Path(recipe["output_folder"]), recipe.get("seed", SEED)
-    manifest, valid = read_part(recipe, "train"), read_part(recipe, "valid")
+    labels = tuner.labels if tuner.objective == "ccc" else []
+    manifest, valid = (read_part(recipe, name, labels=labels) for name in ("train", "valid"))
     assert manifest is not None
     started = time.perf_counter()
     try:

@@ -25,10 +25,10 @@ KEYS = ("train_manifest", "where", "output_folder", "seed", "crops", "encoder", 
 TUNING_KEYS = (
     *("train_manifest", "where", "valid_manifest", "valid_where", "test_manifest", "test_where"),
     *("output_folder", "seed", "encoder", "stages", "tuner"),
-    *("fold_column", "num_folds", "clinical"),
+    *("fold_column", "num_folds", "clinical", "label_range", "others"),
 )
 STUDY_KEYS = (
-    *("train_manifest", "where", "trials", "trials_manifest", "others"),
+    *("train_manifest", "where", "trials", "trials_manifest", "label_range", "others"),
     *("output_folder", "seeds", "stages", "study"),
 )
 PSEUDO_LABEL_KEYS = (

@@ -49,14 +49,17 @@ def keep_recipe(recipe: Mapping[str, Any], folder: Path) -> None:
         (folder / "recipe.yaml").write_text(text, encoding="utf-8")
 
 
-def read_part(recipe: Mapping[str, Any], prefix: str) -> "Manifest | None":
-    """The rows of a part ("train", "valid", "test"); None where the recipe names none."""
-    from dino_speech.data.manifest import read_manifest
+def read_part(recipe: Mapping[str, Any], prefix: str, *, labels: Sequence[str] = ()) -> "Manifest | None":
+    """The rows of a part ("train", "valid", "test"); None where the recipe names none.
+
+    With a `label_range` in the recipe the `labels` run from 0 to 1.
+    """
+    from dino_speech.recipe.others import read_scaled
 
     source, where = recipe.get(f"{prefix}_manifest"), recipe.get("where" if prefix == "train" else f"{prefix}_where")
     if source is None and where is None:
         return None
-    return read_manifest(recipe["train_manifest"] if source is None else source, where=where)
+    return read_scaled(recipe, recipe["train_manifest"] if source is None else source, labels, where=where)
 
 
 def refuse_test(recipe: Mapping[str, Any], instead: str) -> None:

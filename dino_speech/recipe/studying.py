@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.errors import RecipeError
+from dino_speech.recipe.others import read_others, read_scaled, require_numbers
 from dino_speech.recipe.record import keep_recipe, require_keys, require_kind
 
 REQUIRED = ("train_manifest", "output_folder", "study")
@@ -31,7 +32,6 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, An
         RecipeError: a key is missing, or `study` is neither a `TransferStudy` nor an `AdaptationStudy`.
         InputError: manifest, trials or settings do not fit; see the study's `run`.
     """
-    from dino_speech.data.manifest import read_manifest
     from dino_speech.data.trials import read_trials
     from dino_speech.studies.adaptation import AdaptationStudy
     from dino_speech.studies.transfer import TransferStudy
@@ -46,7 +46,10 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, An
     folder, seeds = Path(recipe["output_folder"]), list(recipe.get("seeds") or SEEDS)
     trials, enrolled = recipe.get("trials"), recipe.get("trials_manifest")
     started = time.perf_counter()
-    manifest = read_manifest(recipe["train_manifest"], where=recipe.get("where"))
+    require_numbers(recipe, study.objective)
+    labels = [study.label] if isinstance(study.label, str) else list(study.label)
+    numbers = labels if study.objective == "ccc" else []
+    manifest = read_scaled(recipe, recipe["train_manifest"], numbers, where=recipe.get("where"))
     if not resume:
         shutil.rmtree(folder / "cells", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +57,7 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, An
     further: dict[str, Any] = {}
     if isinstance(study, TransferStudy):
         further = {"trials": None if trials is None else read_trials(trials), "trials_manifest": enrolled}
-        further["others"] = recipe.get("others")
+        further["others"] = read_others(recipe, numbers)
     table = study.run(manifest, output_folder=folder, seeds=seeds, **further)
     return {
         "output_folder": str(folder),

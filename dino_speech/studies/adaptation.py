@@ -24,11 +24,10 @@ from dino_speech.data.utterances import Manifest
 from dino_speech.dino.identity import describe, describe_manifest, fingerprint
 from dino_speech.dino.state import write_text_atomically
 from dino_speech.errors import InputError
-from dino_speech.evaluation.classification import ClassificationReport
-from dino_speech.evaluation.finetuned import Judged, judge, pooled_report
-from dino_speech.intervals import Interval
+from dino_speech.evaluation.finetuned import Judged, judge
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.studies.cells import cell_of
 from dino_speech.studies.folds import FOLD_SEED, fold_row
 from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid, safe_name
 from dino_speech.transfer.finetune import FineTuner
@@ -131,7 +130,8 @@ class AdaptationStudy:
                 rows[name] = fold_row(judged[name], train)
                 if not self.keep_systems:
                     shutil.rmtree(place, ignore_errors=True)
-            return _result(judged, rows, folder)
+            write_text_atomically(folder / "folds.json", json.dumps(rows, indent=2) + "\n")
+            return cell_of({"": list(judged.values())}, seed=FOLD_SEED)
 
         axes: dict[str, Sequence[Setting]] = {"strategy": list(self.adapters), "fraction": list(self.fractions)}
         return run_grid(axes, cell, seeds=seeds, output_folder=root, identity=self._identity(manifest))
@@ -197,23 +197,10 @@ class AdaptationStudy:
 
     def _identity(self, manifest: Manifest) -> dict[str, Any]:
         names = ("adapters", "label", "stages", "fold_column", "num_folds", "objective", "tuner", "adaptation_seed")
+        numbers = {"labels": describe_labels(manifest, self.label)} if self.objective == "ccc" else {}
         return {
             **{name: describe(getattr(self, name)) for name in names},
+            **numbers,
             "weights": fingerprint(self.encoder),
             "manifest": describe_manifest(manifest),
         }
-
-
-def _result(judged: Mapping[str, Judged], rows: Mapping[str, Any], folder: Path) -> CellResult:
-    """Figures of all folds together; those of each go into `folds.json`."""
-    write_text_atomically(folder / "folds.json", json.dumps(rows, indent=2) + "\n")
-    report = pooled_report(list(judged.values()), provenance={}, num_folds=len(judged), seed=FOLD_SEED)
-    if isinstance(report, ClassificationReport):
-        figures = {name: float(getattr(report, name)) for name in ("uar", "micro_f1", "macro_f1")}
-        return CellResult(figures, {"uar": _bounds(report.intervals["uar"])})
-    figures = {f"ccc_{name}": float(value) for name, value in report.ccc.items()}
-    return CellResult(figures, {f"ccc_{name}": _bounds(found) for name, found in report.intervals.items()})
-
-
-def _bounds(interval: Interval) -> tuple[float, float]:
-    return interval.low, interval.high

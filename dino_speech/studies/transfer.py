@@ -20,18 +20,18 @@ from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Manifest
 from dino_speech.dino.identity import describe, describe_manifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.finetuned import judge
+from dino_speech.evaluation.cross_corpus import shared_labels
+from dino_speech.evaluation.finetuned import Judged, judge
 from dino_speech.evaluation.verification import evaluate_verification
-from dino_speech.intervals import bootstrap_interval
-from dino_speech.metrics import macro_f1, micro_f1, uar
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.studies.cells import cell_of
 from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
+from dino_speech.transfer.targets import describe_labels
 
 Sources = Manifest | str | PathLike[str] | Sequence[str | PathLike[str]]
-METRICS = {"uar": uar, "micro_f1": micro_f1, "macro_f1": macro_f1}
 FOLD_SEED = 0  # the folds are the same in all cells, whatever their seed: systems are compared on the same splits
 
 
@@ -39,14 +39,15 @@ FOLD_SEED = 0  # the folds are the same in all cells, whatever their seed: syste
 class TransferStudy:
     """Compares encoders and ways of fine-tuning them, over seeds.
 
-    Classes are judged by UAR and F1 on speakers that were not trained on: in cross-validation, or on the rows whose
-    `split_column` says so. With trials, the label is the speaker, and the fine-tuned encoder is judged by EER.
+    Classes are judged by UAR and F1, dimensions by CCC, on speakers that were not trained on: in cross-validation, or
+    on the rows whose `split_column` says so. With trials, the label is the speaker, and the fine-tuned encoder is
+    judged by EER.
 
     Args:
         systems: an encoder by name, as `load_encoder` takes it: a folder, "untrained:FOLDER" (the same network without
             pretraining), "random:NAME".
         strategies: the stages of fine-tuning by name; no stages leave the encoder as it is (with trials only).
-        label: the column to learn.
+        label: the column to learn; with "ccc" a list of columns that hold numbers.
         chunk_s: training chunk lengths to try; None: as each stage says.
         augment: whether to augment, as each stage says, or not at all.
         num_folds: speaker-disjoint folds, where neither `fold_column` nor `split_column` is given.
@@ -55,7 +56,7 @@ class TransferStudy:
         train_splits: its values for training.
         test_splits: its values for judging.
         classes: use the rows with these values of the label only; for other corpora the classes that both have.
-        objective: of the fine-tuning; margin objectives for speakers.
+        objective: of the fine-tuning; margin objectives for speakers, "ccc" for dimensions.
         speaker: the column that may not be on both sides.
         tuner: further options of `FineTuner`, by name.
         keep_systems: keep the fine-tuned system of each cell; else only figures and predictions.
@@ -66,7 +67,7 @@ class TransferStudy:
     systems: Mapping[str, str]
     strategies: Mapping[str, Sequence[FineTuneStage]]
     _: KW_ONLY
-    label: str
+    label: str | Sequence[str]
     chunk_s: Sequence[float | None] = (None,)
     augment: Sequence[bool] = (True,)
     num_folds: int = 5
@@ -99,7 +100,8 @@ class TransferStudy:
             seeds: of fine-tuning; splits do not depend on them.
             trials: judge the fine-tuned encoder on these.
             trials_manifest: the utterances of the trials; None: `manifest`.
-            others: further corpora by name, judged whole, by the `classes` that all have (with `split_column` only).
+            others: further corpora by name, judged whole (with `split_column` only): by the `classes` that all have, or
+                by the dimensions that they have, on the scale of `manifest` (see `to_unit_range`).
             device: as in `FineTuner.fit`.
 
         Raises:
@@ -136,19 +138,34 @@ class TransferStudy:
         return {
             **{name: describe(getattr(self, name)) for name in fixed},
             **({} if self.fold_column is None else {"fold_column": self.fold_column}),
+            **self._identity_of_numbers([rows, *judged.values()]),
             "systems": dict(self.systems),
             "strategies": describe(self.strategies),
             "manifests": [describe_manifest(item) for item in (rows, *judged.values())],
             "num_trials": None if trials is None else len(trials.labels),
         }
 
+    def _identity_of_numbers(self, manifests: Sequence[Manifest]) -> dict[str, Any]:
+        """Of classes the manifests tell enough; numbers may be on another scale."""
+        if self.objective != "ccc":
+            return {}
+        return {"labels": [describe_labels(item, shared_labels(item, self._labels())) for item in manifests]}
+
     def _select(self, manifest: Manifest) -> Manifest:
-        return manifest if self.classes is None else manifest.select(**{self.label: list(self.classes)})
+        if self.classes is None:
+            return manifest
+        if not isinstance(self.label, str):
+            raise InputError(f"classes = {self.classes!r}: label names columns of numbers; leave classes out")
+        return manifest.select(**{self.label: list(self.classes)})
+
+    def _labels(self) -> list[str]:
+        return [self.label] if isinstance(self.label, str) else list(self.label)
 
     def _splits(self, rows: Manifest) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         if self.split_column is None:
             drawn = None if self.fold_column else self.num_folds
-            given = {"column": self.fold_column, "num_folds": drawn, "stratify": self.label, "speaker": self.speaker}
+            stratify = None if self.objective == "ccc" else self._labels()[0]
+            given = {"column": self.fold_column, "num_folds": drawn, "stratify": stratify, "speaker": self.speaker}
             return list(manifest_folds(rows, **given, seed=FOLD_SEED).values())  # type: ignore[arg-type]
         speakers = rows.label(self.speaker, allow_blank=False)
         splits = np.array(rows.label(self.split_column))
@@ -192,28 +209,15 @@ class TransferStudy:
         others: Mapping[str, Manifest],
         device: Any,
     ) -> CellResult:
-        found: dict[str, list[tuple[str, str, str]]] = {}  # (speaker, true, predicted) by corpus
+        found: dict[str, list[Judged]] = {}  # by corpus
         for number, (train, test) in enumerate(self._splits(rows)):
             tuner = self._tune(settings, rows.subset(train.tolist()), folder / f"fold_{number}", seed, device)
             if isinstance(tuner, SpeechEncoder):
                 raise InputError(f"strategy {settings['strategy']!r} has no stages: nothing would predict {self.label}")
             for name, part in {"": rows.subset(test.tolist()), **others}.items():
-                judged = judge(tuner.system_, part, speaker=self.speaker)
-                said = zip(judged.speakers, judged.true, judged.predicted, strict=True)
-                found.setdefault(name, []).extend(said)
-        figures: dict[str, float] = {}
-        intervals: dict[str, tuple[float, float]] = {}
-        for name, predictions in found.items():
-            speakers, true, predicted = (np.array(column) for column in zip(*predictions, strict=True))
-            suffix = f"_{name}" if name else ""
-            for metric, function in METRICS.items():
-                if name and metric != "uar":
-                    continue
-                figures[metric + suffix] = float(function(true, predicted))
-                if metric == "uar":
-                    interval = _interval(true, predicted, speakers)
-                    intervals[metric + suffix] = interval
-        return CellResult(figures, intervals)
+                labels = shared_labels(part, self._labels())
+                found.setdefault(name, []).append(judge(tuner.system_, part, labels=labels, speaker=self.speaker))
+        return cell_of(found, seed=FOLD_SEED)
 
     def _verify(
         self,
@@ -232,13 +236,6 @@ class TransferStudy:
             {"eer": report.eer, "min_dcf": report.min_dcf},
             {"eer": (report.eer_interval.low, report.eer_interval.high)},
         )
-
-
-def _interval(true: NDArray, predicted: NDArray, speakers: NDArray) -> tuple[float, float]:
-    labels = np.unique(true)
-    numbers = np.searchsorted(labels, true), np.searchsorted(labels, predicted)
-    interval = bootstrap_interval(lambda weights: uar(*numbers, weights=weights), speakers, seed=FOLD_SEED)
-    return interval.low, interval.high
 
 
 def _read(source: Sources) -> Manifest:

@@ -99,6 +99,11 @@ class Dimensions:
         scaled = (_numbers(manifest, self.names) - torch.tensor(self.means)) / torch.tensor(self.deviations)
         return scaled.float()
 
+    def only(self, names: Sequence[str]) -> "Dimensions":
+        """Some of the dimensions, on their scale."""
+        places = [self.names.index(name) for name in names]
+        return Dimensions(tuple(names), tuple(self.means[i] for i in places), tuple(self.deviations[i] for i in places))
+
     def unscaled(self, outputs: Tensor) -> Tensor:
         """(B, L) of the head -> in the units of the labels."""
         return outputs * outputs.new_tensor(self.deviations) + outputs.new_tensor(self.means)

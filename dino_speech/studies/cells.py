@@ -1,0 +1,37 @@
+"""What the systems of a cell said, as the figures of the cell: UAR and F1 of classes, CCC of dimensions."""
+
+from collections.abc import Mapping, Sequence
+
+from dino_speech.evaluation.classification import ClassificationReport
+from dino_speech.evaluation.finetuned import Judged, pooled_report
+from dino_speech.intervals import Interval
+from dino_speech.studies.grid import CellResult
+
+FIGURES = ("uar", "micro_f1", "macro_f1")
+
+
+def cell_of(parts: Mapping[str, Sequence[Judged]], *, seed: int) -> CellResult:
+    """Figures of all folds together, with intervals over speakers.
+
+    Args:
+        parts: by corpus what each fold's system said; "" is the one that was trained on, whose figures have plain
+            names. Those of another corpus end in its name, and of classes there is only the UAR.
+        seed: of the bootstrap.
+    """
+    figures: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for corpus, judged in parts.items():
+        suffix = f"_{corpus}" if corpus else ""
+        report = pooled_report(judged, provenance={}, num_folds=len(judged), seed=seed)
+        if isinstance(report, ClassificationReport):
+            names = FIGURES[:1] if corpus else FIGURES
+            figures |= {f"{name}{suffix}": float(getattr(report, name)) for name in names}
+            intervals[f"uar{suffix}"] = _bounds(report.intervals["uar"])
+        else:
+            figures |= {f"ccc_{name}{suffix}": float(value) for name, value in report.ccc.items()}
+            intervals |= {f"ccc_{name}{suffix}": _bounds(found) for name, found in report.intervals.items()}
+    return CellResult(figures, intervals)
+
+
+def _bounds(interval: Interval) -> tuple[float, float]:
+    return interval.low, interval.high
