@@ -51,7 +51,7 @@ class LabelJudge:
         self.task = task
         self.metric = task.metric
         self.num_utterances = len(task.rows)
-        self.names = ["uar"] if task.metric == "uar" else task.labels
+        self.names = task.figures
         measure = METRICS[task.metric]
         columns = zip(self.names, task.true.T, task.predicted.T, strict=True)
         self.clean = {name: measure(true, predicted) for name, true, predicted in columns}

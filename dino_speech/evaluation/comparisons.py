@@ -133,13 +133,20 @@ def compare_labels(
         differences=_differences(
             names, matched, lambda statistic: bootstrap_interval(statistic, speakers, **bootstrap)
         ),
-        speakers=speaker_spread(
-            lambda rows: measure(true[rows], predicted[rows]),
-            speakers,
-            strata,
-            chance=1 / len(task.classes) if task.metric == "uar" else 0.0,
-            **spread,
-        ),
+        speakers=label_spread(task, column, kept, **spread),
+    )
+
+
+def label_spread(task: LabelTask, column: int, kept: NDArray | None = None, **spread: Any) -> SpeakerSpread:
+    """Single speakers by one label column; `kept` (N,): which utterances count, None: all."""
+    rows = np.ones(len(task.speakers), dtype=bool) if kept is None else kept
+    true, predicted, measure = task.true[rows, column], task.predicted[rows, column], METRICS[task.metric]
+    return speaker_spread(
+        lambda some: measure(true[some], predicted[some]),
+        task.speakers[rows],
+        true if task.metric == "uar" else _bins(true),
+        chance=1 / len(task.classes) if task.metric == "uar" else 0.0,
+        **spread,
     )
 
 
@@ -148,9 +155,7 @@ def compare_trials(task: TrialTask, group: str, bootstrap: dict[str, Any], sprea
     groups = np.array(task.manifest.label(group))
     within = np.where(groups[task.enroll] == groups[task.test], groups[task.enroll], "")
     names = _names(within[within != ""], task.manifest)
-    if task.sides is None:
-        raise InputError(f"{task.manifest.name}: the column of speakers has blanks; fairness compares speakers")
-    enroll, test = task.sides
+    enroll, test = _sides(task)
     rows_of = {name: np.flatnonzero(within == name) for name in names}
     ranked = {name: RankedTrials(task.scores[rows], task.labels[rows]) for name, rows in rows_of.items()}
 
@@ -174,15 +179,30 @@ def compare_trials(task: TrialTask, group: str, bootstrap: dict[str, Any], sprea
         },
         matched=values,
         differences=_differences(names, figure, resample),
-        speakers=speaker_spread(
-            lambda rows: det_curve(task.scores[rows], task.labels[rows]).eer(),
-            enroll,
-            task.labels,
-            chance=50.0,
-            higher_is_better=False,
-            **spread,
-        ),
+        speakers=trial_spread(task, **spread),
     )
+
+
+def trial_spread(task: TrialTask, **spread: Any) -> SpeakerSpread:
+    """Single speakers by the EER of the trials with their enrolment.
+
+    Raises:
+        InputError: not all speakers are known.
+    """
+    return speaker_spread(
+        lambda rows: det_curve(task.scores[rows], task.labels[rows]).eer(),
+        _sides(task)[0],
+        task.labels,
+        chance=50.0,
+        higher_is_better=False,
+        **spread,
+    )
+
+
+def _sides(task: TrialTask) -> tuple[NDArray, NDArray]:
+    if task.sides is None:
+        raise InputError(f"{task.manifest.name}: the column of speakers has blanks; fairness compares speakers")
+    return task.sides
 
 
 def _differences(names: list[str], figure: Weigh, resample: Resample) -> dict[str, Difference]:

@@ -114,22 +114,33 @@ def evaluate_fairness(
         raise InputError("give one of label (classes), labels (numbers) and trials")
     manifest.label(group)  # refused before the minutes of embedding
     common: dict[str, Any] = {"speaker": speaker, "embedded": embedded, **options}
-    spread = {"min_items": min_items, "seed": seed}
-    bootstrap = {"num_resamples": num_resamples, "seed": seed}
     task: LabelTask | TrialTask
     if trials is not None:
         task = trial_task(model, manifest, trials, backend=backend, **common)
-        metric, figures, unknown = "eer", {"eer": compare_trials(task, group, bootstrap, spread)}, []
     else:
         task = label_task(model, manifest, label=label, labels=labels, num_folds=num_folds, seed=seed, **common)
-        groups = task.column(group)
-        unknown = [Skipped(manifest[i].id, f"column {group!r} is blank") for i in task.rows[groups == ""].tolist()]
-        metric, names = task.metric, ["uar"] if task.metric == "uar" else task.labels
-        figures = {name: compare_labels(task, i, groups, bootstrap, spread) for i, name in enumerate(names)}
+    figures, unknown = compare_groups(task, group, min_items=min_items, num_resamples=num_resamples, seed=seed)
     return FairnessReport(
-        metric=metric,
+        metric=task.metric,
         group=group,
         figures=figures,
         skipped=task.skipped + unknown,
         provenance=provenance(seed=seed, manifest=manifest.paths),
     )
+
+
+def compare_groups(
+    task: LabelTask | TrialTask, group: str, *, min_items: int = 5, num_resamples: int = 1000, seed: int = 0
+) -> tuple[dict[str, Comparison], list[Skipped]]:
+    """The comparison of each figure of a task, and the utterances of no group; arguments as of `evaluate_fairness`.
+
+    Raises:
+        InputError: no such column, or fewer than two groups.
+    """
+    spread = {"min_items": min_items, "seed": seed}
+    bootstrap = {"num_resamples": num_resamples, "seed": seed}
+    if isinstance(task, TrialTask):
+        return {"eer": compare_trials(task, group, bootstrap, spread)}, []
+    groups = task.column(group)
+    unknown = [Skipped(task.manifest[i].id, f"column {group!r} is blank") for i in task.rows[groups == ""].tolist()]
+    return {name: compare_labels(task, i, groups, bootstrap, spread) for i, name in enumerate(task.figures)}, unknown

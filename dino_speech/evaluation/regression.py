@@ -103,7 +103,7 @@ def evaluate_regression(
     numbers = np.array([manifest.numbers(name) for name in labels]).T  # refused before the minutes of embedding
     data = labelled_speech(encoder, manifest, labels=labels, speaker=speaker, embedded=embedded, **options)
     true = numbers[data.rows]
-    _refuse_constant(manifest, labels, true)
+    refuse_constant(manifest, labels, true)
     num_folds = data.num_folds(num_folds)
     probes = fit_regressions(data, true, num_folds=num_folds, seed=seed)
     strengths = np.stack([probe.strengths_ for probe in probes.probes])  # (folds, L)
@@ -159,7 +159,12 @@ def regression_report(
     )
 
 
-def _refuse_constant(manifest: Manifest, labels: Sequence[str], true: NDArray) -> None:
+def refuse_constant(manifest: Manifest, labels: Sequence[str], true: NDArray) -> None:
+    """Refuse labels (N, L) of which a column holds one number only.
+
+    Raises:
+        InputError: naming it.
+    """
     for name, column in zip(labels, true.T, strict=True):
         if np.ptp(column) == 0:
             raise InputError(

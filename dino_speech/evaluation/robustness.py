@@ -26,6 +26,7 @@ from dino_speech.evaluation.trial_tasks import trial_task
 from dino_speech.provenance import provenance
 
 NUM_RESAMPLES = 500  # ours: for each condition, of which there are some forty
+Judge = LabelJudge | TrialJudge
 
 
 @dataclass(frozen=True)
@@ -146,27 +147,20 @@ def evaluate_robustness(
     Raises:
         InputError: no or several tasks, an unknown condition, or what the evaluations refuse.
     """
-    chosen = _chosen(conditions, noise, rir)
+    chosen = chosen_conditions(conditions, noise=noise, rir=rir)
     if sum(given is not None for given in (label, labels, trials)) > 1:
         raise InputError("give one of label (classes), labels (numbers) and trials")
     common: dict[str, Any] = {"speaker": speaker, "embedded": embedded, **options}
-    judge: LabelJudge | TrialJudge
+    judge: Judge
     if trials is not None:
         judge = TrialJudge(trial_task(model, manifest, trials, backend=backend, **common))
     else:
         task = label_task(model, manifest, label=label, labels=labels, num_folds=num_folds, seed=seed, **common)
         judge = LabelJudge(task, label_range)
-    outcomes = []
-    for condition in chosen:
-        try:
-            changes, skipped = judge.changes(partial(_changed, condition, seed), num_resamples, seed)
-        except InputError as error:
-            raise InputError(f"condition {condition.name}: {error}") from error
-        outcomes.append(Outcome(condition, changes, skipped))
     return RobustnessReport(
         metric=judge.metric,
         clean=judge.clean,
-        conditions=outcomes,
+        conditions=[judge_condition([judge], one, num_resamples=num_resamples, seed=seed)[0] for one in chosen],
         num_utterances=judge.num_utterances,
         unchanged_within=judge.within,
         skipped=judge.task.skipped,
@@ -174,9 +168,30 @@ def evaluate_robustness(
     )
 
 
-def _chosen(
-    conditions: Sequence[Condition | str] | None, noise: StrPath | None, rir: StrPath | None
+def judge_condition(
+    judges: Sequence[Judge], condition: Condition, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> list[Outcome]:
+    """What each judge finds under one condition; all of them are given the same transform of the speech.
+
+    Raises:
+        InputError: nothing can be judged any more; the condition is named.
+    """
+    transform = partial(_changed, condition, seed)
+    try:
+        found = [judge.changes(transform, num_resamples, seed) for judge in judges]
+    except InputError as error:
+        raise InputError(f"condition {condition.name}: {error}") from error
+    return [Outcome(condition, changes, skipped) for changes, skipped in found]
+
+
+def chosen_conditions(
+    conditions: Sequence[Condition | str] | None, *, noise: StrPath | None = None, rir: StrPath | None = None
 ) -> list[Condition]:
+    """Conditions as `evaluate_robustness` takes them; None: all standard ones.
+
+    Raises:
+        InputError: an unknown name, none at all, or one twice.
+    """
     known = standard_conditions(noise=noise, rir=rir)
     if conditions is None:
         return known

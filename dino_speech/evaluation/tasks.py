@@ -36,6 +36,7 @@ class LabelTask:
         speakers: (N,).
         true: (N, L).
         predicted: (N, L) from clean speech.
+        num_folds: of the probes; 0: a system, to which nothing was fitted.
         skipped: utterances left out, and why.
         predict_again: transform -> (N, L) predictions, NaN where the changed speech cannot be judged, and those.
     """
@@ -48,8 +49,14 @@ class LabelTask:
     speakers: NDArray[np.str_]
     true: Numbers
     predicted: Numbers
+    num_folds: int
     skipped: list[Skipped]
     predict_again: Callable[[Transform], tuple[Numbers, list[Skipped]]] = field(repr=False)
+
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures: "uar", or the labels."""
+        return ["uar"] if self.metric == "uar" else self.labels
 
     def column(self, name: str) -> NDArray[np.str_]:
         """(N,) one more column of the manifest."""
@@ -114,6 +121,7 @@ def label_task(
         speakers=data.speakers,
         true=true,
         predicted=probes.predict(data.embeddings),
+        num_folds=wanted,
         skipped=data.skipped,
         predict_again=predict_again,
     )
@@ -164,6 +172,7 @@ def _of_system(
         speakers=cells[rows, -1],
         true=true,
         predicted=clean[rows],
+        num_folds=0,
         skipped=skipped + failures,
         predict_again=predict_again,
     )

@@ -39,6 +39,11 @@ class TrialTask:
     skipped: list[Skipped]
     score_again: Callable[[Transform], tuple[NDArray[np.float32], list[Skipped]]] = field(repr=False)
 
+    @property
+    def metric(self) -> str:
+        """Always "eer"."""
+        return "eer"
+
 
 def trial_task(
     model: Any,
