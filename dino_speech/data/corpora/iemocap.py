@@ -9,7 +9,8 @@ Licence: by signed request from USC SAIL, for research; not to be passed on.
 Layout: `Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav`; labels in
 `Session1/dialog/EmoEvaluation/Ses01F_impro01.txt`, lines `[6.2901 -
 8.2357]<tab>Ses01F_impro01_F000<tab>neu<tab>[2.5000, 2.5000, 2.5000]`, the three numbers being valence, activation,
-dominance. The dialogues as a whole (`dialog/wav`) are left out and listed.
+dominance. What was said, where it is unpacked: `Session1/dialog/transcriptions/Ses01F_impro01.txt`, lines
+`Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.` The dialogues as a whole (`dialog/wav`) are left out and listed.
 
 The usual task has four classes, excited counted as happy: 5,531 utterances (angry 1,103, happy 1,636, neutral 1,708,
 sad 1,084); the other utterances keep their original label and their dimensions, with a blank `emotion`. No official
@@ -31,7 +32,7 @@ CORPUS = Corpus(
     layout="Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav and Session1/dialog/EmoEvaluation/*.txt",
     columns=(
         *("speaker", "sex", "emotion", "original_label", "arousal", "dominance", "valence"),
-        *("recording", "style", "fold"),
+        *("recording", "style", "transcript", "fold"),
     ),
     num_utterances=10_039,
     num_speakers=10,
@@ -53,6 +54,7 @@ EMOTIONS = {
 NAME = re.compile(r"(?P<dialog>Ses0(?P<session>[1-5])[FM]_(?P<style>impro|script)\w+)_(?P<sex>[FM])(?:\d{3}|XX\d)")
 DIALOG = re.compile(r"Ses0[1-5][FM]_(?:impro|script)\d\d[ab]?(?:_\d[ab]?)?")
 LINE = re.compile(r"\[\d+\.?\d* - \d+\.?\d*\]\s+(?P<id>\S+)\s+(?P<label>\S+)\s+\[(?P<numbers>[^\]]*)\]\s*")
+SAID = re.compile(r"(?P<id>\S+)\s+\[[\d.]+-[\d.]+\]:\s*(?P<text>.*)")
 STYLES = {"impro": "improvised", "script": "scripted"}
 
 
@@ -76,7 +78,7 @@ def prepare_iemocap(source: str | Path, output: str | Path) -> dict[str, Any]:
             findings.dropped.append(f"{relative(file, source)}: a whole dialogue")
         else:
             files.append(file)
-    labels = _labels(source)
+    labels, said = _labels(source), _transcripts(source)
     found = match_names(files, NAME, findings, source)
     for name, (match, file) in found.items():
         if name not in labels:
@@ -93,6 +95,7 @@ def prepare_iemocap(source: str | Path, output: str | Path) -> dict[str, Any]:
             "sex": match["sex"],
             "recording": match["dialog"],
             "style": STYLES[match["style"]],
+            "transcript": said.get(name, ""),
             "fold": match["session"],
         }
         findings.rows.append(Row(name, file, speaker | labels[name]))
@@ -114,6 +117,16 @@ def _labels(source: str | Path) -> dict[str, dict[str, str]]:
             if match:
                 labels[match["id"]] = _read_line(match, f"{path} row {index}")
     return labels
+
+
+def _transcripts(source: str | Path) -> dict[str, str]:
+    """Utterance -> what was said; empty where the transcriptions are not there."""
+    found = {}
+    for path in find_papers(source, "Ses*.txt"):
+        if path.parent.name == "transcriptions":
+            lines = path.read_text("utf-8", "replace").splitlines()
+            found |= {match["id"]: match["text"].strip() for match in map(SAID.fullmatch, lines) if match}
+    return found
 
 
 def _read_line(match: "re.Match[str]", place: str) -> dict[str, str]:

@@ -13,6 +13,9 @@ Layout: `Audios/MSP-PODCAST_0001_0008.wav` (some releases `Audio/`); `Labels/lab
 `Partitions.txt` (`Partition.txt`), lines `Test3; MSP-PODCAST_2000_0001.wav`, is read for files that the table does not
 have.
 
+`transcript` is the text of `Transcripts/MSP-PODCAST_0001_0008.txt`, where a release has such files (not certain: their
+name and place), else blank.
+
 `split` is the owners' partition: train, dev, test1, test2, test3. Counts differ by version, so none is expected. Not
 certain: that train and development share no speaker with the tests in every version; if they do, it is refused here.
 """
@@ -31,7 +34,10 @@ CORPUS = Corpus(
     name="MSP-Podcast",
     licence="by signed agreement with the University of Texas at Dallas",
     layout="Audios/MSP-PODCAST_0001_0008.wav and Labels/labels_consensus.csv",
-    columns=("speaker", "sex", "emotion", "original_label", "arousal", "dominance", "valence", "recording", "split"),
+    columns=(
+        *("speaker", "sex", "emotion", "original_label", "arousal", "dominance", "valence"),
+        *("recording", "transcript", "split"),
+    ),
     may_share=TESTS,
 )
 EMOTIONS = {
@@ -71,16 +77,25 @@ def prepare_msp_podcast(source: str | Path, output: str | Path) -> dict[str, Any
     table = need_paper(source, TABLES, CORPUS.layout)
     labels = {row["filename"].removesuffix(".wav"): _labels(row) for row in read_table(table, COLUMNS)}
     unlabelled = {name: split for name, split in _partitions(source).items() if name not in labels}
+    said = _transcripts(source)
     found = match_names(audio_below(source, CORPUS.layout), NAME, findings, source)
     for name, (match, file) in found.items():
         if name in labels or name in unlabelled:
             known = labels.get(name) or {"split": unlabelled[name]}
-            findings.rows.append(Row(name, file, {"recording": match["podcast"]} | known))
+            findings.rows.append(
+                Row(name, file, {"recording": match["podcast"], "transcript": said.get(name, "")} | known)
+            )
         else:
             findings.extra.append(f"{relative(file, source)}: not named in {table.name}")
     findings.missing += [f"{name}.wav: named in {table.name}" for name in labels if name not in found]
     findings.missing += [f"{name}.wav: named in the partitions" for name in unlabelled if name not in found]
     return write_corpus(CORPUS, findings, source, output)
+
+
+def _transcripts(source: str | Path) -> dict[str, str]:
+    """Turn -> what was said, on one line; empty where there are no transcripts."""
+    papers = find_papers(source, "MSP-PODCAST_*.txt")
+    return {path.stem: " ".join(path.read_text("utf-8", "replace").split()) for path in papers}
 
 
 def _labels(row: Cells) -> dict[str, str]:

@@ -18,6 +18,7 @@ A-E3:\tval 3; act 2; dom  2;\t()
 [14.8872 - 18.0175]\tSes01F_impro01_F001\txxx\t[2.0000, 3.0000, 3.0000]
 [19.2900 - 20.7875]\tSes01F_impro01_F002\tfea\t[1.5000, 4.0000, 1.0000]
 """
+SAID = "Ses01F_impro01_M000 [010.0100-011.3925]:  Do you have, uh: forms?\nM: nothing\n"
 SCRIPTED = "[1.00 - 2.00]\tSes05M_script01_1b_FXX0\tang\t[1.5000, 4.0000, 4.5000]\n"
 
 
@@ -32,6 +33,8 @@ def iemocap(plant: Callable[..., Path]) -> Path:
         (folder / "Categorical").mkdir(parents=True)
         (folder / f"{name}.txt").write_text(HEADER + text)
         (folder / f"._{name}.txt").write_bytes(b"\xff\x00")
+        (folder.parent / "transcriptions").mkdir()
+        (folder.parent / "transcriptions" / f"{name}.txt").write_text(SAID if session == 1 else "")
         (folder / "Categorical" / f"{name}_e2_cat.txt").write_text("Ses01F_impro01_F000 :Neutral; ()\n")
     return source
 
@@ -49,6 +52,7 @@ def test_rows(tmp_path: Path, iemocap: Path, labels_of) -> None:
         "valence": "4",
         "recording": "Ses01F_impro01",
         "style": "improvised",
+        "transcript": "Do you have, uh: forms?",
         "fold": "1",
         "corpus": "IEMOCAP",
     }
@@ -59,6 +63,7 @@ def test_rows(tmp_path: Path, iemocap: Path, labels_of) -> None:
         "Ses05M_script01_1b_FXX0": ("angry", "iemocap_Ses05F", "5"),
     }
     assert found["Ses05M_script01_1b_FXX0"]["style"] == "scripted"
+    assert found["Ses05M_script01_1b_FXX0"]["transcript"] == ""
     assert labels_of("emotion.csv").keys() == found.keys() - {"Ses01F_impro01_F001"}
     assert summary["without_label"] == {"xxx": 1}
     assert summary["dropped"] == ["Session1/dialog/wav/Ses01F_impro01.wav: a whole dialogue"]

@@ -27,6 +27,8 @@ def podcast(plant: Callable[..., Path]) -> Path:
     source = plant("MSP", [f"Audios/{name}" for name in (*names, "MSP-PODCAST_2000_0001.wav", "hello.wav")])
     (source / "Labels").mkdir()
     (source / "Labels" / "labels_consensus.csv").write_text(HEADER + "\n".join([*ROWS, MISSING]) + "\n")
+    (source / "Transcripts").mkdir()
+    (source / "Transcripts" / "MSP-PODCAST_0001_0008.txt").write_text("So, that\nwas it. \n")
     lines = ["Train; MSP-PODCAST_0001_0008.wav", "Test3; MSP-PODCAST_2000_0001.wav", "Test3; MSP-PODCAST_2000_0002.wav"]
     (source / "Partitions.txt").write_text("\n".join(lines) + "\n")
     return source
@@ -44,11 +46,13 @@ def test_rows(tmp_path: Path, podcast: Path, labels_of) -> None:
         "dominance": "4.4",
         "valence": "5.2",
         "recording": "MSP-PODCAST_0001",
+        "transcript": "So, that was it.",
         "split": "train",
         "corpus": "MSP-Podcast",
     }
     unknown = found["MSP-PODCAST_0001_0019"]
     assert (unknown["speaker"], unknown["sex"], unknown["emotion"], unknown["arousal"]) == ("", "", "", "3.6")
+    assert unknown["transcript"] == ""
     hidden = found["MSP-PODCAST_2000_0001"]
     assert (hidden["split"], hidden["emotion"], hidden["arousal"], hidden["speaker"]) == ("test3", "", "", "")
     assert summary["counts"]["split"] == {"dev": 1, "test1": 1, "test2": 2, "test3": 1, "train": 2}
