@@ -5,7 +5,7 @@ Enroll and test are IDs of a manifest, or paths of its audio. Names that hold sp
 
 import os
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,13 @@ class Trials:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def subset(self, indices: Iterable[int]) -> "Trials":
+        """The trials at these positions, in this order."""
+        kept = list(indices)
+        rows = [self.rows[i] for i in kept] if len(self.rows) else ()
+        enroll, test = ([side[i] for i in kept] for side in (self.enroll, self.test))
+        return Trials(self.labels[kept], enroll, test, self.path, rows)
 
     def place(self, index: int) -> str:
         """Where trial `index` stands, for messages."""

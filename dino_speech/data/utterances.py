@@ -33,6 +33,11 @@ class Utterance:
     labels: dict[str, str] = field(default_factory=dict)
     origin: str = field(default="", compare=False, repr=False)
 
+    @property
+    def span(self) -> tuple[str, int | None, int | None]:
+        """What is heard, whatever it is called: file, start, stop."""
+        return self.wav, self.start, self.stop
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:

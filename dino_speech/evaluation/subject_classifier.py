@@ -67,27 +67,21 @@ class EmbeddingProbe:
         log_odds = np.full(len(test), np.nan)
         if unseen.size:
             log_odds[unseen] = probe.log_odds(self._matrix(test.subset(unseen.tolist())))
-        found = (self._vectors[_span(row)] for row in [*train, *test])
+        found = (self._vectors[row.span] for row in [*train, *test])
         return SegmentOdds(log_odds, [answer for answer in found if isinstance(answer, Skipped)])
 
     def _embed(self, rows: Sequence[Utterance]) -> None:
-        new = [row for row in rows if _span(row) not in self._vectors]
+        new = [row for row in rows if row.span not in self._vectors]
         if not new:
             return
         found = self.encoder.embed_files(new, on_error="skip", **self.options)
-        spans = {row.id: _span(row) for row in new}
+        spans = {row.id: row.span for row in new}
         self._vectors |= {spans[name]: vector for name, vector in zip(found.ids, found.embeddings, strict=True)}
         self._vectors |= {spans[item.name]: item for item in found.failures}
 
     def _rows(self, manifest: Manifest) -> NDArray[np.int64]:
         """Positions of the segments that have an embedding."""
-        return np.array(
-            [i for i, row in enumerate(manifest) if not isinstance(self._vectors[_span(row)], Skipped)], int
-        )
+        return np.array([i for i, row in enumerate(manifest) if not isinstance(self._vectors[row.span], Skipped)], int)
 
     def _matrix(self, manifest: Manifest) -> NDArray:
-        return np.stack([np.asarray(self._vectors[_span(row)]) for row in manifest])
-
-
-def _span(row: Utterance) -> tuple[str, int | None, int | None]:
-    return row.wav, row.start, row.stop
+        return np.stack([np.asarray(self._vectors[row.span]) for row in manifest])

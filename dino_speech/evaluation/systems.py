@@ -221,8 +221,8 @@ def refuse_leaks(judged: Manifest, materials: dict[str, Manifest]) -> None:
                 f"{role} {manifest.name}: {len(shared)} speakers also stand in the trials ({list_some(shared)}); a"
                 " result would be too good: remove them from it, or use other material"
             )
-        audio = {_span(utterance) for utterance in judged}
-        both = [utterance.id for utterance in manifest if _span(utterance) in audio]
+        audio = {utterance.span for utterance in judged}
+        both = [utterance.id for utterance in manifest if utterance.span in audio]
         if both:
             raise InputError(
                 f"{role} {manifest.name}: {len(both)} recordings also stand in the trials ({list_some(both)}); remove"
@@ -232,10 +232,6 @@ def refuse_leaks(judged: Manifest, materials: dict[str, Manifest]) -> None:
 
 def _speakers(manifest: Manifest) -> set[str]:
     return set(manifest.label("speaker")) - {""} if "speaker" in manifest.columns else set()
-
-
-def _span(utterance: Utterance) -> tuple[str, int | None, int | None]:
-    return utterance.wav, utterance.start, utterance.stop
 
 
 def _measure(

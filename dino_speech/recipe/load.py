@@ -28,7 +28,7 @@ TUNING_KEYS = (
     *("fold_column", "num_folds", "clinical", "label_range", "others"),
 )
 STUDY_KEYS = (
-    *("train_manifest", "where", "trials", "trials_manifest", "label_range", "others"),
+    *("train_manifest", "where", "trials", "trials_manifest", "group_by", "label_range", "others"),
     *("output_folder", "seeds", "stages", "study"),
 )
 PSEUDO_LABEL_KEYS = (

@@ -32,19 +32,18 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, An
         RecipeError: a key is missing, or `study` is neither a `TransferStudy` nor an `AdaptationStudy`.
         InputError: manifest, trials or settings do not fit; see the study's `run`.
     """
-    from dino_speech.data.trials import read_trials
     from dino_speech.studies.adaptation import AdaptationStudy
     from dino_speech.studies.transfer import TransferStudy
 
     require_keys(recipe, REQUIRED)
     study = recipe["study"]
     if isinstance(study, AdaptationStudy):
-        if given := [key for key in ("trials", "trials_manifest", "others") if recipe.get(key) is not None]:
+        keys = ("trials", "trials_manifest", "group_by", "others")
+        if given := [key for key in keys if recipe.get(key) is not None]:
             raise RecipeError(f"{given[0]}: an AdaptationStudy judges the folds of train_manifest alone; leave it out")
     else:
         study = require_kind(recipe, "study", TransferStudy)
     folder, seeds = Path(recipe["output_folder"]), list(recipe.get("seeds") or SEEDS)
-    trials, enrolled = recipe.get("trials"), recipe.get("trials_manifest")
     started = time.perf_counter()
     require_numbers(recipe, study.objective)
     labels = [study.label] if isinstance(study.label, str) else list(study.label)
@@ -56,8 +55,8 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, An
     keep_recipe(recipe, folder)
     further: dict[str, Any] = {}
     if isinstance(study, TransferStudy):
-        further = {"trials": None if trials is None else read_trials(trials), "trials_manifest": enrolled}
-        further["others"] = read_others(recipe, numbers)
+        further = {name: recipe.get(name) for name in ("trials_manifest", "group_by")}
+        further |= {"trials": _trials(recipe.get("trials")), "others": read_others(recipe, numbers)}
     table = study.run(manifest, output_folder=folder, seeds=seeds, **further)
     return {
         "output_folder": str(folder),
@@ -69,6 +68,23 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, An
         "pictures": _draw(table, folder),
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def _trials(given: Any) -> Any:
+    """One list, or several by name, each a file or a mapping with `trials` and `manifest`."""
+    from dino_speech.data.trials import read_trials
+
+    if given is None or not isinstance(given, Mapping):
+        return None if given is None else read_trials(given)
+    found: dict[str, Any] = {}
+    for name, one in given.items():
+        if isinstance(one, Mapping) and set(one) != {"trials", "manifest"}:
+            raise RecipeError(
+                f"trials.{name}: has {', '.join(one)}; expected trials and manifest, or one file of trials"
+            )
+        both = isinstance(one, Mapping)
+        found[name] = (read_trials(one["trials"]), one["manifest"]) if both else read_trials(one)
+    return found
 
 
 def _draw(table: Any, folder: Path) -> list[str]:

@@ -15,23 +15,28 @@ import torch
 from numpy.typing import NDArray
 
 from dino_speech.data.folds import check_disjoint, manifest_folds
-from dino_speech.data.manifest import read_manifest
-from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Manifest
 from dino_speech.dino.identity import describe, describe_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.cross_corpus import shared_labels
 from dino_speech.evaluation.finetuned import Judged, judge
-from dino_speech.evaluation.verification import evaluate_verification
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.cells import cell_of
 from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid
+from dino_speech.studies.trial_lists import (
+    Sources,
+    TrialList,
+    TrialSources,
+    judge_trials,
+    read_sources,
+    refuse_training_speakers,
+    trial_lists,
+)
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.targets import describe_labels
 
-Sources = Manifest | str | PathLike[str] | Sequence[str | PathLike[str]]
 FOLD_SEED = 0  # the folds are the same in all cells, whatever their seed: systems are compared on the same splits
 
 
@@ -87,8 +92,9 @@ class TransferStudy:
         *,
         output_folder: str | PathLike[str],
         seeds: Sequence[int] = (1986, 1987, 1988),
-        trials: Trials | None = None,
+        trials: TrialSources | None = None,
         trials_manifest: Sources | None = None,
+        group_by: str | None = None,
         others: Mapping[str, Sources] | None = None,
         device: str | torch.device | None = None,
     ) -> GridTable:
@@ -98,20 +104,27 @@ class TransferStudy:
             manifest: what is trained on (and, in cross-validation or by `split_column`, judged on).
             output_folder: made with its parents.
             seeds: of fine-tuning; splits do not depend on them.
-            trials: judge the fine-tuned encoder on these.
-            trials_manifest: the utterances of the trials; None: `manifest`.
+            trials: judge the fine-tuned encoder on these: one list, or several by name, each alone or with its own
+                manifest, such as `{"mixed": (trials, "mixed.csv")}`, which gives `eer_mixed` and `min_dcf_mixed`.
+            trials_manifest: the utterances of the trials that come without a manifest; None: `manifest`.
+            group_by: a column of those manifests: also report the EER within each of its values, such as
+                `eer_mixed_LibriSpeech`, for values with targets and non-targets.
             others: further corpora by name, judged whole (with `split_column` only): by the `classes` that all have, or
-                by the dimensions that they have, on the scale of `manifest` (see `to_unit_range`).
+                by the dimensions that they have, on the scale of `manifest` (see `rescale_labels`).
             device: as in `FineTuner.fit`.
 
         Raises:
             InputError: a setting does not fit the data, or speakers are on both sides.
         """
-        rows = self._select(_read(manifest))
-        judged = {name: self._select(_read(source)) for name, source in (others or {}).items()}
+        rows = self._select(read_sources(manifest))
+        judged = {name: self._select(read_sources(source)) for name, source in (others or {}).items()}
         if judged and self.split_column is None:
             raise InputError("other corpora are judged by a system trained once: give split_column, not num_folds")
-        enrolled = rows if trials_manifest is None else _read(trials_manifest)
+        if group_by is not None and trials is None:
+            raise InputError(f"group_by = {group_by!r}: groups trials; give trials")
+        enrolled = rows if trials_manifest is None else read_sources(trials_manifest)
+        lists = [] if trials is None else trial_lists(trials, enrolled, group_by=group_by)
+        refuse_training_speakers(lists, rows)
         axes: dict[str, Sequence[Setting]] = {
             "system": list(self.systems),
             "strategy": list(self.strategies),
@@ -120,8 +133,10 @@ class TransferStudy:
         }
 
         def cell(settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
-            if trials is not None:
-                return self._verify(settings, seed, folder, rows, enrolled, trials, device)
+            if lists:
+                tuned = self._tune(settings, rows, folder, seed, device)
+                encoder = tuned if isinstance(tuned, SpeechEncoder) else tuned.encoder_
+                return judge_trials(encoder, lists, group_by=group_by)
             return self._classify(settings, seed, folder, rows, judged, device)
 
         return run_grid(
@@ -129,10 +144,10 @@ class TransferStudy:
             cell,
             seeds=seeds,
             output_folder=output_folder,
-            identity=self._identity(rows, judged, trials),
+            identity=self._identity(rows, judged) | _identity_of_trials(lists, group_by),
         )
 
-    def _identity(self, rows: Manifest, judged: Mapping[str, Manifest], trials: Trials | None) -> dict[str, Any]:
+    def _identity(self, rows: Manifest, judged: Mapping[str, Manifest]) -> dict[str, Any]:
         """All that a cell's figures depend on beside its settings and seed."""
         fixed = ("label", "num_folds", "split_column", "train_splits", "test_splits", "classes", "objective", "tuner")
         return {
@@ -142,7 +157,6 @@ class TransferStudy:
             "systems": dict(self.systems),
             "strategies": describe(self.strategies),
             "manifests": [describe_manifest(item) for item in (rows, *judged.values())],
-            "num_trials": None if trials is None else len(trials.labels),
         }
 
     def _identity_of_numbers(self, manifests: Sequence[Manifest]) -> dict[str, Any]:
@@ -219,24 +233,11 @@ class TransferStudy:
                 found.setdefault(name, []).append(judge(tuner.system_, part, labels=labels, speaker=self.speaker))
         return cell_of(found, seed=FOLD_SEED)
 
-    def _verify(
-        self,
-        settings: dict[str, Setting],
-        seed: int,
-        folder: Path,
-        rows: Manifest,
-        enrolled: Manifest,
-        trials: Trials,
-        device: Any,
-    ) -> CellResult:
-        tuned = self._tune(settings, rows, folder, seed, device)
-        encoder = tuned if isinstance(tuned, SpeechEncoder) else tuned.encoder_
-        report = evaluate_verification(encoder, enrolled, trials, num_workers=1)
-        return CellResult(
-            {"eer": report.eer, "min_dcf": report.min_dcf},
-            {"eer": (report.eer_interval.low, report.eer_interval.high)},
-        )
 
-
-def _read(source: Sources) -> Manifest:
-    return source if isinstance(source, Manifest) else read_manifest(source)
+def _identity_of_trials(lists: Sequence[TrialList], group_by: str | None) -> dict[str, Any]:
+    """Of one plain list its length alone: what the cells of earlier versions were named by."""
+    if not lists:
+        return {"num_trials": None}
+    if len(lists) == 1 and not lists[0].name:
+        return {"num_trials": len(lists[0].trials), **({} if group_by is None else {"group_by": group_by})}
+    return {"trials": {one.name: one.describe() for one in lists}, "group_by": group_by}

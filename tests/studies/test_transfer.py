@@ -1,5 +1,6 @@
 """The transfer study on small voices: cells differ where their settings do, speakers stay apart, figures add up."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from dino_speech import (
     read_trials,
 )
 from dino_speech.errors import InputError
+from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.plot import plot_grid
 from dino_speech.studies.transfer import TransferStudy
 
@@ -104,6 +106,90 @@ def test_verification_with_an_encoder_as_it_is_and_tuned(
     assert not list((tmp_path / "out").rglob("*.safetensors"))
     with pytest.raises(InputError, match="there are eer, min_dcf"):
         plot_grid(table, tmp_path / "x.png", figure="uar")
+
+
+def pairs(ids: list[str]) -> list[str]:
+    lines = [f"{int(a[:4] == b[:4])} {a} {b}" for number, a in enumerate(ids) for b in ids[number + 1 :]]
+    return lines
+
+
+def test_several_lists_of_trials_hear_each_utterance_once(
+    voices_folder: Path, encoder_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = read_manifest(voices_folder / "manifest.csv")
+    train, test = manifest.select(speaker=["spk0", "spk1"]), manifest.select(speaker=["spk2", "spk3"])
+    ids = [utterance.id for utterance in test]
+    lists = {}
+    for name, part in {"all": ids, "some": ids[:2] + ids[-2:]}.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(pairs(part)) + "\n")
+        lists[name] = read_trials(tmp_path / f"{name}.txt")
+    heard: list[str] = []
+    embed = SpeechEncoder.embed_files
+
+    def listen(self: SpeechEncoder, items: list, **options: object) -> object:
+        heard.extend(item.wav for item in items)
+        return embed(self, items, **options)
+
+    monkeypatch.setattr(SpeechEncoder, "embed_files", listen)
+    made = study(encoder_folder, systems={"pretrained": encoder_folder}, label="speaker", strategies={"frozen": []})
+    given = {"all": lists["all"], "some": (lists["some"], voices_folder / "manifest.csv")}
+    table = made.run(
+        train, output_folder=tmp_path / "out", seeds=[1], trials=given, trials_manifest=test, group_by="emotion"
+    )
+    assert sorted(heard) == sorted(utterance.wav for utterance in test)
+    groups = ["eer_all_happy", "eer_all_neutral"]  # "some" has no two utterances of a speaker with one emotion
+    assert table.figures == ["eer_all", "min_dcf_all", *groups, "eer_some", "min_dcf_some"]
+    found, alone = table.rows[0].results[0], load_encoder(encoder_folder)
+    for name, trials in lists.items():
+        report = evaluate_verification(alone, test, trials)
+        assert found.figures[f"eer_{name}"] == pytest.approx(report.eer)
+        assert found.intervals[f"min_dcf_{name}"] == pytest.approx(
+            (report.min_dcf_interval.low, report.min_dcf_interval.high)
+        )
+    happy = test.select(emotion="happy")
+    inside = lists["all"].subset(
+        [i for i in range(len(lists["all"])) if {lists["all"].enroll[i], lists["all"].test[i]} <= set(happy.by_id())]
+    )
+    assert found.figures["eer_all_happy"] == pytest.approx(evaluate_verification(alone, happy, inside).eer)
+    again = made.run(train, output_folder=tmp_path / "out", seeds=[1], trials=given, trials_manifest=test)
+    assert "eer_all_happy" not in again.figures  # another question is another cell
+
+
+def test_trials_that_cannot_be_judged_are_refused_before_anything_is_trained(
+    voices_folder: Path, encoder_folder: str, tmp_path: Path
+) -> None:
+    manifest = read_manifest(voices_folder / "manifest.csv")
+    train = manifest.select(speaker=["spk0", "spk1", "spk2"])
+    (tmp_path / "trials.txt").write_text("\n".join(pairs([row.id for row in manifest][8:])) + "\n")
+    trials, made = read_trials(tmp_path / "trials.txt"), study(encoder_folder, label="speaker")
+    given = {"output_folder": tmp_path / "out", "trials_manifest": manifest}
+    with pytest.raises(InputError, match="1 speakers also stand in the trials \\(spk2\\)"):
+        made.run(train, trials=trials, **given)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no column 'source'"):
+        made.run(train, trials=trials, group_by="source", **given)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="trials is empty"):
+        made.run(train, trials={}, **given)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="expected targets"):
+        made.run(train, trials=trials.subset([0]), **given)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_cells_of_one_plain_list_keep_their_names(voices_folder: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(voices_folder / "manifest.csv")
+    train, test = manifest.select(speaker=["spk0", "spk1"]), manifest.select(speaker=["spk2", "spk3"])
+    (tmp_path / "trials.txt").write_text("\n".join(pairs([row.id for row in test])) + "\n")
+    made = TransferStudy({"random": "random:ecapa_tdnn"}, {"frozen": []}, label="speaker", objective="aam_softmax")
+    folder = tmp_path / "out" / "cells" / "random_frozen_None_on_1_80228b08"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps({"figures": {"eer": 12.5}, "intervals": {}}))
+    table = made.run(
+        train,
+        output_folder=tmp_path / "out",
+        seeds=[1],
+        trials=read_trials(tmp_path / "trials.txt"),
+        trials_manifest=test,
+    )
+    assert table.rows[0].results[0].figures == {"eer": 12.5}  # kept by an earlier version
 
 
 def test_other_corpora_need_one_training(voices_folder: Path, encoder_folder: str, tmp_path: Path) -> None:

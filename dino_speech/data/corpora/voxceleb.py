@@ -228,5 +228,5 @@ def _write_list(trials: Trials, name: str, present: set[str], output: Path, miss
         (output / stale).unlink(missing_ok=True)
     if not kept:
         return {}
-    part = Trials(trials.labels[kept], [trials.enroll[i] for i in kept], [trials.test[i] for i in kept])
+    part = trials.subset(kept)
     return {write_trials(part, output / f"{ours}{'_partial' if partial else ''}.txt").name: len(part)}

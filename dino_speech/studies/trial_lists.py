@@ -1,0 +1,164 @@
+"""Lists of trials that the encoders of a study are judged by: each utterance embedded once, figures for each list."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from dino_speech.data.manifest import read_manifest
+from dino_speech.data.trials import Trials, resolve
+from dino_speech.data.utterances import Manifest, Skipped, Utterance
+from dino_speech.dino.identity import describe_manifest
+from dino_speech.errors import InputError
+from dino_speech.evaluation.backends import EmbeddedManifest, embed_manifest
+from dino_speech.evaluation.systems import refuse_leaks
+from dino_speech.evaluation.verification import evaluate_verification
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.studies.grid import CellResult
+
+Sources = Manifest | str | PathLike[str] | Sequence[str | PathLike[str]]
+TrialSources = Trials | Mapping[str, Trials | tuple[Trials, Sources]]
+
+
+@dataclass(frozen=True, eq=False)
+class TrialList:
+    """Trials and the utterances that they name.
+
+    Args:
+        name: the end of the figures' names; "": of plain names.
+        trials: N pairs.
+        manifest: the utterances.
+        with_min_dcf: whether the list has a minDCF beside its EER.
+    """
+
+    name: str
+    trials: Trials
+    manifest: Manifest
+    with_min_dcf: bool = True
+
+    def rows(self) -> list[int]:
+        """Positions of the utterances that are needed."""
+        return np.unique(resolve(self.trials, self.manifest)).tolist()
+
+    def within(self, column: str) -> "list[TrialList]":
+        """One list for each value of a column that both sides of some targets and some non-targets have.
+
+        Raises:
+            InputError: the manifest has no such column.
+        """
+        values = np.array(self.manifest.label(column))
+        enroll, test = (values[side] for side in resolve(self.trials, self.manifest))
+        found = []
+        for value in sorted(set(enroll[enroll == test]) - {""}):
+            kept = np.flatnonzero((enroll == value) & (test == value))
+            if np.unique(self.trials.labels[kept]).size == 2:
+                name = f"{self.name}_{value}" if self.name else str(value)
+                found.append(replace(self, name=name, trials=self.trials.subset(kept), with_min_dcf=False))
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data on all that its figures depend on beside the encoder."""
+        text = repr((self.trials.labels.tolist(), self.trials.enroll, self.trials.test))
+        return {
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "num_trials": len(self.trials),
+            "manifest": describe_manifest(self.manifest),
+        }
+
+
+def trial_lists(given: TrialSources, manifest: Manifest, *, group_by: str | None = None) -> list[TrialList]:
+    """The lists of a study.
+
+    Args:
+        given: one list, or several by name, each with its manifest where that is another one.
+        manifest: for lists that come without one.
+        group_by: a column that all manifests must have.
+
+    Raises:
+        InputError: no list at all, something else than a list, a name or a column that a manifest lacks, or a list
+            without targets or without non-targets.
+    """
+    if isinstance(given, Trials):
+        lists = [TrialList("", given, manifest)]
+    else:
+        lists = [_named(str(name), one, manifest) for name, one in given.items()]
+    if not lists:
+        raise InputError("trials is empty; expected at least one list, such as {'test': (trials, manifest)}")
+    for one in lists:
+        one.rows()
+        if np.unique(one.trials.labels).size < 2:
+            raise InputError(f"{one.trials.path or 'trials'}: expected targets (1) and non-targets (0), found one kind")
+        if group_by is not None:
+            one.manifest.label(group_by)
+    return lists
+
+
+def _named(name: str, given: Trials | tuple[Trials, Sources], manifest: Manifest) -> TrialList:
+    trials, source = (given, manifest) if isinstance(given, Trials) else given
+    if not name or not isinstance(trials, Trials):
+        kind = type(trials).__name__
+        raise InputError(f"trials[{name!r}] is {kind}; expected a name, and trials (read_trials) or (trials, manifest)")
+    return TrialList(name, trials, read_sources(source))
+
+
+def read_sources(source: Sources) -> Manifest:
+    """A manifest, read where it is a file or several."""
+    return source if isinstance(source, Manifest) else read_manifest(source)
+
+
+def refuse_training_speakers(lists: Iterable[TrialList], train: Manifest) -> None:
+    """Refuse lists with a speaker, or a recording, that is trained on.
+
+    Raises:
+        InputError: naming them.
+    """
+    for one in lists:
+        refuse_leaks(one.manifest.subset(one.rows()), {"training manifest": train})
+
+
+def judge_trials(encoder: SpeechEncoder, lists: Sequence[TrialList], *, group_by: str | None = None) -> CellResult:
+    """EER (percent) and minDCF of each list, with intervals; with `group_by` also the EER within each of its values.
+
+    Args:
+        encoder: embeds; it hears an utterance once, in however many lists and manifests it stands.
+        lists: of `trial_lists`.
+        group_by: a column of their manifests.
+    """
+    figures: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for whole, embedded in zip(lists, _embed_once(encoder, lists), strict=True):
+        for part in [whole, *(whole.within(group_by) if group_by else [])]:
+            report = evaluate_verification(None, part.manifest, part.trials, embedded=embedded)
+            suffix = f"_{part.name}" if part.name else ""
+            for name in ("eer", "min_dcf") if part.with_min_dcf else ("eer",):
+                interval = getattr(report, f"{name}_interval")
+                figures[f"{name}{suffix}"] = getattr(report, name)
+                intervals[f"{name}{suffix}"] = interval.low, interval.high
+    return CellResult(figures, intervals)
+
+
+def _embed_once(encoder: SpeechEncoder, lists: Sequence[TrialList]) -> list[EmbeddedManifest]:
+    """The lists' manifests, embedded where needed."""
+    numbers: dict[tuple[str, int | None, int | None], int] = {}
+    utterances: list[Utterance] = []
+    places = []  # by list: (rows of its manifest, rows of all utterances)
+    for one in lists:
+        rows = one.rows()
+        for utterance in (one.manifest[row] for row in rows):
+            if numbers.setdefault(utterance.span, len(utterances)) == len(utterances):
+                utterances.append(replace(utterance, id=str(len(utterances))))
+        places.append((rows, [numbers[one.manifest[row].span] for row in rows]))
+    paths = dict.fromkeys(path for one in lists for path in one.manifest.paths)
+    together = embed_manifest(encoder, Manifest(utterances, paths=list(paths)), num_workers=1)
+    reasons = {int(item.name): item.reason for item in together.skipped}
+    found = []
+    for one, (rows, sources) in zip(lists, places, strict=True):
+        embeddings = np.full((len(one.manifest), together.embeddings.shape[1]), np.nan, dtype=np.float32)
+        embeddings[rows] = together.embeddings[sources]
+        both = zip(rows, sources, strict=True)
+        skipped = [Skipped(one.manifest[row].id, reasons[source]) for row, source in both if source in reasons]
+        found.append(EmbeddedManifest(one.manifest, embeddings, skipped))
+    return found
