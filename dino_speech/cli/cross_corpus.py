@@ -24,10 +24,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_renamed,
         help="what a label is called there, e.g. valence=sentiment",
     )
+    group.add_argument("--label-range", metavar="LOW,HIGH", type=_range, help="ratings of --manifest, e.g. 1,7")
     group.add_argument(
-        "--label-range", metavar="LOW,HIGH", type=_range, help="ratings of --manifest, e.g. 1,7: they become 0 to 1"
+        "--test-range",
+        metavar="LOW,HIGH",
+        type=_range,
+        help="those of --test-manifest, e.g. 1,5: mapped onto the former",
     )
-    group.add_argument("--test-range", metavar="LOW,HIGH", type=_range, help="the same of --test-manifest")
 
 
 def evaluate(arguments: argparse.Namespace, labels: list[str], **options: Any) -> "RegressionReport":
@@ -37,7 +40,7 @@ def evaluate(arguments: argparse.Namespace, labels: list[str], **options: Any) -
         InputError: one of the ranges is missing, `--folds` was given, or what `evaluate_cross_corpus` refuses.
     """
     from dino_speech import evaluate_cross_corpus, read_manifest
-    from dino_speech.data.scales import rename_labels, to_unit_range
+    from dino_speech.data.scales import rename_labels, rescale_labels
     from dino_speech.errors import InputError
     from dino_speech.evaluation.regression import RegressionReport
 
@@ -50,8 +53,8 @@ def evaluate(arguments: argparse.Namespace, labels: list[str], **options: Any) -
     test = rename_labels(test, dict(arguments.test_columns))
     reports = evaluate_cross_corpus(
         load_chosen_encoder(arguments),
-        {"test": to_unit_range(test, labels, arguments.test_range)},
-        train=to_unit_range(train, labels, arguments.label_range),
+        {"test": rescale_labels(test, labels, arguments.test_range, onto=arguments.label_range)},
+        train=rescale_labels(train, labels, arguments.label_range, onto=arguments.label_range),
         labels=labels,
         **options,
     )

@@ -1,7 +1,7 @@
 """Numeric labels of corpora that rate on different scales, or call them by other names, made comparable.
 
-A system that learnt arousal from 1 to 7 cannot be judged by CCC on a corpus that rates it from 1 to 5: each scale is
-mapped linearly onto 0 to 1 first.
+A system that learnt arousal from 1 to 7 cannot be judged by CCC on a corpus that rates it from 1 to 5: that scale is
+mapped linearly onto the one that was learnt first.
 """
 
 import math
@@ -33,22 +33,33 @@ def rename_labels(manifest: Manifest, columns: Mapping[str, str]) -> Manifest:
     return Manifest(rows, paths=manifest.paths, columns=list(dict.fromkeys([*manifest.columns, *columns])))
 
 
-def to_unit_range(manifest: Manifest, labels: Sequence[str], label_range: Sequence[float] | None) -> Manifest:
-    """A manifest in which numeric labels run from 0 to 1; blank cells stay blank.
+def rescale_labels(
+    manifest: Manifest,
+    labels: Sequence[str],
+    label_range: Sequence[float] | None,
+    *,
+    onto: Sequence[float] | None,
+) -> Manifest:
+    """A manifest whose numeric labels run over another scale; blank cells stay blank.
 
     Args:
         manifest: is left as it is.
         labels: the columns; those that the manifest lacks are passed over.
-        label_range: the lowest and the highest rating of the corpus, such as (1, 7); None: the labels stay as they are.
+        label_range: the lowest and the highest rating of the corpus, such as (1, 5).
+        onto: what becomes of them: the same of the corpus that is learnt from, such as (1, 7). Both None: the labels
+            stay as they are, and so they do, once checked, where both are the same.
 
     Raises:
-        InputError: the range is none, a cell is no number, or a number outside the range.
+        InputError: one range is missing or none, a cell is no number, or a number outside the range.
 
-    Source: arXiv 2203.07378 (MSP-Podcast 1 to 7, IEMOCAP 1 to 5, MOSI -3 to 3, each mapped onto 0 to 1).
+    Source: arXiv 2203.07378 (MSP-Podcast 1 to 7, IEMOCAP 1 to 5, MOSI -3 to 3 on one scale).
     """
-    if label_range is None:
+    if label_range is None and onto is None:
         return manifest
-    low, high = checked_range(label_range)
+    if label_range is None or onto is None:
+        raise InputError(f"label_range is {label_range!r} here and {onto!r} there; give both, each corpus its own")
+    (low, high), (new_low, new_high) = checked_range(label_range), checked_range(onto)
+    same = (low, high) == (new_low, new_high)
     rows = list(manifest)
     for label in (name for name in labels if name in manifest.columns):
         for number, value in enumerate(manifest.numbers(label)):
@@ -59,9 +70,9 @@ def to_unit_range(manifest: Manifest, labels: Sequence[str], label_range: Sequen
                     f"{_place(rows[number], manifest)}, column {label!r}: found {value:g}; expected {low:g} to"
                     f" {high:g}, the label_range that was given for this corpus: give the range of its ratings"
                 )
-            unit = repr((value - low) / (high - low))
-            rows[number] = replace(rows[number], labels={**rows[number].labels, label: unit})
-    return Manifest(rows, paths=manifest.paths, columns=manifest.columns)
+            scaled = repr(new_low + (value - low) / (high - low) * (new_high - new_low))
+            rows[number] = replace(rows[number], labels={**rows[number].labels, label: scaled})
+    return manifest if same else Manifest(rows, paths=manifest.paths, columns=manifest.columns)
 
 
 def checked_range(label_range: Sequence[float]) -> tuple[float, float]:

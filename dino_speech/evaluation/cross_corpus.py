@@ -39,7 +39,7 @@ def evaluate_cross_corpus(
         model: an encoder, on whose frozen embeddings a ridge regression is fitted to all of `train`; or a system, which
             has learnt already.
         tests: the other corpora by name. Of several dimensions each is judged by those that it has columns for; with
-            their labels on the scale of what was learnt (see `to_unit_range`).
+            their labels on the scale of what was learnt (see `rescale_labels`).
         train: for an encoder: what is learnt from.
         labels: for an encoder: the columns of numbers; for a system None: all that it says.
         seed: of inner folds and intervals.

@@ -27,8 +27,8 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
     by `where`, `valid_where` and `test_where`: a part that has conditions and no manifest of its own is taken from
     `train_manifest`.
 
-    Numbers are learnt from 0 to 1 where `label_range` says from where to where they run. Corpora in `others` are judged
-    whole, each with its own report in `others/<name>` (see `others.py`).
+    Corpora in `others` are judged whole, each with its own report in `others/<name>`; where they rate on other scales,
+    `label_range` says from where to where (see `others.py`).
 
     With `fold_column` or `num_folds` one system is trained per fold (see `folding.py`), with `clinical` people are
     judged, beside the silence control (see `clinical_tuning.py`).

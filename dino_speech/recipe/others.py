@@ -1,4 +1,4 @@
-"""Keys of a recipe for corpora whose numbers are on other scales: `label_range`, and `others` to judge on as well."""
+"""Keys of a recipe for corpora whose numbers are on other scales: `others` to judge on as well, and `label_range`."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,25 +22,26 @@ def require_numbers(recipe: Mapping[str, Any], objective: str) -> None:
 
 
 def read_scaled(recipe: Mapping[str, Any], source: Any, labels: Sequence[str], *, where: Any = None) -> "Manifest":
-    """A manifest of the recipe's own corpus, its labels from 0 to 1 where the recipe has a `label_range`.
+    """A manifest of the recipe's own corpus; with a `label_range` its labels are refused where they lie outside.
 
     Raises:
-        InputError: see `read_manifest` and `to_unit_range`.
+        InputError: see `read_manifest` and `rescale_labels`.
     """
     from dino_speech.data.manifest import read_manifest
-    from dino_speech.data.scales import to_unit_range
+    from dino_speech.data.scales import rescale_labels
 
-    return to_unit_range(read_manifest(source, where=where), labels, recipe.get("label_range"))
+    own = recipe.get("label_range")
+    return rescale_labels(read_manifest(source, where=where), labels, own, onto=own)
 
 
 def read_others(recipe: Mapping[str, Any], labels: Sequence[str]) -> dict[str, "Manifest"]:
     """The corpora of the key `others`, by name: each a file, or a mapping of `OPTIONS`.
 
-    With a `label_range` of the recipe's own corpus each of them says its own.
+    With a `label_range` of the recipe's own corpus each of them says its own, and is brought onto the former.
 
     Raises:
         RecipeError: `others` is no mapping, or has an unknown key, or lacks one.
-        InputError: see `read_manifest`, `rename_labels` and `to_unit_range`.
+        InputError: see `read_manifest`, `rename_labels` and `rescale_labels`.
     """
     given = recipe.get("others") or {}
     if not isinstance(given, Mapping):
@@ -50,7 +51,7 @@ def read_others(recipe: Mapping[str, Any], labels: Sequence[str]) -> dict[str, "
 
 def _read(name: str, given: Any, labels: Sequence[str], own_range: Any) -> "Manifest":
     from dino_speech.data.manifest import read_manifest
-    from dino_speech.data.scales import rename_labels, to_unit_range
+    from dino_speech.data.scales import rename_labels, rescale_labels
 
     options = dict(given) if isinstance(given, Mapping) else {"manifest": given}
     if unknown := [key for key in options if key not in OPTIONS]:
@@ -61,7 +62,8 @@ def _read(name: str, given: Any, labels: Sequence[str], own_range: Any) -> "Mani
     if (label_range is None) != (own_range is None):
         raise RecipeError(
             f"others.{name}: label_range is {label_range!r}, that of train_manifest {own_range!r}; give both, each"
-            " corpus its own (then all labels run from 0 to 1), or neither"
+            " corpus its own, or neither"
         )
     manifest = read_manifest(options["manifest"], where=options.get("where"))
-    return to_unit_range(rename_labels(manifest, options.get("columns") or {}), labels, label_range)
+    renamed = rename_labels(manifest, options.get("columns") or {})
+    return rescale_labels(renamed, labels, label_range, onto=own_range)

@@ -52,7 +52,7 @@ def keep_recipe(recipe: Mapping[str, Any], folder: Path) -> None:
 def read_part(recipe: Mapping[str, Any], prefix: str, *, labels: Sequence[str] = ()) -> "Manifest | None":
     """The rows of a part ("train", "valid", "test"); None where the recipe names none.
 
-    With a `label_range` in the recipe the `labels` run from 0 to 1.
+    With a `label_range` in the recipe the `labels` must lie within it.
     """
     from dino_speech.recipe.others import read_scaled
 

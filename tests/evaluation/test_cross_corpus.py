@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from dino_speech import build_encoder, evaluate_cross_corpus, load_encoder, read_manifest
 from dino_speech.cli.main import main
 from dino_speech.data.manifest import Manifest, Utterance, write_manifest
-from dino_speech.data.scales import rename_labels, to_unit_range
+from dino_speech.data.scales import rename_labels, rescale_labels
 from dino_speech.errors import InputError
 from dino_speech.metrics import ccc
 from dino_speech.transfer.heads import LinearHead
@@ -44,15 +44,19 @@ def test_scales_are_mapped_and_names_given() -> None:
     rows = [
         Utterance(f"u{i}", f"/{i}.wav", 1.0, labels={"sentiment": cell}) for i, cell in enumerate(["-3", "", "1.5"])
     ]
-    found = to_unit_range(rename_labels(Manifest(rows), {"valence": "sentiment"}), ["valence", "arousal"], (-3, 3))
-    assert found.label("valence") == ["0.0", "", "0.75"]
+    renamed = rename_labels(Manifest(rows), {"valence": "sentiment"})
+    found = rescale_labels(renamed, ["valence", "arousal"], (-3, 3), onto=(1, 7))
+    assert found.label("valence") == ["1.0", "", "5.5"]
     assert found.label("sentiment") == ["-3", "", "1.5"]
-    assert to_unit_range(found, ["valence"], None) is found
+    assert rescale_labels(found, ["valence"], None, onto=None) is found
+    assert rescale_labels(found, ["valence"], (1, 7), onto=(1, 7)) is found
     with pytest.raises(InputError, match=r"u0, column 'sentiment': found -3; expected -1 to 1, the label_range"):
-        to_unit_range(Manifest(rows), ["sentiment"], (-1, 1))
+        rescale_labels(Manifest(rows), ["sentiment"], (-1, 1), onto=(-1, 1))
+    with pytest.raises(InputError, match=r"label_range is \(1, 5\) here and None there; give both"):
+        rescale_labels(Manifest(rows), ["sentiment"], (1, 5), onto=None)
     for wrong in ((3, -3), (1,), "13", (0, float("inf")), (1, 2, 3)):
         with pytest.raises(InputError, match=r"expected the lowest and the highest rating, such as \[1, 7\]"):
-            to_unit_range(Manifest(rows), ["sentiment"], wrong)  # type: ignore[arg-type]
+            rescale_labels(Manifest(rows), ["sentiment"], wrong, onto=(1, 7))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no column 'mood'"):
         rename_labels(Manifest(rows), {"valence": "mood"})
 
@@ -61,20 +65,19 @@ def test_the_probe_learns_from_one_and_is_judged_on_the_other(
     corpora: Callable[..., tuple[Manifest, Manifest]],
 ) -> None:
     encoder, (train, test) = load_encoder("fbank_stats"), corpora()
-    train = to_unit_range(train, ["arousal", "valence"], (1, 7))
-    test = to_unit_range(rename_labels(test, {"valence": "sentiment"}), ["valence"], (-3, 3))
+    test = rescale_labels(rename_labels(test, {"valence": "sentiment"}), ["valence"], (-3, 3), onto=(1, 7))
     report = evaluate_cross_corpus(encoder, {"other": test}, train=train, labels=["arousal", "valence"])["other"]
     strength = report.strengths["valence"][0]
     x, unseen = (encoder.embed_files(list(part)).embeddings for part in (train, test))
     ridge = make_pipeline(StandardScaler(), Ridge(alpha=strength * len(train))).fit(x, train.numbers("valence"))
     true, expected = np.array(test.numbers("valence")), ridge.predict(unseen)
     found = report.predicted[:, 0]
-    np.testing.assert_allclose(found, expected, atol=0.02)  # eight utterances, 160 numbers each, in single precision
+    np.testing.assert_allclose(found, expected, atol=0.1)  # eight utterances, 160 numbers each, in single precision
     direct = 2 * np.mean((true - true.mean()) * (found - found.mean()))
     direct /= true.var() + found.var() + (true.mean() - found.mean()) ** 2
     assert report.ccc == {"valence": pytest.approx(direct)}
     assert (report.num_utterances, report.num_folds, report.labels) == (8, 0, ["valence"])
-    assert set(report.true.ravel()) <= {0.0, 1 / 6, 2 / 6, 0.5, 4 / 6, 5 / 6, 1.0}
+    assert set(report.true.ravel()) <= {1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0}
 
 
 def test_a_system_is_judged_by_what_a_corpus_has(corpora: Callable[..., tuple[Manifest, Manifest]]) -> None:
@@ -82,7 +85,7 @@ def test_a_system_is_judged_by_what_a_corpus_has(corpora: Callable[..., tuple[Ma
     encoder = build_encoder("xvector", embedding_dim=8, channels=[8] * 5, seed=0).eval()
     scale = Dimensions(("arousal", "valence"), (0.5, 0.4), (0.1, 0.2))
     system = FineTunedSystem(encoder, LinearHead(8, 2).eval(), scale, "ccc")
-    test = to_unit_range(rename_labels(test, {"valence": "sentiment"}), ["valence"], (-3, 3))
+    test = rescale_labels(rename_labels(test, {"valence": "sentiment"}), ["valence"], (-3, 3), onto=(1, 7))
     reports = evaluate_cross_corpus(system, {"one": test, "two": test.subset([0, 1, 4, 5])})
     assert [report.num_utterances for report in reports.values()] == [8, 4]
     expected = system.predict(test).values[:, 1].astype(float)

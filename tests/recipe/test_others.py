@@ -62,7 +62,7 @@ def test_others_are_judged_on_one_scale(recipe: Path, options: list[str], tmp_pa
     assert summary["others"]["radio"]["num_test"] == 8
     assert "| radio | valence |" in Path(summary["others"]["radio"]["report"]).read_text()
     scale = load_finetuned(tmp_path / "out").targets
-    assert all(0 < mean < 1 for mean in scale.means)
+    assert all(1 < mean < 7 for mean in scale.means)  # the system goes on saying its own corpus's numbers
     again = run_finetuning(load_recipe(recipe, options))  # only judged: the run is complete
     assert again["others"]["radio"]["ccc"] == summary["others"]["radio"]["ccc"]
 

@@ -121,7 +121,7 @@ def _labels(source: str | Path) -> dict[str, dict[str, str]]:
 
 def _transcripts(source: str | Path) -> dict[str, str]:
     """Utterance -> what was said; empty where the transcriptions are not there."""
-    found = {}
+    found: dict[str, str] = {}
     for path in find_papers(source, "Ses*.txt"):
         if path.parent.name == "transcriptions":
             lines = path.read_text("utf-8", "replace").splitlines()
