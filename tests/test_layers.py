@@ -14,7 +14,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core",
 LEVELS: list[set[str]] = [
     {"errors"},
     {"compatibility"},
-    {"metrics", "distributed", "provenance"},
+    {"metrics", "distributed", "provenance", "freed_memory"},
     {"intervals"},
     {"audio"},
     {"data"},

@@ -1,5 +1,6 @@
 """Pretraining from a manifest to an encoder on disk: the parts are put together here and nowhere else."""
 
+import contextlib
 import copy
 import json
 import logging
@@ -31,6 +32,7 @@ from dino_speech.dino.state import prepare_folder, seed_everything, state_to_res
 from dino_speech.dino.whiten import whiten
 from dino_speech.distributed import barrier, is_main_process, join_processes, local_world_size, rank, world_size
 from dino_speech.errors import InputError
+from dino_speech.freed_memory import freed_memory_kept
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
@@ -112,7 +114,8 @@ class DINOPretrainer(Hyperparameters):
         self._begin(folder, identity, origin, keep=state is not None)
         sampler.start_step = state.step if state else 0
         brain = self._build_brain(sampler, chosen, precision)
-        with StopSignals() as signals:
+        keep = freed_memory_kept() if chosen.type == "cpu" else contextlib.nullcontext()
+        with StopSignals() as signals, keep:
             supervisor = self._supervise(brain, sampler, manifest, folder, signals, monitor, identity, origin)
             if state is not None:
                 supervisor.restore(state, brain)

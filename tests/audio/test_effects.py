@@ -48,6 +48,17 @@ def test_convolution_agrees_with_scipy(num_samples: int, length: int) -> None:
         np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_rows", [31, 32, 77])
+def test_many_rows_are_transformed_as_few_are(num_rows: int) -> None:
+    g = torch.Generator().manual_seed(0)
+    waves, responses = torch.randn(num_rows, 900, generator=g), torch.randn(num_rows, 300, generator=g)
+    gains = torch.rand(num_rows, filter_size(900) // 2 + 1, generator=g)
+    rooms = [convolve(waves[i : i + 1], responses[i : i + 1], lead=7) for i in range(num_rows)]
+    torch.testing.assert_close(convolve(waves, responses, lead=7), torch.cat(rooms), atol=1e-4, rtol=0)
+    filtered = [apply_gains(waves[i : i + 1], gains[i : i + 1]) for i in range(num_rows)]
+    torch.testing.assert_close(apply_gains(waves, gains), torch.cat(filtered), atol=1e-5, rtol=0)
+
+
 def test_a_response_that_is_only_direct_sound_changes_nothing() -> None:
     waves = torch.randn(2, 3_000, generator=generator())
     response = torch.zeros(2, 500)

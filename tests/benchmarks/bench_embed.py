@@ -5,14 +5,11 @@
 The peer does what SpeechBrain's `EncoderClassifier` does with each file: read it, `Fbank`, mean normalisation,
 `ECAPA_TDNN` while evaluating, a batch of one. Ours is `embed_files`, in batches of like length, in float32 and in
 bfloat16. The two have features of their own; how near the embeddings are is therefore asked of SpeechBrain's network
-on our
-features. All cases take turns.
+on our features. All cases take turns.
 """
 
 import argparse
-import gc
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,8 +20,8 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from bench_step import measure_memory
 from interleaved import Timing, time_interleaved
+from memory import peak_memories, print_memory
 from torch import Tensor
 
 from dino_speech import SpeechEncoder, build_encoder
@@ -79,7 +76,7 @@ def build_cases(paths: list[Path], channels: int) -> dict[str, Callable[[], Any]
     }
 
 
-def compare(options: argparse.Namespace) -> dict[str, Any]:
+def compare(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
     """All figures, as plain data."""
     with tempfile.TemporaryDirectory() as name:
         paths = write_files(Path(name), options.num_files, options.shortest_s, options.longest_s)
@@ -95,7 +92,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "largest_difference": float(np.abs(found["ours fp32"] - wanted).max()),
         "largest_value": float(np.abs(wanted).max()),
         "lowest_cosine": {case: float(values.min()) for case, values in cosines.items()},
-        "memory_mib": {} if options.no_memory else {case: _peak_memory(case) for case in cases},
+        "memory_mib": {} if options.no_memory else peak_memories(__file__, cases, arguments),
     }
 
 
@@ -103,24 +100,16 @@ def _cosines(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return (rows * wanted).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(wanted, axis=1)
 
 
-def _peak_memory(case: str) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, __file__, *sys.argv[1:], "--memory-of", case], check=True, stdout=subprocess.PIPE, text=True
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def _show_memory(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         paths = write_files(Path(name), options.num_files, options.shortest_s, options.longest_s)
         case = build_cases(paths, options.channels)[options.memory_of]
-        gc.collect()
-        print(json.dumps(measure_memory(case, "cpu", rounds=1)))
+        print_memory(case, rounds=1)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-files", type=int, default=24)
     parser.add_argument("--shortest-s", type=float, default=2.0)
@@ -131,12 +120,12 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     if options.memory_of:
         _show_memory(options)
         return
-    found = compare(options)
+    found = compare(options, arguments)
     print(f"{options.num_files} files, {found['setting']['seconds']:.0f} s of audio, {options.threads} threads")
     theirs = found["time_ms"]["speechbrain"]
     for case, timing in found["time_ms"].items():

@@ -10,10 +10,9 @@ for nothing, sslsv makes its own. All cases take turns. Peak memory is that of a
 """
 
 import argparse
-import gc
+import contextlib
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from typing import Any
 
 import torch
 from interleaved import Timing, time_interleaved
+from memory import peak_memories, print_memory
 from peer_steps import PEERS, Sizes, build_peer
 
 from dino_speech import MultiCrop, build_encoder
@@ -33,10 +33,12 @@ from dino_speech.dino.brain import DINOBrain
 from dino_speech.dino.head import DINOHead
 from dino_speech.dino.hyperparameters import Hyperparameters
 from dino_speech.dino.network import Network
+from dino_speech.freed_memory import freed_memory_kept
 
 PARTS = ("augmentation", "features", "student", "head", "teacher", "targets", "loss", "backward", "optimizer")
 PARTS += ("teacher's average", "center", "rest")
-CASES = ("fp32", "bf16", "fp32-compile", "bf16-compile")
+# "recompute": with activation checkpointing.
+CASES = ("fp32", "bf16", "fp32-compile", "bf16-compile", "fp32-recompute", "bf16-recompute")
 
 
 class PartClock:
@@ -84,7 +86,7 @@ class PartClock:
 
 def build_brain(case: str, sizes: Sizes, options: argparse.Namespace) -> DINOBrain:
     """The brain as `DINOPretrainer.fit` makes it."""
-    precision, _, compiled = case.partition("-")
+    precision, _, manner = case.partition("-")
     torch.manual_seed(0)
     encoder = build_encoder(
         "ecapa_tdnn",
@@ -101,7 +103,8 @@ def build_brain(case: str, sizes: Sizes, options: argparse.Namespace) -> DINOBra
         koleo_weight=0.0,
         optimizer=options.optimizer,
         batch_size=sizes.batch,
-        compile=bool(compiled),
+        compile=manner == "compile",
+        activation_checkpointing=manner == "recompute",
     )
     head = DINOHead(sizes.embedding_dim, num_prototypes=sizes.num_prototypes, batch_norm=True)
     brain = DINOBrain(hyper, Network(encoder, head), num_steps=10_000, device=options.device, precision=precision)
@@ -179,36 +182,6 @@ def build_reading(sizes: Sizes, folder: Path) -> Callable[[], object]:
     return lambda: collate_crops([dataset[(number, number % 32)] for number in range(sizes.batch)])
 
 
-def peak_memory(case: str, arguments: list[str]) -> dict[str, float]:
-    """MiB of a fresh process: once the case is built, and at its peak over three steps."""
-    command = [sys.executable, __file__, *arguments, "--memory-of", case]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def measure_memory(step: Callable[[], object], device: str, *, rounds: int = 3) -> dict[str, float]:
-    """Of this process."""
-    if device.startswith("cuda"):
-        built = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        for _ in range(rounds):
-            step()
-        return {"built_mib": built / 2**20, "peak_mib": torch.cuda.max_memory_allocated() / 2**20}
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building (Linux)
-    built = _status("VmRSS")
-    for _ in range(rounds):
-        step()
-    return {"built_mib": built, "peak_mib": _status("VmHWM")}
-
-
-def _status(name: str) -> float:
-    """A line of `/proc/self/status`, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
-
-
 def compare(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
     """All figures, as plain data."""
     sizes, clocks = _sizes(options), {}
@@ -219,7 +192,9 @@ def compare(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
         cases[name] = build_peer(name, path, sizes)
     with tempfile.TemporaryDirectory() as folder:
         cases["reading"] = build_reading(sizes, Path(folder))
-        timings = time_interleaved(cases, rounds=options.rounds, warmup=options.warmup)
+        with freed_memory_kept() if options.keep_memory else contextlib.nullcontext():
+            timings = time_interleaved(cases, rounds=options.rounds, warmup=options.warmup)
+    measured = [] if options.no_memory else [name for name in cases if name != "reading"]
     return {
         "setting": {
             **asdict(sizes),
@@ -228,7 +203,7 @@ def compare(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
         },
         "time_ms": {name: asdict(timing) for name, timing in timings.items()},
         "parts_ms": {name: clock.medians(options.rounds) for name, clock in clocks.items() if "compile" not in name},
-        "memory_mib": {} if options.no_memory else {c: peak_memory(c, arguments) for c in cases if c != "reading"},
+        "memory_mib": peak_memories(__file__, measured, arguments),
     }
 
 
@@ -275,6 +250,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--keep-memory", action="store_true", help="all cases keep freed memory, as training does")
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -284,7 +260,7 @@ def main(arguments: list[str] | None = None) -> None:
         kind, _, case = options.memory_of.partition(" ")
         step = build_ours(case, _sizes(options), options)[0] if case else None
         step = step or build_peer(kind, dict(options.peer)[kind], _sizes(options))
-        print(json.dumps(measure_memory(step, options.device)))
+        print_memory(step, options.device)
         return
     found = compare(options, arguments)
     show(found)
