@@ -37,6 +37,7 @@ _HOMES = {
     "finetune_folds": "dino_speech.studies.folds",
     "FineTunedSubjects": "dino_speech.studies.clinical",
     "AdaptationStudy": "dino_speech.studies.adaptation",
+    "compare_encoders": "dino_speech.studies.comparison",
     "compare_distilled": "dino_speech.studies.distillation",
     "TransferStudy": "dino_speech.studies.transfer",
     "Verifier": "dino_speech.evaluation.verification",

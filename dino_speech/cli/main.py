@@ -13,11 +13,24 @@ from contextlib import contextmanager
 from types import FrameType
 
 from dino_speech import __version__
-from dino_speech.cli import adapt, clinical, data, doctor, embed, evaluate, finetune, pretrain, probe, quickstart, study
+from dino_speech.cli import (
+    adapt,
+    clinical,
+    compare,
+    data,
+    doctor,
+    embed,
+    evaluate,
+    finetune,
+    pretrain,
+    probe,
+    quickstart,
+    study,
+)
 from dino_speech.cli.answer import Answer, as_json
 from dino_speech.errors import InputError
 
-GROUPS = (quickstart, data, clinical, pretrain, finetune, adapt, study, embed, evaluate, probe, doctor)
+GROUPS = (quickstart, data, clinical, pretrain, finetune, adapt, study, embed, evaluate, compare, probe, doctor)
 
 
 def build_parser() -> argparse.ArgumentParser:
