@@ -28,7 +28,8 @@ TUNING = [
 ]
 STUDIES = [path for path in ALL if "\nstudy:" in path.read_text()]
 ROUNDS = [path for path in ALL if "\npseudo_labels:" in path.read_text()]
-FRAME_LEVEL = [path for path in ALL if path.parts[-3] in ("adapt", "distill")]  # tests/recipe/test_adapting.py
+# tests/recipe/test_adapting.py, tests/recipe/test_frame_level_recipes.py
+FRAME_LEVEL = [path for path in ALL if path.parts[-3] in ("adapt", "distill", "frame_level")]
 TUNING, STUDIES = ([path for path in found if path not in FRAME_LEVEL] for found in (TUNING, STUDIES))
 RECIPES = [path for path in ALL if path not in (*TUNING, *CORPUS, *STUDIES, *ROUNDS, *FRAME_LEVEL)]
 SMALL = {

@@ -4,6 +4,7 @@ Nothing is constructed here: a node is a tag, a text and a place in a file. What
 `safety.py`, references are replaced in `references.py`, objects are made in `construct.py`.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ def read_tree(path: str | Path, overrides: Iterable[str] = ()) -> MappingNode:
     """
     path = Path(path)
     tree = _compose_file(path)
-    seen = [path.resolve()]
+    seen, differences = [path.resolve()], []
     while (base := get(tree, "base")) is not None:
         path = _base_path(base, path.parent)
         if path.resolve() in seen or len(seen) > MAX_BASES:
@@ -59,10 +60,11 @@ def read_tree(path: str | Path, overrides: Iterable[str] = ()) -> MappingNode:
                 f"{place(base)}: the recipe {base.value} rests on itself, or on more than {MAX_BASES} others"
             )
         seen.append(path.resolve())
-        tree.value = [(k, v) for k, v in tree.value if k.value != "base"]
-        difference, tree = tree, _compose_file(path)
-        for pair in difference.value:
-            _lay_over(tree, *pair)
+        differences.append([pair for pair in tree.value if pair[0].value != "base"])
+        tree = _compose_file(path)
+    # From the bottom up: arguments that two recipes change are merged into the constructor's one after the other.
+    for pair in itertools.chain.from_iterable(reversed(differences)):
+        _lay_over(tree, *pair)
     for override in overrides:
         _apply(tree, override)
     return tree

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from dino_speech import build_encoder, load_audio_text, load_encoder
+from dino_speech import build_encoder, load_audio_text, load_encoder, load_finetuned
 from dino_speech.cli.main import main
 from dino_speech.errors import InputError, RecipeError
 from dino_speech.recipe import load_recipe, run_adaptation, run_distillation, run_finetuning, run_study
@@ -59,6 +60,20 @@ def test_an_adapted_encoder_is_fine_tuned(name: str, source: Path, options: list
     tuned += ["--stages.transformer.epochs=1", "--stages.transformer.chunk_s=0.7", "--tuner.precision=fp32"]
     tuned += ["--where={speaker: [spk0, spk1]}", "--test_where={speaker: [spk2, spk3]}", "--tuner.num_workers=0"]
     assert 0 <= run_finetuning(load_recipe(ADAPT / "v_ft.yaml", tuned))["uar"] <= 1
+
+
+def test_dimensions_from_a_pruned_encoder(source: Path, options: list[str]) -> None:
+    chosen = [*options, f"--encoder.source={source}", "--encoder.num_layers=1", "--label_range=[0, 4]"]
+    chosen += ["--where={speaker: [spk0, spk1]}", "--test_where={speaker: [spk2, spk3]}", "--tuner.num_workers=0"]
+    chosen += ["--stages.transformer.epochs=1", "--stages.transformer.chunk_s=0.7", "--tuner.precision=fp32"]
+    summary = run_finetuning(load_recipe(ADAPT / "dimensions.yaml", chosen))
+    assert set(summary["ccc"]) == {"arousal", "dominance", "valence"}
+    tuned, before = load_finetuned(summary["system"]).encoder, build_encoder("wav2vec2", source=source, num_layers=1)
+    same = {name for name, value in before.state_dict().items() if torch.equal(value, tuned.state_dict()[name])}
+    assert same == {name for name in same if "feature_extractor" in name or name.endswith("masked_spec_embed")}
+    assert any("feature_extractor" in name for name in same)
+    with pytest.raises(InputError, match="found 3; expected 0 to 2"):
+        run_finetuning(load_recipe(ADAPT / "dimensions.yaml", [*chosen, "--label_range=[0, 2]"]))
 
 
 def test_the_study_compares_the_strategies(source: Path, options: list[str], tmp_path: Path) -> None:

@@ -226,3 +226,11 @@ def test_files_that_are_no_recipes(tmp_path: Path, recipe: Write) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match="not a text file"):
         load_recipe(tmp_path / "binary.yaml")
+
+
+def test_arguments_that_two_bases_change_are_merged(recipe: Write, tmp_path: Path) -> None:
+    recipe(SMALL, "base.yaml")
+    recipe("base: base.yaml\ncrops: {num_long: 3, num_short: 2}\n", "middle.yaml")
+    path = recipe("base: middle.yaml\ncrops: {num_short: 1}\n", "top.yaml")
+    crops = load_recipe(path)["crops"]
+    assert (crops.num_long, crops.num_short, crops.long_s) == (3, 1, 2.0)
