@@ -25,6 +25,7 @@ from dino_speech.dino.network import Network
 from dino_speech.dino.optimizer import build_optimizer, clip_gradients, set_step_values
 from dino_speech.dino.teacher import Teacher
 from dino_speech.distributed import rank, world_size
+from dino_speech.models.recompute import recompute_activations
 
 require_torchaudio()
 
@@ -77,7 +78,7 @@ class DINOBrain(Brain):
         after_step: Callable[["DINOBrain", Outputs], bool] = lambda brain, outputs: False,
     ) -> None:
         options = {"device": str(device), "precision": precision, "noprogressbar": True}
-        network.encoder.recompute_activations(hyper.activation_checkpointing)
+        recompute_activations(network.encoder, hyper.activation_checkpointing)
         student = synchronized(network, device) if hyper.sync_batchnorm else network
         super().__init__(modules={"student": student}, run_opts=options)
         self.hyper, self.num_steps, self.frozen_steps, self.seed = hyper, num_steps, frozen_steps, seed

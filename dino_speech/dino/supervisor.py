@@ -21,6 +21,7 @@ from dino_speech.dino.signals import StopSignals
 from dino_speech.dino.state import TrainingState, capture_rng, preserved_rng, restore_rng, save_state
 from dino_speech.distributed import is_main_process, mean_across_ranks, rank, world_size
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.recompute import recompute_activations
 
 logger = logging.getLogger(__name__)
 
@@ -220,5 +221,5 @@ class Supervisor:
         """A copy of the teacher's encoder for embedding."""
         teacher = cast(Network, brain.teacher.module)
         encoder = copy.deepcopy(teacher.encoder).eval()
-        encoder.recompute_activations(False)
+        recompute_activations(encoder, False)
         return encoder

@@ -117,17 +117,7 @@ class SpeechEncoder(nn.Module):
         self.shortcut = StatisticsShortcut(features.num_bands, dim) if config.statistics_shortcut else None
         self.embedding_norm = nn.BatchNorm1d(dim, affine=False) if config.embedding_batchnorm else nn.Identity()
         self.whitening = Whitening(dim) if config.whitening else None
-        self.recompute = False
-
-    def recompute_activations(self, on: bool = True) -> None:
-        """Whether training keeps few activations and computes the others again: less memory, about a third more work.
-
-        Loss, gradients and statistics stay what they are. A network that has no parts for it is one part.
-        """
-        in_parts = hasattr(self.backbone, "recompute")
-        if in_parts:
-            self.backbone.recompute = on  # type: ignore[assignment]
-        self.recompute = on and not in_parts
+        self.recompute = False  # see `recompute.py`
 
     @property
     def embedding_dim(self) -> int:

@@ -16,6 +16,17 @@ from torch.utils.checkpoint import checkpoint
 Result = TypeVar("Result")
 
 
+def recompute_activations(encoder: Any, on: bool = True) -> None:
+    """Whether training of a `SpeechEncoder` recomputes: less memory, about a third more work, the same numbers.
+
+    A network that names no parts is one part.
+    """
+    in_parts = hasattr(encoder.backbone, "recompute")
+    if in_parts:
+        encoder.backbone.recompute = on
+    encoder.recompute = on and not in_parts
+
+
 def run_part(owner: Any, part: Callable[..., Result], *inputs: Any) -> Result:
     """`part(*inputs)`; if `owner.recompute` is set and gradients are wanted, of its activations only the inputs stay.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dino_speech import build_encoder
 from dino_speech.features.fbank import LogMel
 from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
+from dino_speech.models.recompute import recompute_activations
 
 SMALL = {
     "ecapa_tdnn": {"channels": 16, "attention_channels": 8, "se_channels": 8, "dropout": 0.3},
@@ -32,7 +33,7 @@ class MeanOfFrames(nn.Module):
 def run(encoder: SpeechEncoder, *, recompute: bool) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], int]:
     """Embeddings of two batches of two lengths, gradients, state afterwards, bytes that autograd holds in between."""
     encoder = copy.deepcopy(encoder).train()
-    encoder.recompute_activations(recompute)
+    recompute_activations(encoder, recompute)
     generator = torch.Generator().manual_seed(1)
     batches = [torch.randn(6, num_frames, 80, generator=generator) for num_frames in (40, 25)]
     held: dict[int, int] = {}
@@ -76,7 +77,7 @@ def test_settings_of_batchnorm_come_back() -> None:
     encoder = build_encoder("ecapa_tdnn", embedding_dim=8, seed=0, **SMALL["ecapa_tdnn"]).train()
     norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm1d)]
     before = [norm.momentum for norm in norms]
-    encoder.recompute_activations()
+    recompute_activations(encoder)
     encoder.embed_frames(torch.randn(4, 30, 80)).sum().backward()
     assert [norm.momentum for norm in norms] == before
     assert all(norm.num_batches_tracked == 1 for norm in norms)
@@ -87,5 +88,5 @@ def test_nothing_is_recomputed_where_no_gradient_is_wanted() -> None:
     frames = torch.randn(2, 30, 80)
     with torch.no_grad():
         wanted = encoder.embed_frames(frames)
-        encoder.recompute_activations()
+        recompute_activations(encoder)
         assert torch.equal(encoder.embed_frames(frames), wanted)
