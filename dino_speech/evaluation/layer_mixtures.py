@@ -213,10 +213,10 @@ def _best_layer(stack: NDArray, target: Target, train: NDArray, speakers: NDArra
 def _inner_folds(target: Target, train: NDArray, speakers: NDArray, seed: int) -> list[Fold]:
     """Speaker-disjoint folds of a training part, as positions of the whole; none where there is one speaker."""
     groups, values = speakers[train], target.values[train]
-    num_folds = min(3, np.unique(groups).size)
+    classes = values if values.dtype.kind in "US" else np.zeros(len(train), int)
+    num_folds = min(3, np.unique(groups).size, np.unique(classes, return_counts=True)[1].max())
     if num_folds < 2:
         return []
-    classes = values if values.dtype.kind in "US" else np.zeros(len(train), int)
     folds = group_folds(classes, groups, num_folds=num_folds, seed=seed)
     return [(train[a], train[b]) for a, b in folds if np.unique(values[a]).size > 1]
 

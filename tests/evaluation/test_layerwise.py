@@ -153,6 +153,16 @@ def test_the_choice_never_sees_the_test_speakers() -> None:
     np.testing.assert_array_equal(honest[1].predicted[test], probe.predict(layers["high"][test]))
 
 
+def test_classes_rarer_than_the_inner_folds_are_many() -> None:
+    rng = np.random.default_rng(0)
+    classes, speakers = np.array(["a", "b"] * 4), np.repeat(["s0", "s1", "s2", "s3"], 2)
+    layers = {name: rng.standard_normal((8, 4)) for name in ("one", "two")}
+    found = compare_mixtures(
+        layers, ClassTarget(classes, speakers, 0), speakers, [(np.arange(4), np.arange(4, 8))], num_resamples=2
+    )
+    assert [mixture.name for mixture in found] == ["best layer", "last layer", "mean of layers", "weighted sum"]
+
+
 def test_report_on_disk(network: SpeechEncoder, labelled: Manifest, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra dino-speech[plots]")
     options: dict[str, Any] = {"num_folds": 2, "num_resamples": 20}
