@@ -82,7 +82,8 @@ def main() -> None:
         for folder in (True, False)
     ]
     if arguments.json:
-        print(json.dumps({"part_size": arguments.part_size, "rows": rows}))
+        peaks = {f"{row['output']}, {row['utterances']}": {"peak_mib": row["peak_mib"]} for row in rows}
+        print(json.dumps({"setting": {"part_size": arguments.part_size}, "rows": rows, "memory_mib": peaks}))
         return
     print(f"{'utterances':>10}  {'output':6}  {'peak MiB':>8}  {'seconds':>7}")
     for row in rows:

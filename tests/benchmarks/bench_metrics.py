@@ -2,20 +2,24 @@
 
 Beside our EER stand scikit-learn's (`roc_curve`, then interpolation) and, with `--speechbrain`, SpeechBrain's EER and
 minDCF on 5,000 trials: both compare all scores with all thresholds, the one in a Python loop, the other in memory
-(75,439 thresholds x 18,860 targets x 5 bytes would be 7 GB for the small list). The fastest of several interleaved
-rounds is given, as other work on the machine can only add to it.
+(75,439 thresholds x 18,860 targets x 5 bytes would be 7 GB for the small list). The cases of one size take turns; peak
+memory is that of a process of its own, with the trials in it.
 
     python tests/benchmarks/bench_metrics.py [--json] [--rounds 7] [--large 4000000] [--speechbrain]
 """
 
 import argparse
-import json
+import sys
 import tempfile
-import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from interleaved import add_common_options, finish, time_interleaved
+from memory import peak_memories, print_memory
 from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 
@@ -49,93 +53,99 @@ def sklearn_eer(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(100 * brentq(lambda x: 1 - x - np.interp(x, p_false_alarm, p_hit), 0, 1))
 
 
-def fastest(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of the fastest round of each, the rounds interleaved."""
-    seconds = dict.fromkeys(functions, float("inf"))
-    for _ in range(rounds):
-        for name, function in functions.items():
-            began = time.perf_counter()
-            function()
-            seconds[name] = min(seconds[name], time.perf_counter() - began)
-    return seconds
+Cases = dict[str, Callable[[], object]]
 
 
-def measure(num: int, rounds: int, *, num_resamples: int) -> dict[str, float]:
+def scoring(num: int, num_resamples: int) -> Cases:
+    """Scores and figures of `num` trials."""
     embeddings, enroll, test, labels, *speakers = make_trials(num)
     scores = cosine_scores(embeddings, enroll, test)
-    functions: dict[str, Callable[[], object]] = {
+    statistics = {"eer": DetCurve.eer, "min_dcf": DetCurve.min_dcf}
+    return {
         "cosine_scores": lambda: cosine_scores(embeddings, enroll, test),
         "eer": lambda: eer(scores, labels),
         "min_dcf": lambda: min_dcf(scores, labels),
         "min_cllr": lambda: min_cllr(scores, labels),
         "sklearn_eer": lambda: sklearn_eer(scores, labels),
+        f"bootstrap_{num_resamples}": lambda: bootstrap_trials(
+            statistics, scores, labels, *speakers, num_resamples=num_resamples
+        ),
     }
-    seconds = fastest(functions, rounds)
-    statistics = {"eer": DetCurve.eer, "min_dcf": DetCurve.min_dcf}
-    bootstrap = fastest(
-        {
-            f"bootstrap_{num_resamples}": lambda: bootstrap_trials(
-                statistics, scores, labels, *speakers, num_resamples=num_resamples
-            )
-        },
-        1,
-    )
-    return {"num_trials": num, "eer_percent": eer(scores, labels), **seconds, **bootstrap}
 
 
-def measure_reading(rounds: int) -> dict[str, float]:
+def reading(folder: Path) -> Cases:
     """100,000 rows of a manifest, a trial list of VoxCeleb1-O's size, and its names looked up."""
-    with tempfile.TemporaryDirectory() as folder:
-        manifest, trials = Path(folder, "m.csv"), Path(folder, "t.txt")
-        rows = (f"id{i},audio/{i % 999}/{i}.wav,3.1,spk{i % 999},F,en,here,train\n" for i in range(100_000))
-        manifest.write_text("utt_id,path,duration_s,speaker,sex,language,source,split\n" + "".join(rows))
-        trials.write_text("".join(f"{i % 2} audio/{i % 999}/{i}.wav audio/1/1.wav\n" for i in range(SMALL)))
-        read, listed = read_manifest(manifest), read_trials(trials)
-        functions: dict[str, Callable[[], object]] = {
-            "read_manifest_100000_rows": lambda: read_manifest(manifest),
-            f"read_trials_{SMALL}": lambda: read_trials(trials),
-            f"resolve_{SMALL}": lambda: resolve(listed, read),
-        }
-        return fastest(functions, rounds)
+    manifest, trials = folder / "m.csv", folder / "t.txt"
+    rows = (f"id{i},audio/{i % 999}/{i}.wav,3.1,spk{i % 999},F,en,here,train\n" for i in range(100_000))
+    manifest.write_text("utt_id,path,duration_s,speaker,sex,language,source,split\n" + "".join(rows))
+    trials.write_text("".join(f"{i % 2} audio/{i % 999}/{i}.wav audio/1/1.wav\n" for i in range(SMALL)))
+    read, listed = read_manifest(manifest), read_trials(trials)
+    return {
+        "read_manifest_100000_rows": lambda: read_manifest(manifest),
+        f"read_trials_{SMALL}": lambda: read_trials(trials),
+        f"resolve_{SMALL}": lambda: resolve(listed, read),
+    }
 
 
-def measure_speechbrain() -> dict[str, float]:
-    import torch
+def of_speechbrain() -> Cases:
+    """SpeechBrain's figures, and ours of the same trials."""
     from speechbrain.utils.metric_stats import EER, minDCF
 
     embeddings, enroll, test, labels, *_ = make_trials(FOR_SPEECHBRAIN)
     scores = torch.from_numpy(cosine_scores(embeddings, enroll, test))
     positive, negative = scores[torch.from_numpy(labels) == 1], scores[torch.from_numpy(labels) == 0]
-    functions: dict[str, Callable[[], object]] = {
+    return {
         "eer": lambda: eer(scores.numpy(), labels),
         "min_dcf": lambda: min_dcf(scores.numpy(), labels),
         "speechbrain_eer": lambda: EER(positive, negative),
         "speechbrain_min_dcf": lambda: minDCF(positive, negative),
     }
-    return {"num_trials": FOR_SPEECHBRAIN, **fastest(functions, 3)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--large", type=int, default=4_000_000, help="trials of the large list; 0: none")
-    parser.add_argument("--speechbrain", action="store_true")
-    arguments = parser.parse_args()
-    found = {
-        "small": measure(SMALL, arguments.rounds, num_resamples=1000),
-        "reading": measure_reading(arguments.rounds),
+def build_group(name: str, options: argparse.Namespace, folder: Path) -> Cases:
+    """The cases of one size."""
+    if name == "small":
+        return scoring(SMALL, options.resamples)
+    if name == "large":
+        return scoring(options.large, max(1, options.resamples // 100))
+    return reading(folder) if name == "reading" else of_speechbrain()
+
+
+def compare(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
+    """All figures, as plain data."""
+    rounds = {"small": options.rounds, "reading": options.rounds}
+    rounds |= {"large": max(1, options.rounds // 3)} if options.large else {}
+    rounds |= {"speechbrain": 3} if options.speechbrain else {}
+    times: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for group, number in rounds.items():
+            cases = build_group(group, options, Path(folder))
+            timings = time_interleaved(cases, rounds=number, warmup=int(group != "speechbrain"))
+            times |= {f"{group}: {name}": asdict(timing) for name, timing in timings.items()}
+    scored = [name for name in times if name.startswith(("small", "large"))]
+    return {
+        "setting": {name: value for name, value in vars(options).items() if name != "memory_of"},
+        "time_ms": times,
+        "memory_mib": {} if options.no_memory else peak_memories(__file__, scored, arguments),
     }
-    if arguments.large:
-        found["large"] = measure(arguments.large, max(1, arguments.rounds // 3), num_resamples=10)
-    if arguments.speechbrain:
-        found["speechbrain"] = measure_speechbrain()
-    if arguments.json:
-        print(json.dumps(found))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--large", type=int, default=4_000_000, help="trials of the large list; 0: none")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the small list; a hundredth of the large one")
+    parser.add_argument("--speechbrain", action="store_true")
+    add_common_options(parser, rounds=7)
+    options = parser.parse_args(words)
+    torch.set_num_threads(options.threads)
+    if options.memory_of:
+        group, _, case = options.memory_of.partition(": ")
+        with tempfile.TemporaryDirectory() as folder:
+            print_memory(build_group(group, options, Path(folder))[case], rounds=1)
         return
-    for group, rows in found.items():
-        for name, value in rows.items():
-            print(f"{group:12} {name:28} {value:12.4f}{'' if name.startswith(('num', 'eer_p')) else ' s'}")
+    finish(compare(options, words), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,14 @@ disk or a network comes on top, and asks more for each file than for each span o
 """
 
 import argparse
-import json
+import atexit
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
-from interleaved import time_interleaved
+from interleaved import run_benchmark
 
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.data.datasets import CropDataset
@@ -56,38 +55,29 @@ def reader(manifest: Manifest, cache_gib: float = 0.0) -> Callable[[], None]:
     return read
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--manifest", help="real speech; default: 256 synthetic wav files")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        manifest = read_manifest(arguments.manifest or synthetic(folder))
-        for codec in ("flac", "as-found"):
-            write_shards(manifest, folder / codec, codec=codec)
-        cases = {
-            "files": reader(manifest),
-            "shards, as found": reader(read_shards(folder / "as-found")),
-            "shards, flac": reader(read_shards(folder / "flac")),
-            "memory": reader(manifest, cache_gib=4.0),
-        }
-        timings = time_interleaved(cases, rounds=arguments.rounds)
-    found = {
-        name: {
-            "ms_per_utterance": timing.median_ms / ITEMS,
-            "low": timing.low_ms / ITEMS,
-            "high": timing.high_ms / ITEMS,
-        }
-        for name, timing in timings.items()
+def build_cases(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """Readers of the same utterances; the files stay until the process ends."""
+    place = tempfile.TemporaryDirectory()
+    atexit.register(place.cleanup)
+    folder = Path(place.name)
+    manifest = read_manifest(options.manifest or synthetic(folder))
+    for codec in ("flac", "as-found"):
+        write_shards(manifest, folder / codec, codec=codec)
+    return {
+        "files": reader(manifest),
+        "shards, as found": reader(read_shards(folder / "as-found")),
+        "shards, flac": reader(read_shards(folder / "flac")),
+        "memory": reader(manifest, cache_gib=4.0),
     }
-    if arguments.json:
-        print(json.dumps(found))
-        return
-    for name, row in found.items():
-        print(f"{name:18}{row['ms_per_utterance']:7.3f} ms per utterance  ({row['low']:.3f} to {row['high']:.3f})")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--manifest", help="real speech; default: 256 synthetic wav files")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print, per utterance."""
+    run_benchmark(__file__, __doc__, add_options, build_cases, arguments=arguments, per=lambda options: ITEMS)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def time_interleaved(
 
 def _summary(pairs: list[tuple[float, float]]) -> Timing:
     values, used = zip(*pairs, strict=True)
-    low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     return Timing(low_ms=low, median_ms=median, high_ms=high, best_ms=min(values), processor_ms=statistics.median(used))
 
 

@@ -62,10 +62,13 @@ def rows(found: dict[str, Any]) -> list[str]:
     lines = ["| Case | Median ms | Quartiles | Best | Processor | Peak MiB, of which built |", "|" + "---|" * 6]
     for name in dict.fromkeys([*times, *memories]):
         time, memory = times.get(name), memories.get(name)
-        cells = ["", "", "", ""]
-        if time:
-            quartiles = f"{time['low_ms']:.3g} to {time['high_ms']:.3g}"
-            cells = [f"{time['median_ms']:.3g}", quartiles, f"{time['best_ms']:.3g}", f"{time['processor_ms']:.3g}"]
+        keys = ("median_ms", "low_ms", "high_ms", "best_ms", "processor_ms")
+        median, low, high, best, processor = (_shown(time[key]) if time and key in time else "" for key in keys)
+        cells = [median, f"{low} to {high}" if low else "", best, processor]
         cells.append(f"{memory['peak_mib']:.0f}, {memory.get('built_mib', 0):.0f}" if memory else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
