@@ -43,7 +43,6 @@ def _commands(page: Path) -> Iterator[str]:
     yield from (code for code in re.findall(r"`(dino-speech [^`]+)`", _prose(page)) if "..." not in code)
 
 
-FURTHER = (["finetune"], ["train-supervised"], ["predict"])
 COMMANDS = sorted({(command, name) for page, name in zip(PAGES, NAMES, strict=True) for command in _commands(page)})
 
 
@@ -51,10 +50,8 @@ COMMANDS = sorted({(command, name) for page, name in zip(PAGES, NAMES, strict=Tr
 def test_command_line_parses(command: str, name: str):
     parser = build_parser()
     words = shlex.split(command)[1:]
-    if words in (["check"], ["shard"], ["prepare"], ["pretrain"], ["embed"], ["verify"], ["evaluate"], *FURTHER):
+    if all(re.fullmatch(r"[a-z-]+", word) and word[0] != "-" for word in words) and len(words) <= 2:
         words.append("--help")  # the bare name of a command, in running text
-    if words in (["evaluate", "verification"], ["evaluate", "classification"]):
-        words.append("--help")
     if "--help" in words:
         with pytest.raises(SystemExit, match=r"^0$"):
             parser.parse_known_args(words)

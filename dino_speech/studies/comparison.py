@@ -219,7 +219,7 @@ def _examine(
     recordings: Any,
     tell: Step,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A row of the table, and what is behind it."""
+    """A row of the table but for its conditions' means, and what is behind it."""
     question = examination.question
     tell("folds")
     figures: dict[str, Any] = {}
@@ -256,16 +256,18 @@ def _steps(total: int, progress: bool) -> Iterator[Step]:
     from tqdm import tqdm
 
     with tqdm(total=total, desc="compare", unit="pass", file=sys.stderr, disable=not progress) as bar:
-        begun = False
+        num_begun = 0
 
         def step(what: str) -> None:
-            nonlocal begun
-            bar.update(int(begun))  # what was begun before is done
+            nonlocal num_begun
+            bar.update(int(num_begun > 0))  # what was begun before is done
             bar.set_postfix_str(what)
-            begun = True
+            num_begun += 1
+            if not progress:
+                logger.info("%d of %d: %s", num_begun, total, what)
 
         yield step
-        bar.update(int(begun))
+        bar.update(int(num_begun > 0))
 
 
 def _tell(step: Step, name: str, what: str) -> None:

@@ -30,7 +30,7 @@ def plot_comparison(rows: Sequence[Row], path: str | PathLike[str], *, floor: st
         panels += [(_draw_figure, name), (_draw_cost, name)]
         panels += [(_draw_kinds, name)] if rows[0]["robustness"] else []
     panels += [(_draw_groups, name) for name, found in rows[0]["fairness"].items() if found["differences"]]
-    columns = min(NUM_COLUMNS, len(panels))
+    columns = 2 if len(panels) == 4 else min(NUM_COLUMNS, len(panels))
     height = 1.8 + 0.3 * len(rows)
     num_lines = -(-len(panels) // columns)
     picture, *axes = new_figure(5.5 * columns, height * num_lines, num_panels=len(panels), num_columns=columns)
@@ -56,7 +56,7 @@ def _draw_cost(axes: Any, rows: Sequence[Row], name: str, floor: str) -> None:
         axes.plot([cost], [value], "o")
         axes.annotate(row["system"], (cost, value), textcoords="offset points", xytext=(4, 4), fontsize="x-small")
     axes.set(xscale="log", xlabel="multiply-adds per second of speech, millions", ylabel=title_of(name))
-    axes.margins(0.15)
+    axes.margins(x=0.25, y=0.15)  # room for the names
     axes.grid(color="0.9")
 
 

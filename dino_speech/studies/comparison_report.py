@@ -27,9 +27,11 @@ def describe_comparison(
 ) -> list[str]:
     """What a reader must know beside the table, one sentence each."""
     notes = [TASKS[task] for task in question.tasks]
+    people = "" if question.num_speakers is None else f" of {question.num_speakers} speakers"
+    folds = "" if question.folds_used is None else f" and the same {question.folds_used} folds"
     notes.append(
-        f"{len(question.rows) - num_skipped} utterances, the same ones and the same folds for all systems;"
-        f" {num_skipped} left out. In brackets: 95 %, speakers resampled."
+        f"{len(question.rows) - num_skipped} utterances{people}, the same ones{folds} for all systems; {num_skipped}"
+        f" left out. In brackets: 95 %, {'trials' if not people else 'speakers'} resampled."
     )
     notes.append(f"The floor is {floor}; of a difference from it both sides are resampled together.")
     if conditions:

@@ -9,7 +9,7 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.robustness import chosen_conditions
 
 CHOICES = ("all", "quick", "none")
-# ours: of six families the strength at which predictions begin to move
+# ours: six families, one strength of each
 QUICK = ("white_noise_10db", "gain_-20db", "low_pass_3400hz", "excerpt_50%", "speed_1.1", "room_0.6s")
 Perturbations = str | Sequence[Condition | str]
 

@@ -108,7 +108,7 @@ class Examination:
         machine = [str(self.device), platform.node(), threads]
         options: dict[str, Any] = {"seconds": seconds, "num_rounds": num_rounds, "num_threads": num_threads}
         return self._kept.data(
-            "efficiency", [machine, options], lambda: measure_efficiency(encoder, **options).to_dict()
+            "efficiency", [machine, options], lambda: _without_origin(measure_efficiency(encoder, **options))
         )
 
     @cached_property
@@ -141,7 +141,7 @@ class Examination:
 
     def report(self, task: str) -> dict[str, Any]:
         """The report of the evaluation, as plain data."""
-        return self._kept.data(f"report_{task}", self._identity(task), lambda: self._report(task).to_dict())
+        return self._kept.data(f"report_{task}", self._identity(task), lambda: _without_origin(self._report(task)))
 
     def groups(self, task: str) -> dict[str, Any]:
         """Figure -> `differences` between groups and spread over `speakers`; None where they cannot be compared.
@@ -229,6 +229,11 @@ class Examination:
             task: {**outcome.to_dict(), "changes": _renamed(outcome.to_dict()["changes"], self._tasks[task])}
             for task, outcome in zip(self.question.tasks, found, strict=True)
         }
+
+
+def _without_origin(report: Any) -> dict[str, Any]:
+    """A report as plain data; where it comes from is said once, of the whole comparison."""
+    return {name: value for name, value in report.to_dict().items() if name != "provenance"}
 
 
 def _renamed(changes: Mapping[str, Any], task: LabelTask | TrialTask) -> dict[str, Any]:

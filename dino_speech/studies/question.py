@@ -105,6 +105,18 @@ class Question:
         """A hash of those utterances' names, files and spans."""
         return utterances_digest([self.manifest[row] for row in self.rows.tolist()])
 
+    @property
+    def folds_used(self) -> int | None:
+        """How many folds there are, None where nothing is fitted."""
+        return next((data.num_folds(self.num_folds) for data in self._labelled.values()), None)
+
+    @property
+    def num_speakers(self) -> int | None:
+        """Of the utterances that are needed, None where they are not all named."""
+        names = self.manifest.label(self.speaker) if self.speaker in self.manifest.columns else []
+        found = {names[row] for row in self.rows.tolist()} if names else {""}
+        return None if "" in found else len(found)
+
     def identity(self, task: str) -> dict[str, Any]:
         """Plain data on all that the answer to a task depends on, beside the encoder, groups and conditions."""
         asked: dict[str, Any] = {CLASSES: self.label, NUMBERS: list(self.labels), TRIALS: None}

@@ -109,14 +109,14 @@ def test_the_command_makes_the_whole_table(
     frame_level.save(tmp_path / "w2v" / "encoder")
     words = ["compare", "--encoder", *folders[:2], f"frames={tmp_path / 'w2v'}", "fbank_stats"]
     words += ["--manifest", str(labelled), "--label", "emotion", "--trials", str(labelled.with_name("trials.txt"))]
-    words += ["--group", "sex", "--output", str(tmp_path / "out"), "--perturbations", "gain_-20db,clipping"]
+    words += ["--group", "sex", "--output", str(tmp_path / "out"), "--perturbations", "gain_-20db,tone"]
     words += ["--num-folds", "2", "--seconds", "0.5", "--threads", "1", "--device", "cpu", "--num-resamples", "30"]
     capsys.readouterr()
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [row["system"] for row in found["rows"]] == ["ecapa_tdnn", "xvector", "frames", "fbank_stats"]
     assert found["floor"] == "fbank_stats"
-    assert found["conditions"] == ["gain_-20db", *(f"clipping_{share}%" for share in (0.3, 3, 10))]
+    assert found["conditions"] == ["gain_-20db", "tone_40db", "tone_20db"]
     floor = found["rows"][-1]
     assert floor["figures"]["uar"]["difference"] is None
     assert floor["robustness"]["uar"]["kinds"]["gain"] == {"unchanged": 1, "change": 0}
@@ -261,7 +261,7 @@ def test_what_one_encoder_cannot_embed_counts_for_none(folders: list[str], label
     assert found.skipped[0].reason.startswith("x: ")
     for detail in found.details.values():
         assert detail["reports"]["label"]["num_utterances"] == 22
-    assert "22 utterances" in found.notes[1]
+    assert "22 utterances of 6 speakers, the same ones and the same 2 folds" in found.notes[1]
     # Half an utterance is too short for the x-vector: so its mean, and that of all others, is without that condition.
     assert found.conditions == ["tone_40db"]
     assert "condition excerpt_50%" in found.notes[-2]
@@ -282,6 +282,22 @@ def test_columns_of_groups_are_blank_where_there_are_none(labelled: Path, tmp_pa
     labelled.write_text("".join(f"{line},{'room' if i == 0 else 'hall'}\n" for i, line in enumerate(lines)))
     with pytest.raises(InputError, match="column 'room' names hall; at least two"):
         compare(["fbank_stats"], labelled, tmp_path / "out", group="room", **given)
+
+
+def test_trials_of_people_who_are_not_named(labelled: Path, tmp_path: Path) -> None:
+    lines = [line.split(",") for line in labelled.read_text().splitlines()]
+    labelled.write_text("".join(",".join(cells[:3]) + "\n" for cells in lines))
+    found = compare(
+        ["fbank_stats", "random:light_resnet34"],
+        labelled,
+        tmp_path / "out",
+        trials=labelled.with_name("trials.txt"),
+        perturbations=["gain_-20db"],
+    )
+    assert [set(row["figures"]) for row in found.rows] == [{"eer"}] * 2
+    assert [row["fairness"] for row in found.rows] == [{}, {}]
+    assert found.rows[1]["figures"]["eer"]["difference_interval"]["low"] is not None
+    assert "trials resampled" in found.notes[1]
 
 
 def test_mistakes_are_named_before_anything_is_embedded(
