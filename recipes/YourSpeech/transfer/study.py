@@ -124,15 +124,11 @@ def verification(systems: dict[str, str], data: Path, output: Path, seeds: list[
         tuner={"batch_size": 48, "class_weights": None},
         keep_systems=True,
     )
-    path = data / "speakers_more"
+    lists = {pack: (read_trials(data / pack / "trials_test.txt"), data / pack / "manifest.csv") for pack in PACKS[:3]}
     table = study.run(
-        speakers(data, output),
-        output_folder=output / "verification",
-        seeds=seeds,
-        trials=read_trials(path / "trials_test.txt"),
-        trials_manifest=path / "manifest.csv",
+        speakers(data, output), output_folder=output / "verification", seeds=seeds, trials=lists, group_by="source"
     )
-    print(f"\nspeakers_more\n\n{table.to_markdown()}", flush=True)
+    print(f"\nspeakers\n\n{table.to_markdown()}", flush=True)
 
 
 def pseudo_labels(systems: dict[str, str], data: Path, output: Path, seeds: list[int]) -> None:
