@@ -192,6 +192,20 @@ def test_a_complete_run_is_only_loaded(voices, whole_run):
         assert torch.equal(value, wanted[f"module.encoder.{name}"])
 
 
+def test_another_number_of_processes_goes_on_with_a_warning(voices, tmp_path, caplog):
+    output = tmp_path / "other"
+    with pytest.raises(Interrupted):
+        make_trainer(monitor_every=2).fit(
+            voices / "manifest.csv", output_folder=output, monitor=SignalAt(signal.SIGINT, call=1)
+        )
+    saved = load_state(output / "state" / "last.pt")
+    saved.rng = saved.rng * 2  # as two processes would have left it
+    save_state(saved, output / "state")
+    make_trainer().fit(voices / "manifest.csv", output_folder=output)
+    assert "saved by 2 process(es) and goes on with 1" in caplog.text
+    assert load_state(output / "state" / "last.pt").step == NUM_STEPS
+
+
 def test_another_run_is_refused_by_the_key_that_differs(voices, tmp_path, whole_run):
     manifest = read_manifest(voices / "manifest.csv")
     output = Path(shutil.copytree(whole_run, tmp_path / "copy"))
