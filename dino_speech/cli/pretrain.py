@@ -51,7 +51,8 @@ def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def resume_hint(arguments: argparse.Namespace) -> str:
     """What to say to a person whose command was stopped from outside."""
-    return "; the same command goes on from there" if arguments.command in RECIPE_COMMANDS else ""
+    resumes = (*RECIPE_COMMANDS, "compare")
+    return "; the same command goes on from there" if arguments.command in resumes else ""
 
 
 def _pretrain(arguments: argparse.Namespace) -> Answer:
