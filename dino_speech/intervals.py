@@ -30,7 +30,12 @@ class Interval:
         return {"low": low, "high": high, "confidence": self.confidence}
 
     def __str__(self) -> str:
-        return f"{self.low:.4g} to {self.high:.4g}"
+        return f"{self.low:.4g} to {self.high:.4g}" if self.is_known else "not known"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are bounds."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
 
 def bootstrap_interval(
@@ -57,6 +62,15 @@ def bootstrap_interval(
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     draws = _draw_counts(names.size, num_resamples, seed, "speakers")
     return _percentiles([statistic(counts[codes]) for counts in draws], confidence)
+
+
+def speaker_interval(
+    statistic: Callable[[NDArray[np.int64]], float], speakers: ArrayLike, *, num_resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """`bootstrap_interval` over speakers, 95 %; of a single speaker it is not known, and no error."""
+    if np.unique(np.asarray(speakers)).size == 1:
+        return Interval(float("nan"), float("nan"), 0.95)
+    return bootstrap_interval(statistic, speakers, num_resamples=num_resamples, seed=seed)
 
 
 def bootstrap_trials(

@@ -19,6 +19,7 @@ from dino_speech.audio.crops import MultiCrop
 from dino_speech.data.trials import read_trials
 from dino_speech.dino.diagnostics import rank_me
 from dino_speech.dino.pretrain import DINOPretrainer
+from dino_speech.dino.state import refuse_other_things
 from dino_speech.errors import InputError
 from dino_speech.evaluation.backends import embed_manifest
 from dino_speech.evaluation.classification import evaluate_classification
@@ -95,10 +96,11 @@ def quickstart(
         The figures; `to_text()` is what the command prints.
 
     Raises:
-        InputError: the data cannot be used; the message says why.
+        InputError: the data cannot be used, or `output` holds other things; the message says why.
     """
     started = time.perf_counter()
     output = Path(output)
+    refuse_other_things(output)
     prepared = _prepare(data, output, seed, speaker_from_parent, corpus_sizes or {})
     notes = list(prepared.notes)
 

@@ -16,12 +16,19 @@ import numpy as np
 import torch
 
 from dino_speech.data.atomic import write_atomically, write_text_atomically  # noqa: F401  (others look here)
+from dino_speech.data.utterances import list_some
 from dino_speech.distributed import world_size
 from dino_speech.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 VERSION = 1
+RUN_FILE = "hyperparameters.json"
+# What recipes, folds, rounds of pseudo-labels and the quickstart put into a folder before its run begins.
+BEFORE_A_RUN = frozenset(
+    ("recipe.yaml", "rows.sha256", "pseudo_labels.csv", "synthetic", "train.csv", "test.csv", "trials.txt")
+)
+LOGS = (".log", ".out", ".err")
 
 
 @dataclass
@@ -152,10 +159,35 @@ def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def refuse_other_things(folder: Path) -> None:
+    """Refuse an output folder that is no run's and holds something; logs and hidden files may be there.
+
+    Raises:
+        InputError: naming what was found.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give an output folder that does not exist yet")
+    if not folder.exists() or (folder / RUN_FILE).exists():
+        return
+    found = sorted(path.name for path in folder.iterdir() if path.name not in BEFORE_A_RUN)
+    others = [name for name in found if not name.startswith(".") and not name.endswith(LOGS)]
+    if others:
+        raise InputError(
+            f"{folder}: holds other things than a run ({list_some(others)}), among which a run's files would be lost; "
+            "give an output folder that is empty or does not exist yet"
+        )
+
+
 def prepare_folder(folder: Path, *, keep: bool) -> None:
-    """Make a run's output folder; what a former run left there is deleted unless it goes on."""
+    """Make a run's output folder; what a former run left there is deleted unless it goes on.
+
+    Raises:
+        InputError: the folder holds other things, and no run.
+    """
+    if not keep:
+        refuse_other_things(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if keep or not (folder / "hyperparameters.json").exists():  # what no run has written is not ours to delete
+    if keep or not (folder / RUN_FILE).exists():
         return
     for name in ("state", "best", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)

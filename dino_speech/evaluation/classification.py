@@ -15,7 +15,7 @@ from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.evaluation.backends import EmbeddedManifest
 from dino_speech.evaluation.crossfit import fit_classifiers
 from dino_speech.evaluation.labelled import labelled_speech
-from dino_speech.intervals import Interval, bootstrap_interval
+from dino_speech.intervals import Interval, speaker_interval
 from dino_speech.metrics import confusion_matrix, macro_f1, micro_f1, uar
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
@@ -169,7 +169,7 @@ def _intervals(
     numbers = np.searchsorted(labels, true), np.searchsorted(labels, predicted)
 
     def interval(metric: Callable[..., float]) -> Interval:
-        return bootstrap_interval(
+        return speaker_interval(
             lambda weights: metric(*numbers, weights=weights), speakers, num_resamples=num_resamples, seed=seed
         )
 

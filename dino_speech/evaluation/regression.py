@@ -16,7 +16,7 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.backends import EmbeddedManifest
 from dino_speech.evaluation.crossfit import fit_regressions
 from dino_speech.evaluation.labelled import labelled_speech
-from dino_speech.intervals import Interval, bootstrap_interval
+from dino_speech.intervals import Interval, speaker_interval
 from dino_speech.metrics import ccc
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
@@ -174,7 +174,7 @@ def refuse_constant(manifest: Manifest, labels: Sequence[str], true: NDArray) ->
 
 
 def _interval(true: NDArray, predicted: NDArray, speakers: NDArray, num_resamples: int, seed: int) -> Interval:
-    return bootstrap_interval(
+    return speaker_interval(
         lambda weights: ccc(true, predicted, weights=weights), speakers, num_resamples=num_resamples, seed=seed
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.data.trials import Trials, resolve
-from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
+from dino_speech.data.utterances import Manifest, Skipped, list_some
 from dino_speech.errors import InputError
 from dino_speech.evaluation.backends import EmbeddedManifest
 from dino_speech.evaluation.calibration import Calibration, check_measures, trial_quality

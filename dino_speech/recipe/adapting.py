@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.record import SEED, keep_recipe, read_part, require_keys, require_kind
+from dino_speech.recipe.record import SEED, keeping_recipe, read_part, require_keys, require_kind
 
 if TYPE_CHECKING:
     from dino_speech.data.manifest import Manifest
@@ -88,11 +88,8 @@ def _run(recipe: Mapping[str, Any], trainer: Any, *, resume: bool) -> dict[str, 
     manifest = read_part(recipe, "train")
     assert manifest is not None
     started = time.perf_counter()
-    try:
+    with keeping_recipe(recipe, folder):
         trainer.fit(manifest, output_folder=folder, seed=seed, resume=resume)
-    finally:
-        if folder.exists():  # something was trained
-            keep_recipe(recipe, folder)
     return {
         "encoder": str(folder / "encoder"),
         "output_folder": str(folder),

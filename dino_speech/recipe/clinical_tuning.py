@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.record import SEED, keep_recipe, read_part, refuse_test
+from dino_speech.recipe.record import SEED, keeping_recipe, read_part, refuse_test
 
 if TYPE_CHECKING:
     from dino_speech.evaluation.clinical_report import ClinicalReport
@@ -47,11 +47,8 @@ def run_clinical(recipe: Mapping[str, Any], tuner: "FineTuner", *, resume: bool 
     manifest = read_part(recipe, "train")
     assert manifest is not None
     started = time.perf_counter()
-    try:
+    with keeping_recipe(recipe, folder):
         report = _evaluate(recipe, tuner, manifest, question, resume=resume)
-    finally:
-        if folder.exists():  # something was trained
-            keep_recipe(recipe, folder)
     return {
         **report.to_dict(),
         "report": str(report.write(folder)),

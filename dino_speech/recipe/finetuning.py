@@ -9,7 +9,7 @@ from dino_speech.errors import RecipeError
 from dino_speech.recipe.clinical_tuning import run_clinical
 from dino_speech.recipe.folding import run_folds
 from dino_speech.recipe.others import read_others, require_numbers
-from dino_speech.recipe.record import SEED, figures_of, keep_recipe, read_part, require_keys, require_kind
+from dino_speech.recipe.record import SEED, figures_of, keeping_recipe, read_part, require_keys, require_kind
 
 if TYPE_CHECKING:
     from dino_speech.data.manifest import Manifest
@@ -43,50 +43,72 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
         `num_steps`, `seconds` (of this call), `last` (figures of the history), `best` (validation, or None),
         `num_skipped` (files), `stop_reason` ("max_minutes", or None where the run is complete); with a test set
         `report` (file), `num_test`, and `uar`, `micro_f1`, `macro_f1`, or `ccc` by dimension; the same in `others` by
-        name. Of folds, and of a
-        clinical question, what `run_folds` and `run_clinical` give.
+        name. Of folds, and of a clinical question, what `run_folds` and `run_clinical` give.
 
     Raises:
         RecipeError: a key is missing, or `tuner` is not a `FineTuner`.
-        InputError: manifests, labels or settings do not fit; see `FineTuner.fit`; speakers in both train and test.
+        InputError: manifests, labels or settings do not fit; see `FineTuner.fit`; speakers in both train and test, or
+            in both valid and test.
         Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
-    from dino_speech.dino.signals import Interrupted
     from dino_speech.transfer.finetune import FineTuner
 
     require_keys(recipe, REQUIRED)
     tuner = require_kind(recipe, "tuner", FineTuner)
     require_numbers(recipe, tuner.objective)
-    if several := [key for key in ("clinical", "fold_column", "num_folds") if recipe.get(key) is not None]:
-        if keep_encoder:
-            raise RecipeError(f"{several[0]}: trains several encoders; to train one, leave it out")
-        if recipe.get("others"):
-            raise RecipeError(f"others: are judged by a system that is trained once; leave {several[0]} or others out")
-        if "clinical" in several:
-            return run_clinical(recipe, tuner, resume=resume)
-        return run_folds(recipe, tuner, resume=resume)
+    if several := _several(recipe, keep_encoder):
+        return (run_clinical if "clinical" in several else run_folds)(recipe, tuner, resume=resume)
     folder, seed = Path(recipe["output_folder"]), recipe.get("seed", SEED)
+    train, valid, test, others = _parts(recipe, tuner)
+    started = time.perf_counter()
+    with keeping_recipe(recipe, folder):
+        tuner.fit(train, valid=valid, output_folder=folder, seed=seed, resume=resume)
+    if keep_encoder:
+        tuner.encoder_.save(folder / "encoder", provenance=tuner.system_.provenance)
+    summary = {
+        "system": str(folder / "system"),
+        "encoder": str(folder / "encoder" if keep_encoder else folder / "system" / "encoder"),
+        "output_folder": str(folder),
+        "seed": seed,
+        **_course(tuner, train),
+    }
+    if test is not None and tuner.stop_reason_ is None:
+        summary |= _judge(tuner, test, folder, seed)
+    if others and tuner.stop_reason_ is None:
+        summary["others"] = _judge_others(tuner, others, folder, seed)
+    return summary | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def _several(recipe: Mapping[str, Any], keep_encoder: bool) -> list[str]:
+    """The keys by which several systems are trained."""
+    found = [key for key in ("clinical", "fold_column", "num_folds") if recipe.get(key) is not None]
+    if found and keep_encoder:
+        raise RecipeError(f"{found[0]}: trains several encoders; to train one, leave it out")
+    if found and recipe.get("others"):
+        raise RecipeError(f"others: are judged by a system that is trained once; leave {found[0]} or others out")
+    return found
+
+
+def _parts(
+    recipe: Mapping[str, Any], tuner: "FineTuner"
+) -> "tuple[Manifest, Manifest | None, Manifest | None, dict[str, Manifest]]":
+    """Training, validation and test set and further corpora, checked before anything is trained."""
+    from dino_speech.transfer.targets import check_recordings, check_speakers
+
     train, valid, test = (read_part(recipe, name, labels=_numbers(tuner)) for name in ("train", "valid", "test"))
     assert train is not None
     if test is not None:
-        tuner.check_test(train, test)  # before the training, not after it
-    others = _others(recipe, tuner, train)
-    started = time.perf_counter()
-    try:
-        tuner.fit(train, valid=valid, output_folder=folder, seed=seed, resume=resume)
-    except Interrupted:
-        keep_recipe(recipe, folder)
-        raise
-    keep_recipe(recipe, folder)
-    encoder = folder / "system" / "encoder"
-    if keep_encoder:
-        encoder = tuner.encoder_.save(folder / "encoder", provenance=tuner.system_.provenance)
+        tuner.check_test(train, test)
+        if valid is not None:  # the best weights would be chosen by those who are judged
+            check_speakers(valid, test, tuner.label)
+            check_recordings(valid, test)
+    return train, valid, test, _others(recipe, tuner, train)
+
+
+def _course(tuner: "FineTuner", train: "Manifest") -> dict[str, Any]:
+    """What a summary says of the training."""
     last: dict[str, Any] = next((row for row in reversed(tuner.history_) if "loss" in row), {})
-    summary = {
-        "system": str(folder / "system"),
-        "encoder": str(encoder),
-        "output_folder": str(folder),
-        "seed": seed,
+    return {
         "classes": tuner.classes_,
         "num_utterances": len(train),
         "hours": round(train.duration_s / 3600, 3),
@@ -96,11 +118,6 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
         "num_skipped": len(tuner.skipped_),
         "stop_reason": tuner.stop_reason_,
     }
-    if test is not None and tuner.stop_reason_ is None:
-        summary |= _judge(tuner, test, folder, seed)
-    if others and tuner.stop_reason_ is None:
-        summary["others"] = _judge_others(tuner, others, folder, seed)
-    return summary | {"seconds": round(time.perf_counter() - started, 1)}
 
 
 def _numbers(tuner: "FineTuner") -> list[str]:
@@ -108,14 +125,13 @@ def _numbers(tuner: "FineTuner") -> list[str]:
 
 
 def _others(recipe: Mapping[str, Any], tuner: "FineTuner", train: "Manifest") -> "dict[str, Manifest]":
-    """The further corpora, checked before anything is trained."""
     from dino_speech.evaluation.cross_corpus import shared_labels
-    from dino_speech.transfer.targets import check_speakers
+    from dino_speech.transfer.targets import check_test
 
     others = read_others(recipe, _numbers(tuner))
     for manifest in others.values():
-        shared_labels(manifest, tuner.labels)
-        check_speakers(train, manifest, tuner.label)
+        labels = shared_labels(manifest, tuner.labels)
+        check_test(train, manifest, label=labels if _numbers(tuner) else tuner.label, objective=tuner.objective)
     return others
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_speech.recipe.record import SEED, figures_of, keep_recipe, read_part, refuse_test
+from dino_speech.recipe.record import SEED, figures_of, keeping_recipe, read_part, refuse_test
 
 if TYPE_CHECKING:
     from dino_speech.transfer.finetune import FineTuner
@@ -42,7 +42,7 @@ def run_folds(recipe: Mapping[str, Any], tuner: "FineTuner", *, resume: bool = T
     manifest, valid = (read_part(recipe, name, labels=labels) for name in ("train", "valid"))
     assert manifest is not None
     started = time.perf_counter()
-    try:
+    with keeping_recipe(recipe, folder):
         found = finetune_folds(
             tuner,
             manifest,
@@ -54,9 +54,6 @@ def run_folds(recipe: Mapping[str, Any], tuner: "FineTuner", *, resume: bool = T
             resume=resume,
             num_workers=NUM_READING_THREADS,
         )
-    finally:
-        if folder.exists():  # something was trained
-            keep_recipe(recipe, folder)
     summary = {
         "output_folder": str(folder),
         "seed": seed,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dino_speech.recipe.record import SEED, keep_recipe, require_keys, require_kind
+from dino_speech.recipe.record import SEED, keeping_recipe, require_keys, require_kind
 
 REQUIRED = ("train_manifest", "output_folder", "trainer")
 
@@ -31,19 +31,14 @@ def run_pretraining(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[s
     """
     from dino_speech.data.manifest import read_manifest
     from dino_speech.dino.pretrain import DINOPretrainer
-    from dino_speech.dino.signals import Interrupted
 
     require_keys(recipe, REQUIRED)
     trainer = require_kind(recipe, "trainer", DINOPretrainer)
     folder, seed = Path(recipe["output_folder"]), recipe.get("seed", SEED)
     manifest = read_manifest(recipe["train_manifest"], where=recipe.get("where"))
     started = time.perf_counter()
-    try:
+    with keeping_recipe(recipe, folder):
         trainer.fit(manifest, output_folder=folder, seed=seed, monitor=recipe.get("monitor"), resume=resume)
-    except Interrupted:
-        keep_recipe(recipe, folder)
-        raise
-    keep_recipe(recipe, folder)
     last: dict[str, Any] = next((row for row in reversed(trainer.history_) if "loss" in row), {})
     return {
         "encoder": str(folder / "encoder"),

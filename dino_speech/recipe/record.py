@@ -1,6 +1,7 @@
 """What running a recipe shares, whatever it runs: keys that must be there, parts of manifests, what is kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,6 +48,19 @@ def keep_recipe(recipe: Mapping[str, Any], folder: Path) -> None:
     text = getattr(recipe, "text", None)
     if text is not None and is_main_process():
         (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def keeping_recipe(recipe: Mapping[str, Any], folder: Path) -> Iterator[None]:
+    """Keep the recipe when what is inside has finished or was interrupted, not where it was refused."""
+    from dino_speech.dino.signals import Interrupted
+
+    try:
+        yield
+    except Interrupted:
+        keep_recipe(recipe, folder)
+        raise
+    keep_recipe(recipe, folder)
 
 
 def read_part(recipe: Mapping[str, Any], prefix: str, *, labels: Sequence[str] = ()) -> "Manifest | None":

@@ -65,7 +65,7 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, An
         "rows": [row.to_dict() for row in table.rows],
         "failures": table.failures,
         "table": str(folder / "table.md"),
-        "pictures": _draw(table, folder),
+        "pictures": [*_draw(table, folder), *(str(path) for path in sorted(folder.glob("det*.png")))],
         "seconds": round(time.perf_counter() - started, 1),
     }
 

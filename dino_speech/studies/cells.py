@@ -26,12 +26,14 @@ def cell_of(parts: Mapping[str, Sequence[Judged]], *, seed: int) -> CellResult:
         if isinstance(report, ClassificationReport):
             names = FIGURES[:1] if corpus else FIGURES
             figures |= {f"{name}{suffix}": float(getattr(report, name)) for name in names}
-            intervals[f"uar{suffix}"] = _bounds(report.intervals["uar"])
+            found = {f"uar{suffix}": report.intervals["uar"]}
         else:
             figures |= {f"ccc_{name}{suffix}": float(value) for name, value in report.ccc.items()}
-            intervals |= {f"ccc_{name}{suffix}": _bounds(found) for name, found in report.intervals.items()}
+            found = {f"ccc_{name}{suffix}": interval for name, interval in report.intervals.items()}
+        intervals |= known_bounds(found)
     return CellResult(figures, intervals)
 
 
-def _bounds(interval: Interval) -> tuple[float, float]:
-    return interval.low, interval.high
+def known_bounds(intervals: Mapping[str, Interval]) -> dict[str, tuple[float, float]]:
+    """Low and high bound by name, of those that are known."""
+    return {name: (one.low, one.high) for name, one in intervals.items() if one.is_known}

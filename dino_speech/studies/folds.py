@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from dino_speech.data.folds import Fold, manifest_folds
+from dino_speech.data.folds import manifest_folds
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.utterances import Manifest
+from dino_speech.dino.state import refuse_other_things
 from dino_speech.errors import InputError
 from dino_speech.evaluation.classification import ClassificationReport
 from dino_speech.evaluation.finetuned import Judged, judge, pooled_report
@@ -22,7 +23,7 @@ from dino_speech.metrics import ccc, uar
 from dino_speech.provenance import provenance
 from dino_speech.studies.grid import safe_name
 from dino_speech.transfer.finetune import FineTuner
-from dino_speech.transfer.targets import Classes
+from dino_speech.transfer.targets import Classes, check_recordings, check_speakers
 
 FOLD_SEED = 0  # drawn folds are the same for every seed of fine-tuning
 
@@ -79,17 +80,14 @@ def finetune_folds(
         num_workers: threads that read ahead when a fold is judged.
 
     Raises:
-        InputError: a speaker in two folds, a class that only one fold has, or what `FineTuner.fit` refuses; all of it
-            before anything is trained.
+        InputError: a speaker in two folds, a class that only one fold has, a speaker of a fold in `valid`, or what
+            `FineTuner.fit` refuses; all of it before anything is trained.
         Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
     manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-    stratify = None if tuner.objective == "ccc" else tuner.labels[0]
-    folds = manifest_folds(manifest, column=fold_column, num_folds=num_folds, stratify=stratify, seed=FOLD_SEED)
-    folders = _folders(folds, Path(output_folder))
-    parts = {name: tuple(manifest.subset(side.tolist()) for side in fold) for name, fold in folds.items()}
-    for name, (train, test) in parts.items():
-        _check(tuner, name, train, test)
+    root = Path(output_folder)
+    parts = _parts(tuner, manifest, valid, fold_column, num_folds)
+    folders = _folders(list(parts), root)
     rows: list[dict[str, Any]] = []
     judged: dict[str, Judged] = {}
     started, num_skipped = time.perf_counter(), 0
@@ -103,28 +101,38 @@ def finetune_folds(
             return FoldResults(None, None, rows, num_skipped, fold_tuner.stop_reason_)
         judged[name] = judge(fold_tuner.system_, test, num_workers=num_workers)
         rows.append({"fold": name, "system": str(folders[name] / "system"), **fold_row(judged[name], train)})
-    report = pooled_report(
-        list(judged.values()),
-        provenance=provenance(seed=seed, manifest=manifest.paths),
-        num_folds=len(folds),
-        seed=seed,
-    )
-    path = _write(Path(output_folder), report, rows, judged)
-    return FoldResults(report, path, rows, num_skipped, None)
+    origin = provenance(seed=seed, manifest=manifest.paths)
+    report = pooled_report(list(judged.values()), provenance=origin, num_folds=len(parts), seed=seed)
+    return FoldResults(report, _write(root, report, rows, judged), rows, num_skipped, None)
 
 
-def _folders(folds: Mapping[str, Fold], output_folder: Path) -> dict[str, Path]:
-    folders = {name: output_folder / f"fold_{safe_name(name)}" for name in folds}
+def _parts(
+    tuner: FineTuner, manifest: Manifest, valid: Manifest | None, fold_column: str | None, num_folds: int | None
+) -> dict[str, tuple[Manifest, Manifest]]:
+    """Training and test part of each fold; everything that could stop a later fold is refused here."""
+    stratify = None if tuner.objective == "ccc" else tuner.labels[0]
+    folds = manifest_folds(manifest, column=fold_column, num_folds=num_folds, stratify=stratify, seed=FOLD_SEED)
+    if valid is not None:
+        check_speakers(manifest, valid, tuner.label)
+        check_recordings(manifest, valid)
+    parts = {
+        name: (manifest.subset(train.tolist()), manifest.subset(test.tolist())) for name, (train, test) in folds.items()
+    }
+    for name, (train, test) in parts.items():
+        try:
+            tuner.check_test(train, test)
+        except InputError as error:
+            raise InputError(f"fold {name}: {error}") from error
+    return parts
+
+
+def _folders(names: Sequence[str], output_folder: Path) -> dict[str, Path]:
+    folders = {name: output_folder / f"fold_{safe_name(name)}" for name in names}
     if len(set(folders.values())) < len(folders):
-        raise InputError(f"the names of the folds ({', '.join(folds)}) differ only in what no folder's name may hold")
+        raise InputError(f"the names of the folds ({', '.join(folders)}) differ only in what no folder's name may hold")
+    if not any(folder.exists() for folder in folders.values()):
+        refuse_other_things(output_folder)
     return folders
-
-
-def _check(tuner: FineTuner, name: str, train: Manifest, test: Manifest) -> None:
-    try:
-        tuner.check_test(train, test)
-    except InputError as error:
-        raise InputError(f"fold {name}: {error}") from error
 
 
 def fold_row(judged: Judged, train: Manifest) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from dino_speech.evaluation.finetuned import Judged, judge
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.cells import cell_of
-from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid
+from dino_speech.studies.det import draw_det
+from dino_speech.studies.grid import CellResult, GridTable, Setting, cell_name, run_grid
 from dino_speech.studies.trial_lists import (
     Sources,
     TrialList,
@@ -35,7 +36,7 @@ from dino_speech.studies.trial_lists import (
 )
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
-from dino_speech.transfer.targets import describe_labels
+from dino_speech.transfer.targets import check_test, describe_labels
 
 FOLD_SEED = 0  # the folds are the same in all cells, whatever their seed: systems are compared on the same splits
 
@@ -100,6 +101,8 @@ class TransferStudy:
     ) -> GridTable:
         """Run what is not finished yet; `table.md`, `table.csv` and `cells/` are in the output folder.
 
+        With trials there are also DET curves of all systems (`det.png`, or one picture for each named list).
+
         Args:
             manifest: what is trained on (and, in cross-validation or by `split_column`, judged on).
             output_folder: made with its parents.
@@ -125,27 +128,29 @@ class TransferStudy:
         enrolled = rows if trials_manifest is None else read_sources(trials_manifest)
         lists = [] if trials is None else trial_lists(trials, enrolled, group_by=group_by)
         refuse_training_speakers(lists, rows)
-        axes: dict[str, Sequence[Setting]] = {
-            "system": list(self.systems),
-            "strategy": list(self.strategies),
-            "chunk_s": list(self.chunk_s),
-            "augment": list(self.augment),
-        }
+        splits = [] if lists else self._checked_splits(rows, judged)
 
         def cell(settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
             if lists:
                 tuned = self._tune(settings, rows, folder, seed, device)
                 encoder = tuned if isinstance(tuned, SpeechEncoder) else tuned.encoder_
-                return judge_trials(encoder, lists, group_by=group_by)
-            return self._classify(settings, seed, folder, rows, judged, device)
+                return judge_trials(encoder, lists, folder=folder, group_by=group_by)
+            return self._classify(settings, seed, folder, splits, judged, device)
 
-        return run_grid(
-            axes,
-            cell,
-            seeds=seeds,
-            output_folder=output_folder,
-            identity=self._identity(rows, judged) | _identity_of_trials(lists, group_by),
-        )
+        identity = self._identity(rows, judged) | _identity_of_trials(lists, group_by)
+        table = run_grid(self._axes(), cell, seeds=seeds, output_folder=output_folder, identity=identity)
+        if lists:
+            cells = Path(output_folder) / "cells"
+            draw_det(table, lambda row, seed: cells / cell_name(row.settings, seed, identity), Path(output_folder))
+        return table
+
+    def _axes(self) -> dict[str, Sequence[Setting]]:
+        return {
+            "system": list(self.systems),
+            "strategy": list(self.strategies),
+            "chunk_s": list(self.chunk_s),
+            "augment": list(self.augment),
+        }
 
     def _identity(self, rows: Manifest, judged: Mapping[str, Manifest]) -> dict[str, Any]:
         """All that a cell's figures depend on beside its settings and seed."""
@@ -174,6 +179,19 @@ class TransferStudy:
 
     def _labels(self) -> list[str]:
         return [self.label] if isinstance(self.label, str) else list(self.label)
+
+    def _checked_splits(self, rows: Manifest, others: Mapping[str, Manifest]) -> list[tuple[Manifest, Manifest]]:
+        """What is trained on and judged; all that could end a cell after its training is refused here."""
+        if bare := [name for name, stages in self.strategies.items() if not stages]:
+            raise InputError(f"strategy {bare[0]!r} has no stages: nothing would predict {self.label}")
+        splits = [(rows.subset(train.tolist()), rows.subset(test.tolist())) for train, test in self._splits(rows)]
+        for train, test in splits:
+            check_test(train, test, label=self.label, objective=self.objective)
+            for other in others.values():
+                shared = shared_labels(other, self._labels())
+                label = shared if self.objective == "ccc" else self.label
+                check_test(train, other, label=label, objective=self.objective)
+        return splits
 
     def _splits(self, rows: Manifest) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         if self.split_column is None:
@@ -219,16 +237,15 @@ class TransferStudy:
         settings: dict[str, Setting],
         seed: int,
         folder: Path,
-        rows: Manifest,
+        splits: Sequence[tuple[Manifest, Manifest]],
         others: Mapping[str, Manifest],
         device: Any,
     ) -> CellResult:
         found: dict[str, list[Judged]] = {}  # by corpus
-        for number, (train, test) in enumerate(self._splits(rows)):
-            tuner = self._tune(settings, rows.subset(train.tolist()), folder / f"fold_{number}", seed, device)
-            if isinstance(tuner, SpeechEncoder):
-                raise InputError(f"strategy {settings['strategy']!r} has no stages: nothing would predict {self.label}")
-            for name, part in {"": rows.subset(test.tolist()), **others}.items():
+        for number, (train, test) in enumerate(splits):
+            tuner = self._tune(settings, train, folder / f"fold_{number}", seed, device)
+            assert isinstance(tuner, FineTuner)
+            for name, part in {"": test, **others}.items():
                 labels = shared_labels(part, self._labels())
                 found.setdefault(name, []).append(judge(tuner.system_, part, labels=labels, speaker=self.speaker))
         return cell_of(found, seed=FOLD_SEED)

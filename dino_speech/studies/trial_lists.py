@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from dino_speech.evaluation.backends import EmbeddedManifest, embed_manifest
 from dino_speech.evaluation.systems import refuse_leaks
 from dino_speech.evaluation.verification import evaluate_verification
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.studies.cells import known_bounds
+from dino_speech.studies.det import Scored, keep_scores
 from dino_speech.studies.grid import CellResult
 
 Sources = Manifest | str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -119,24 +122,30 @@ def refuse_training_speakers(lists: Iterable[TrialList], train: Manifest) -> Non
         refuse_leaks(one.manifest.subset(one.rows()), {"training manifest": train})
 
 
-def judge_trials(encoder: SpeechEncoder, lists: Sequence[TrialList], *, group_by: str | None = None) -> CellResult:
+def judge_trials(
+    encoder: SpeechEncoder, lists: Sequence[TrialList], *, folder: Path, group_by: str | None = None
+) -> CellResult:
     """EER (percent) and minDCF of each list, with intervals; with `group_by` also the EER within each of its values.
 
     Args:
         encoder: embeds; it hears an utterance once, in however many lists and manifests it stands.
         lists: of `trial_lists`.
+        folder: gets the scores of each list.
         group_by: a column of their manifests.
     """
+    scored: dict[str, Scored] = {}
     figures: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
     for whole, embedded in zip(lists, _embed_once(encoder, lists), strict=True):
         for part in [whole, *(whole.within(group_by) if group_by else [])]:
             report = evaluate_verification(None, part.manifest, part.trials, embedded=embedded)
             suffix = f"_{part.name}" if part.name else ""
+            if part is whole:
+                scored[part.name] = report.scores, report.labels
             for name in ("eer", "min_dcf") if part.with_min_dcf else ("eer",):
-                interval = getattr(report, f"{name}_interval")
                 figures[f"{name}{suffix}"] = getattr(report, name)
-                intervals[f"{name}{suffix}"] = interval.low, interval.high
+                intervals |= known_bounds({f"{name}{suffix}": getattr(report, f"{name}_interval")})
+    keep_scores(folder, scored)
     return CellResult(figures, intervals)
 
 

@@ -19,7 +19,13 @@ from dino_speech.dino.identity import describe, describe_manifest, fingerprint
 from dino_speech.dino.precision import choose_precision
 from dino_speech.dino.progress import Progress
 from dino_speech.dino.signals import Interrupted, StopSignals
-from dino_speech.dino.state import prepare_folder, seed_everything, state_to_resume, write_text_atomically
+from dino_speech.dino.state import (
+    TrainingState,
+    prepare_folder,
+    seed_everything,
+    state_to_resume,
+    write_text_atomically,
+)
 from dino_speech.distributed import join_processes
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
@@ -30,7 +36,14 @@ from dino_speech.transfer.run import TuningRun
 from dino_speech.transfer.stage_starter import StageStarter
 from dino_speech.transfer.stages import trained_modules, unfreeze
 from dino_speech.transfer.system import FineTunedSystem, Prediction, Predictions, build_head
-from dino_speech.transfer.targets import Classes, Dimensions, Targets, check_speakers, describe_labels
+from dino_speech.transfer.targets import (
+    Targets,
+    check_recordings,
+    check_speakers,
+    check_test,
+    describe_labels,
+    targets_of,
+)
 from dino_speech.transfer.validation import Validation
 
 logger = logging.getLogger(__name__)
@@ -94,16 +107,15 @@ class FineTuner(TuningParameters):
             resume: False starts anew, and deletes the former run in `output_folder`.
 
         Raises:
-            InputError: a label is blank, unknown or the only one; speakers on both sides; a stage that does not fit the
-                encoder; a state of another run in `output_folder`; most files are unusable.
+            InputError: a label is blank, unknown or the only one; speakers or recordings on both sides; a stage that
+                does not fit the encoder; another run, or other things, in `output_folder`; most files are unusable.
             NonFiniteLoss: the loss was NaN or infinite.
             Interrupted: SIGINT or SIGTERM arrived; the state is saved.
         """
         train, valid = _read(train), None if valid is None else _read(valid)
-        targets = self._targets(train)
-        validation = None if valid is None else self._validation(train, valid, targets, seed)
-        for stage in self.stages:
-            self._check(stage)
+        targets = targets_of(train, self.label, self.objective)
+        validation = self._validation(train, valid, targets, seed)
+        self._check_stages()
         folder, chosen = Path(output_folder), _one_process(device)
         precision = choose_precision(self.precision, chosen)
         identity = self._identity(train, valid, seed=seed, precision=precision)
@@ -111,25 +123,11 @@ class FineTuner(TuningParameters):
         origin = provenance(seed=seed, manifest=[path for part in (train, valid) if part for path in part.paths])
         prepare_folder(folder, keep=state is not None)
         self._write_hyperparameters(folder, identity, origin)
-        start_step = 0 if state is None else state.step
         with StopSignals() as signals:
             system = self._new_system(targets, seed, chosen, origin | {"fine_tuning": identity})
-            steps_per_epoch = len(train) // self.batch_of(len(train))
-            steps = [stage.num_steps(steps_per_epoch) for stage in self.stages]
-            run = TuningRun(
-                self,
-                system,
-                steps=steps,
-                steps_per_epoch=steps_per_epoch,
-                folder=folder,
-                validation=validation,
-                history=History(folder, start_step=start_step),
-                progress=Progress(sum(steps), start_step=start_step),
-                signals=signals,
-                identity=identity,
+            run = self._new_run(
+                system, train, validation, folder=folder, signals=signals, identity=identity, state=state
             )
-            if state is not None:
-                run.restore(state)
             starter = StageStarter(self, run, train, seed=seed, device=chosen, precision=precision)
             try:
                 run.lead(starter)
@@ -159,31 +157,34 @@ class FineTuner(TuningParameters):
         """Refuse a test set that a system trained on `train` could not be judged on; before anything is trained.
 
         Raises:
-            InputError: a label is blank, unknown or no number; speakers on both sides.
+            InputError: a label is blank, unknown or no number; speakers or recordings on both sides; too few of them.
         """
-        check_speakers(train, test, self.label)
-        self._targets(train).of_rows(test)
+        check_test(train, test, label=self.label, objective=self.objective)
+        check_recordings(train, test)
 
     def _fitted(self) -> FineTunedSystem:
         if not hasattr(self, "system_"):
             raise InputError("nothing is fitted yet: call fit first, or load_finetuned for a system on disk")
         return self.system_
 
-    def _targets(self, train: Manifest) -> Targets:
-        if self.objective == "ccc":
-            return Dimensions.of(train, self.labels)
-        return Classes.of(train, self.labels[0])
-
-    def _validation(self, train: Manifest, valid: Manifest, targets: Targets, seed: int) -> Validation:
+    def _validation(self, train: Manifest, valid: Manifest | None, targets: Targets, seed: int) -> Validation | None:
+        if valid is None:
+            if self.patience is not None:
+                raise InputError(
+                    f"patience = {self.patience}: counts epochs without a better validation; give valid, too"
+                )
+            return None
         check_speakers(train, valid, self.label)
+        check_recordings(train, valid)
         return Validation(valid, targets, self.objective, seed=seed)
 
-    def _check(self, stage: Any) -> None:
-        """What only shows when a stage meets the encoder; before anything runs."""
-        trained_modules(self.encoder, stage)
-        if round(stage.chunk_s * SAMPLE_RATE) < self.encoder.min_samples:
-            least_s = self.encoder.min_samples / SAMPLE_RATE
-            raise InputError(f"chunk_s = {stage.chunk_s:g}: the encoder needs at least {least_s:.3g} s")
+    def _check_stages(self) -> None:
+        """What only shows when stages meet the encoder; before anything runs."""
+        for stage in self.stages:
+            trained_modules(self.encoder, stage)
+            if round(stage.chunk_s * SAMPLE_RATE) < self.encoder.min_samples:
+                least_s = self.encoder.min_samples / SAMPLE_RATE
+                raise InputError(f"chunk_s = {stage.chunk_s:g}: the encoder needs at least {least_s:.3g} s")
 
     def _identity(self, train: Manifest, valid: Manifest | None, **resolved: Any) -> dict[str, Any]:
         """What must be the same where a run goes on."""
@@ -208,6 +209,29 @@ class FineTuner(TuningParameters):
         head = build_head(self.objective, self.encoder.embedding_dim, len(targets.names), **self.head_options())
         encoder: SpeechEncoder = copy.deepcopy(self.encoder).to(device)
         return FineTunedSystem(encoder, head.to(device), targets, self.objective, self.segment_s, origin)
+
+    def _new_run(
+        self, system: FineTunedSystem, train: Manifest, validation: Validation | None, *, folder: Path, **given: Any
+    ) -> TuningRun:
+        """The run as it begins, or where it was saved; `given`: `signals`, `identity`, `state` (None: a new run)."""
+        state: TrainingState | None = given.pop("state")
+        start_step = 0 if state is None else state.step
+        steps_per_epoch = len(train) // self.batch_of(len(train))
+        steps = [stage.num_steps(steps_per_epoch) for stage in self.stages]
+        run = TuningRun(
+            self,
+            system,
+            steps=steps,
+            steps_per_epoch=steps_per_epoch,
+            folder=folder,
+            validation=validation,
+            history=History(folder, start_step=start_step),
+            progress=Progress(sum(steps), start_step=start_step),
+            **given,
+        )
+        if state is not None:
+            run.restore(state)
+        return run
 
     def _conclude(self, run: TuningRun, starter: "StageStarter") -> None:
         system = run.system

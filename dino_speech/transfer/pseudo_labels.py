@@ -18,7 +18,7 @@ from dino_speech.data.manifest import read_manifest, write_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.utterances import Manifest
 from dino_speech.dino.identity import describe, describe_manifest, fingerprint
-from dino_speech.dino.state import differences, preserved_rng, write_text_atomically
+from dino_speech.dino.state import differences, preserved_rng, refuse_other_things, write_text_atomically
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
@@ -184,6 +184,8 @@ class PseudoLabelTrainer:
                     f"{path} is of another run: {'; '.join(found)} (saved -> now). Set back what differs, choose "
                     "another output_folder, or begin anew with resume=False"
                 )
+        if not path.exists():
+            refuse_other_things(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(path, identity)
 

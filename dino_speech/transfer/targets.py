@@ -112,6 +112,45 @@ class Dimensions:
 Targets = Classes | Dimensions
 
 
+def targets_of(train: Manifest, label: str | Sequence[str], objective: str) -> Targets:
+    """What a training set teaches: dimensions with the objective "ccc", else classes.
+
+    Raises:
+        InputError: see `Classes.of` and `Dimensions.of`.
+    """
+    names = [label] if isinstance(label, str) else list(label)
+    return Dimensions.of(train, names) if objective == "ccc" else Classes.of(train, names[0])
+
+
+def check_test(train: Manifest, test: Manifest, *, label: str | Sequence[str], objective: str) -> None:
+    """Refuse a test set that a system trained on `train` could not be judged on; before anything is trained.
+
+    Of several dimensions `label` are those that the test set has.
+
+    Raises:
+        InputError: a label is blank, unknown or no number; speakers on both sides; fewer than two recordings.
+    """
+    if len(test) < 2:
+        raise InputError(f"{test.name}: {len(test)} recording to judge on; expected two at least")
+    check_speakers(train, test, label)
+    targets_of(train, label, objective).of_rows(test)
+
+
+def check_recordings(train: Manifest, other: Manifest) -> None:
+    """Refuse the same file, or the same span of it, on both sides.
+
+    Raises:
+        InputError: naming them.
+    """
+    heard = {utterance.span for utterance in train}
+    both = [utterance.id for utterance in other if utterance.span in heard]
+    if both:
+        raise InputError(
+            f"{len(both)} recordings of {other.name} also stand in {train.name} ({list_some(both)}); the same recording"
+            " cannot both teach and judge: take them out of one of the two"
+        )
+
+
 def check_speakers(train: Manifest, other: Manifest, label: str | Sequence[str]) -> None:
     """Refuse speakers on both sides, where both manifests have the column `speaker` and it is not what is learnt.
 

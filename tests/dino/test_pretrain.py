@@ -257,12 +257,12 @@ def test_compiled_networks_give_nearly_the_same(manifest, tmp_path):
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_a_gpu_trains_stops_and_goes_on(manifest, tmp_path, precision):
     changes = {"precision": precision, "num_steps": 12, "log_every": 1, "num_workers": 1, "augment": Augment()}
-    make_trainer(max_minutes=1e-6, **changes).fit(manifest, output_folder=tmp_path, device="cuda")
-    trainer = make_trainer(**changes).fit(manifest, output_folder=tmp_path, device="cuda")
+    make_trainer(max_minutes=1e-6, **changes).fit(manifest, output_folder=tmp_path / "out", device="cuda")
+    trainer = make_trainer(**changes).fit(manifest, output_folder=tmp_path / "out", device="cuda")
     assert [row["step"] for row in trainer.history_] == list(range(1, 13))
     assert all(np.isfinite(row["loss"]) for row in trainer.history_)
     assert trainer.teacher_encoder_.device.type == "cuda"
-    assert load_encoder(tmp_path / "encoder").embed_file(manifest[0].wav).isfinite().all()
+    assert load_encoder(tmp_path / "out" / "encoder").embed_file(manifest[0].wav).isfinite().all()
 
 
 def test_history_drops_steps_that_are_taken_again_and_a_torn_line(tmp_path):

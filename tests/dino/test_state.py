@@ -1,8 +1,11 @@
-"""Which files a new run may delete."""
+"""Which folders a run may write into, and which files a new run may delete."""
 
 from pathlib import Path
 
+import pytest
+
 from dino_speech.dino.state import prepare_folder
+from dino_speech.errors import InputError
 
 
 def folder_with(path: Path, *names: str) -> Path:
@@ -13,11 +16,23 @@ def folder_with(path: Path, *names: str) -> Path:
     return path
 
 
-def test_a_folder_that_no_run_has_written_keeps_everything(tmp_path: Path) -> None:
+def test_a_folder_that_holds_other_things_is_refused_and_keeps_everything(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "mine", "history.jsonl")
-    prepare_folder(folder, keep=False)
+    with pytest.raises(
+        InputError, match=r"mine: holds other things than a run \(history.jsonl, state\).*does not exist"
+    ):
+        prepare_folder(folder, keep=False)
+    with pytest.raises(InputError, match="is a file"):
+        prepare_folder(folder / "history.jsonl", keep=False)
     assert (folder / "state" / "last.pt").exists()
     assert (folder / "history.jsonl").exists()
+
+
+def test_logs_and_what_is_prepared_for_a_run_may_be_there(tmp_path: Path) -> None:
+    for name in ("slurm-1.out", "run.log", ".gitkeep", "recipe.yaml", "train.csv"):
+        (tmp_path / name).write_text("")
+    prepare_folder(tmp_path, keep=False)
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_a_former_run_is_deleted_unless_it_goes_on(tmp_path: Path) -> None:

@@ -104,6 +104,16 @@ def test_refused_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_validation_set_with_a_speaker_of_any_fold_is_refused(folded: Manifest, tmp_path: Path) -> None:
+    valid = folded.select(fold="10")  # of whom the first fold's system would have heard nothing
+    with pytest.raises(InputError, match=r"both sides of the split \(spk2\)"):
+        finetune_folds(tuner(), folded, output_folder=tmp_path / "out", fold_column="fold", valid=valid)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.docx").write_text("")
+    with pytest.raises(InputError, match=r"holds other things than a run \(thesis.docx\)"):
+        finetune_folds(tuner(), folded, output_folder=tmp_path / "out", fold_column="fold")
+
+
 def test_a_class_that_only_one_fold_has_is_refused(folded: Manifest, tmp_path: Path) -> None:
     folded[0].labels["emotion"] = "bored"
     with pytest.raises(InputError, match=r"fold 2: .* holds 'bored', which the training set lacks"):

@@ -1,8 +1,10 @@
 """The transfer study on small voices: cells differ where their settings do, speakers stay apart, figures add up."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dino_speech import (
@@ -13,8 +15,11 @@ from dino_speech import (
     read_manifest,
     read_trials,
 )
+from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
+from dino_speech.metrics import eer
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.studies.det import row_name
 from dino_speech.studies.plot import plot_grid
 from dino_speech.studies.transfer import TransferStudy
 
@@ -65,9 +70,16 @@ def test_a_split_by_a_column_and_another_corpus(voices_folder: Path, encoder_fol
     path = voices_folder / "split.csv"
     path.write_text("\n".join([f"{lines[0]},split", *split]) + "\n")
     made = study(encoder_folder, split_column="split", strategies={"head": [FineTuneStage("head", steps=2)]})
-    table = made.run(path, output_folder=tmp_path / "out", seeds=[1, 2], others={"again": path})
+    strangers = read_manifest(path).select(split="test")
+    table = made.run(path, output_folder=tmp_path / "out", seeds=[1, 2], others={"again": strangers})
     assert "uar_again" in table.figures
     assert table.rows[0].seeds == [1, 2]
+    with pytest.raises(InputError, match=r"2 speakers are on both sides of the split \(spk0, spk1\)"):
+        made.run(path, output_folder=tmp_path / "leak", others={"again": path})
+    angry = Manifest([replace(row, labels={**row.labels, "emotion": "angry"}) for row in strangers])
+    with pytest.raises(InputError, match="holds 'angry', which the training set lacks"):
+        made.run(path, output_folder=tmp_path / "leak", others={"again": angry})
+    assert not (tmp_path / "leak").exists()
 
 
 def test_speakers_on_both_sides_are_refused(voices_folder: Path, encoder_folder: str, tmp_path: Path) -> None:
@@ -78,9 +90,9 @@ def test_speakers_on_both_sides_are_refused(voices_folder: Path, encoder_folder:
             [f"{lines[0]},split", *(f"{line},{'train' if i % 2 else 'test'}" for i, line in enumerate(lines[1:]))]
         )
     )
-    table = study(encoder_folder, split_column="split").run(path, output_folder=tmp_path / "out", seeds=[1])
-    assert not table.rows
-    assert all("spk0" in reason and "both sides" in reason for reason in table.failures.values())
+    with pytest.raises(InputError, match=r"both sides of the split \(spk0"):
+        study(encoder_folder, split_column="split").run(path, output_folder=tmp_path / "out", seeds=[1])
+    assert not (tmp_path / "out").exists()
 
 
 def test_verification_with_an_encoder_as_it_is_and_tuned(
@@ -101,6 +113,11 @@ def test_verification_with_an_encoder_as_it_is_and_tuned(
     table = made.run(train, output_folder=tmp_path / "out", seeds=[1], trials=read_trials(trials), trials_manifest=test)
     assert set(table.figures) == {"eer", "min_dcf"}
     assert [row.settings["strategy"] for row in table.rows] == ["frozen", "one-shot"] * 2
+    assert (tmp_path / "out" / "det.png").stat().st_size > 1000
+    assert row_name(table, table.rows[1]) == "pretrained, one-shot"
+    (kept,) = (tmp_path / "out" / "cells").glob("none_one-shot_*/scores.npz")
+    with np.load(kept) as arrays:
+        assert eer(arrays["scores_0"], arrays["labels_0"]) == table.rows[3].results[0].figures["eer"]
     alone = evaluate_verification(load_encoder(encoder_folder), test, read_trials(trials))
     assert table.rows[0].results[0].figures == {"eer": alone.eer, "min_dcf": alone.min_dcf}
     assert not list((tmp_path / "out").rglob("*.safetensors"))
@@ -138,6 +155,7 @@ def test_several_lists_of_trials_hear_each_utterance_once(
     )
     assert sorted(heard) == sorted(utterance.wav for utterance in test)
     groups = ["eer_all_happy", "eer_all_neutral"]  # "some" has no two utterances of a speaker with one emotion
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"det_all.png", "det_some.png"}
     assert table.figures == ["eer_all", "min_dcf_all", *groups, "eer_some", "min_dcf_some"]
     found, alone = table.rows[0].results[0], load_encoder(encoder_folder)
     for name, trials in lists.items():

@@ -128,7 +128,7 @@ def test_the_other_objectives(encoder, train, valid, tmp_path, objective, label,
 
 def test_known_speakers_in_valid_are_judged_by_uar(encoder, train, tmp_path) -> None:
     tuner = tuner_of(encoder, objective="aam_softmax", label="speaker")
-    tuner.fit(train, valid=train[::2], output_folder=tmp_path)
+    tuner.fit(train[1::2], valid=train[::2], output_folder=tmp_path)
     assert set(tuner.best_) == {"uar", "accuracy", "step", "stage"}
 
 
@@ -202,6 +202,9 @@ def test_wrong_labels_are_one_clear_error_each(encoder, train, valid, tmp_path) 
     refused(
         r"1 speakers are on both sides of the split \(s2\)", train, relabelled(valid, tmp_path, "leak", speaker="s2")
     )
+    again = relabelled(train, tmp_path, "again", speaker="s9")
+    refused("1 recordings of .* also stand in .*cannot both teach and judge", train, again.select(speaker="s9"))
+    refused("patience = 3: counts epochs without a better validation; give valid", train, patience=3)
     numbers = {"objective": "ccc", "label": ["arousal"]}
     wrong = relabelled(train, tmp_path, "high", arousal="high")
     refused("'arousal': found 'high'; expected a number", wrong, **numbers)

@@ -76,9 +76,9 @@ def test_a_stopped_run_goes_on_and_finished_rounds_are_only_loaded(voices_folder
 
 def test_another_run_in_the_folder_is_refused(voices_folder: Path, tmp_path: Path) -> None:
     manifest = voices_folder / "manifest.csv"
-    trainer(num_rounds=1).fit(manifest, output_folder=tmp_path, seed=1)
+    trainer(num_rounds=1).fit(manifest, output_folder=tmp_path / "out", seed=1)
     with pytest.raises(InputError, match="num_subcenters: 2 -> 3"):
-        trainer(num_rounds=1, num_subcenters=3).fit(manifest, output_folder=tmp_path, seed=1)
+        trainer(num_rounds=1, num_subcenters=3).fit(manifest, output_folder=tmp_path / "out", seed=1)
 
 
 def test_as_many_clusterings_as_rounds() -> None:
