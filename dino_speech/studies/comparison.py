@@ -155,35 +155,20 @@ def compare_encoders(
     contenders, floor = with_floor(name_contenders(systems), floor)
     conditions = choose_perturbations(perturbations, noise=noise, rir=rir)
     folder = Path(output_folder)
+    cost = {"seconds": seconds, "num_rounds": num_rounds, "num_threads": num_threads}
+    found: dict[str, Examination] = {}
+    rows: list[dict[str, Any]] = []
     with _steps(len(contenders) * (3 + len(conditions)), progress) as step:
-        found: dict[str, Examination] = {}
-        costs: dict[str, Any] = {}
         for name, source in contenders.items():
             step(f"{name}: cost")
-            encoder = _load(source, device)
-            load = partial(_load, source, device)
             kept = Kept(folder / "parts" / safe_name(name), reuse=resume)
-            found[name] = Examination(question, encoder, load, kept, options)
-            costs[name] = found[name].measure(encoder, seconds=seconds, num_rounds=num_rounds, num_threads=num_threads)
-            del encoder  # the next one may need the memory
-        skipped = _embed(found, step)
-        answers = {task: found[floor].answers(task) for task in question.tasks}
-        recordings = list_recordings(noise, rir)
-        rows: list[dict[str, Any]] = []
-        details: dict[str, Any] = {}
-        for name, source in contenders.items():
-            others = None if name == floor else answers
-            row, details[name] = _examine(found[name], conditions, others, recordings, partial(_tell, step, name))
+            found[name] = Examination(question, partial(_load, source, device), kept, options)
             where = source if isinstance(source, str) else "memory"
-            rows.append({"system": name, "source": where, **row, "efficiency": costs[name]})
-            lost = {condition: why for detail in details.values() for condition, why in detail["lost"].items()}
-            names = [condition.name for condition in conditions if condition.name not in lost]
-            for each in rows:
-                each["robustness"] = summarise_outcomes(details[each["system"]]["conditions"], names)
-            write_tables(folder, rows)
-            logger.info("%s: %s", name, ", ".join(f"{k} {v['value']:.4g}" for k, v in row["figures"].items()))
-    notes = describe_comparison(question, floor, names, len(skipped), next(iter(costs.values())))
-    notes += [f"Left out of the means of all systems: {reason}" for reason in lost.values()]
+            rows.append({"system": name, "source": where, "efficiency": found[name].measure(**cost)})
+        skipped = _embed(found, step)
+        details, names, lost = _fill(rows, found, floor, conditions, list_recordings(noise, rir), step, folder)
+    notes = describe_comparison(question, floor, names, len(skipped), rows[0]["efficiency"])
+    notes += [f"Left out of the means of all systems: {reason}" for reason in lost]
     origin = provenance(seed=seed, manifest=manifest.paths)
     files, more = write_comparison(folder, rows, details, floor=floor, notes=notes, skipped=skipped, provenance=origin)
     return EncoderComparison(rows, details, floor, names, skipped, [*notes, *more], files, origin)
@@ -210,6 +195,34 @@ def _embed(found: Mapping[str, Examination], step: Step) -> list[Skipped]:
     for examination in found.values():
         examination.leave_out(list(skipped.values()))
     return list(skipped.values())
+
+
+def _fill(
+    rows: Sequence[dict[str, Any]],
+    found: Mapping[str, Examination],
+    floor: str,
+    conditions: Sequence[Condition],
+    recordings: Any,
+    step: Step,
+    folder: Path,
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Fill the rows, writing the table after each; what is behind them, the conditions of the means, why not others."""
+    answers = {task: found[floor].answers(task) for task in found[floor].question.tasks}
+    details: dict[str, Any] = {}
+    names: list[str] = []
+    lost: dict[str, str] = {}
+    for number, row in enumerate(rows, start=1):
+        name = row["system"]
+        others = None if name == floor else answers
+        figures, details[name] = _examine(found[name], conditions, others, recordings, partial(_tell, step, name))
+        row |= figures
+        lost |= details[name]["lost"]
+        names = [condition.name for condition in conditions if condition.name not in lost]
+        for filled in rows[:number]:
+            filled["robustness"] = summarise_outcomes(details[filled["system"]]["conditions"], names)
+        write_tables(folder, rows[:number])
+        logger.info("%s: %s", name, ", ".join(f"{k} {v['value']:.4g}" for k, v in row["figures"].items()))
+    return details, names, list(lost.values())
 
 
 def _examine(

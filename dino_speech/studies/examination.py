@@ -73,8 +73,7 @@ class Examination:
 
     Args:
         question: the same for all.
-        encoder: loaded, for what it is and costs; it is not held on to.
-        load: gives it again when something must be embedded.
+        load: gives the encoder, whenever it is needed again.
         kept: finished parts.
         options: passed to `embed_files`.
     """
@@ -82,17 +81,18 @@ class Examination:
     def __init__(
         self,
         question: Question,
-        encoder: SpeechEncoder,
         load: Callable[[], SpeechEncoder],
         kept: Kept,
         options: Mapping[str, Any],
     ) -> None:
+        encoder = load()
         self.question = question
         self.config = encoder.config
         self.device = encoder.device
         self.options = dict(options)
         self._kept = kept
         self._kept.depends_on = {"config": self.config.to_dict(), "weights": fingerprint(encoder)}
+        self._load = load
         self._once = OncePerTransform(load)
         self._excluded: list[str] = []
 
@@ -102,13 +102,12 @@ class Examination:
         for name in ("_tasks", "_judges"):
             self.__dict__.pop(name, None)
 
-    def measure(self, encoder: SpeechEncoder, *, seconds: float, num_rounds: int, num_threads: int | None) -> Any:
-        """What the encoder costs on this machine, as plain data."""
-        threads = torch.get_num_threads() if num_threads is None else num_threads
+    def measure(self, **options: Any) -> dict[str, Any]:
+        """What the encoder costs on this machine, as plain data; the options are those of `measure_efficiency`."""
+        threads = torch.get_num_threads() if options.get("num_threads") is None else options["num_threads"]
         machine = [str(self.device), platform.node(), threads]
-        options: dict[str, Any] = {"seconds": seconds, "num_rounds": num_rounds, "num_threads": num_threads}
         return self._kept.data(
-            "efficiency", [machine, options], lambda: _without_origin(measure_efficiency(encoder, **options))
+            "efficiency", [machine, options], lambda: _without_origin(measure_efficiency(self._load(), **options))
         )
 
     @cached_property
