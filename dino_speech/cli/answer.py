@@ -2,9 +2,15 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dino_speech.data.utterances import Skipped
+
+NUM_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,14 @@ def table(rows: Sequence[Sequence[object]], *, header: Sequence[str] = ()) -> st
         for parts in ((line, widths, right) for line in lines)
     )
     return "\n".join(line.rstrip() for line in aligned)
+
+
+def name_skipped(skipped: "Sequence[Skipped]") -> None:
+    """The first of what was left out, and why, on stderr."""
+    for item in skipped[:NUM_SHOWN]:
+        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
+    if len(skipped) > NUM_SHOWN:
+        print(f"... and {len(skipped) - NUM_SHOWN} more (--json lists all)", file=sys.stderr)
 
 
 def _cell(value: object) -> str:

@@ -2,16 +2,15 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dino_speech.cli.answer import Answer, table
+from dino_speech.cli.answer import Answer, name_skipped, table
 from dino_speech.cli.parsing import Subparsers, add_command, load_chosen_encoder, positive_int
 
 if TYPE_CHECKING:
     from dino_speech.evaluation.clinical_report import ClinicalReport
     from dino_speech.evaluation.subject_scores import SubjectResult
 
-NUM_SHOWN = 20
 NUM_READING_THREADS = 2
 VADS = ("energy", "range")
 VAD_HELP = "energy: Kaldi's rule; range: against the recording's own floor, for noisy ones (default: %(default)s)"
@@ -90,7 +89,7 @@ def evaluate(arguments: argparse.Namespace) -> Answer:
         num_workers=NUM_READING_THREADS,
         progress=sys.stderr.isatty(),
     )
-    _name_skipped(report.skipped)
+    name_skipped(report.skipped)
     data, text = {**report.to_dict(), "encoder": arguments.encoder}, _text(report)
     if arguments.output is None:
         return Answer(data, text)
@@ -153,10 +152,5 @@ def _split(arguments: argparse.Namespace) -> Answer:
         rows.append(
             ("AUC of that share", data["nonspeech_fraction_auc"], f"for {arguments.positive}; 0.5: tells nothing")
         )
-    _name_skipped(parts.skipped)
+    name_skipped(parts.skipped)
     return Answer(data, table(rows))
-
-
-def _name_skipped(skipped: list[Any]) -> None:
-    for item in skipped[:NUM_SHOWN]:
-        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)

@@ -5,10 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from dino_speech.cli.answer import Answer, table
+from dino_speech.cli.answer import Answer, name_skipped, table
 from dino_speech.cli.parsing import Subparsers, add_command, add_encoder, load_chosen_encoder, positive_int
-
-NUM_SHOWN = 20
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -75,10 +73,7 @@ def _embed(arguments: argparse.Namespace) -> Answer:
                 f"--output {arguments.output}: parts, and several processes, need a folder, not an npz file"
             )
         report = embed_to_file(arguments.inputs, load_chosen_encoder(arguments), arguments.output, **options)
-    for item in report.skipped[:NUM_SHOWN]:
-        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
-    if len(report.skipped) > NUM_SHOWN:
-        print(f"... and {len(report.skipped) - NUM_SHOWN} more (--json lists all)", file=sys.stderr)
+    name_skipped(report.skipped)
     return Answer(
         {**report.to_dict(), "encoder": arguments.encoder},
         f"{report.num_embedded} embeddings of {report.embedding_dim} dimensions in {report.output}"

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from dino_speech.cli import clinical, cross_corpus, stress, verification
-from dino_speech.cli.answer import Answer, table
+from dino_speech.cli.answer import Answer, name_skipped, table
 from dino_speech.cli.parsing import (
     Subparsers,
     add_command,
@@ -15,7 +15,6 @@ from dino_speech.cli.parsing import (
     positive_int,
 )
 
-NUM_SHOWN = 20
 NUM_READING_THREADS = 2
 
 
@@ -157,8 +156,7 @@ def _range(interval: Any) -> str:
 def _answer(report: Any, rows: list[tuple[object, ...]], arguments: argparse.Namespace) -> Answer:
     from dino_speech import write_results
 
-    for item in report.skipped[:NUM_SHOWN]:
-        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
+    name_skipped(report.skipped)
     data = {**report.to_dict(), "encoder": arguments.encoder}
     if arguments.output is None:
         return Answer(data, table(rows))

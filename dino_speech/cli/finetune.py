@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_speech.cli.answer import Answer, table
+from dino_speech.cli.answer import Answer, name_skipped, table
 from dino_speech.cli.parsing import Subparsers, add_command, choose_device
 from dino_speech.cli.pretrain import add_recipe_command, summarise
 
 if TYPE_CHECKING:
     from dino_speech.transfer.system import Predictions
 
-NUM_SHOWN = 20
 NUM_READING_THREADS = 2
 
 
@@ -106,8 +105,7 @@ def _predict(arguments: argparse.Namespace) -> Answer:
     if not found.ids:
         reasons = list_some([f"{item.name}: {item.reason}" for item in skipped])
         raise InputError(f"none of {len(skipped)} files could be predicted ({reasons})")
-    for item in skipped[:NUM_SHOWN]:
-        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
+    name_skipped(skipped)
     rows = list(_rows(found))
     if arguments.output:
         _write(Path(arguments.output), rows)

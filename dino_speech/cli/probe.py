@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from dino_speech.cli.answer import Answer, table
+from dino_speech.cli.answer import Answer, name_skipped, table
 from dino_speech.cli.parsing import (
     Subparsers,
     add_command,
@@ -14,7 +14,6 @@ from dino_speech.cli.parsing import (
     positive_int,
 )
 
-NUM_SHOWN = 20
 NUM_READING_THREADS = 2
 
 
@@ -76,8 +75,7 @@ def _probe(arguments: argparse.Namespace) -> Answer:
         num_workers=NUM_READING_THREADS,
         progress=sys.stderr.isatty(),
     )
-    for item in report.skipped[:NUM_SHOWN]:
-        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
+    name_skipped(report.skipped)
     data: dict[str, Any] = {**report.to_dict(), "encoder": arguments.encoder}
     if arguments.output:
         data["report"] = str(write_layers(arguments.output, report))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dino_speech.cli.answer import Answer
+from dino_speech.cli.answer import Answer, name_skipped
 from dino_speech.cli.parsing import (
     Subparsers,
     add_command,
@@ -17,7 +17,6 @@ from dino_speech.cli.parsing import (
 )
 
 NUM_READING_THREADS = 2
-NUM_SHOWN = 20
 SYSTEM_HINT = (
     "An encoder gets linear probes in speaker-disjoint folds; a fine-tuned system's folder is judged as it is."
 )
@@ -150,8 +149,7 @@ def _names(text: str | None) -> list[str] | None:
 
 
 def _answer(report: Any, tables: Mapping[str, Sequence[Any]], arguments: argparse.Namespace) -> Answer:
-    for item in report.skipped[:NUM_SHOWN]:
-        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
+    name_skipped(report.skipped)
     return _written({**report.to_dict(), "encoder": arguments.encoder}, tables, arguments, report.provenance)
 
 

@@ -14,7 +14,7 @@ from dino_speech.evaluation.balance import age_difference, fold_rows, people_tab
 from dino_speech.evaluation.clinical_report import ClinicalReport
 from dino_speech.evaluation.silence_control import control_silence, cut
 from dino_speech.evaluation.subject_classifier import EmbeddingProbe, SubjectClassifier
-from dino_speech.evaluation.subject_scores import score_subjects, subject_result, trivial_score
+from dino_speech.evaluation.subject_scores import SubjectScores, score_subjects, subject_result, trivial_score
 from dino_speech.evaluation.subjects import Subjects, find_subjects, make_folds
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
@@ -74,9 +74,9 @@ def evaluate_clinical(
         raise InputError("give either an encoder or a classifier")
     subjects, left_out = find_subjects(manifest, label=label, positive=positive, negative=negative, subject=subject)
     folds = make_folds(subjects, num_folds=num_folds, fold_column=fold_column, split=split, seed=seed)
-    if classifier is None:
-        assert encoder is not None
+    if encoder is not None:
         classifier = EmbeddingProbe(encoder, subject=subject, seed=seed, **options)
+    assert classifier is not None
     bootstrap = {"num_resamples": num_resamples, "seed": seed}
     segments = Subjects(cut(subjects.manifest, segment_s), subjects.names, subjects.positive, subject, label)
     scores = score_subjects(classifier, segments, folds, run="recordings")
@@ -94,25 +94,32 @@ def evaluate_clinical(
             progress=bool(options.get("progress", False)),
             **bootstrap,
         )
-    people = people_table(subjects.manifest, scores.names, scores.positive, subject=subject, age=age, sex=sex)
     others = sorted(set(subjects.manifest.label(label)) - {positive})
     return ClinicalReport(
         result=subject_result(scores, **bootstrap),
         silence=control,
         duration=trivial_score(_durations(subjects), scores, **bootstrap),
-        age=age_difference(people),
-        sex=sex_difference(people),
-        folds=fold_rows(people, scores.folds, {True: positive, False: negative or "/".join(others)}),
+        **_balance(subjects, scores, {True: positive, False: negative or "/".join(others)}, age, sex),
         num_folds=len(folds),
         split=split or fold_column,
         label=label,
-        positive=positive,
-        negative=negative or "/".join(others),
         segment_s=segment_s,
         skipped=left_out + scores.skipped,
         scores=scores,
         provenance=provenance(seed=seed, manifest=manifest.paths),
     )
+
+
+def _balance(subjects: Subjects, scores: SubjectScores, classes: dict[bool, str], age: str, sex: str) -> dict[str, Any]:
+    """The names of the classes, and how these differ in age and sex, in all and in each fold."""
+    people = people_table(subjects.manifest, scores.names, scores.positive, subject=subjects.column, age=age, sex=sex)
+    return {
+        "age": age_difference(people),
+        "sex": sex_difference(people),
+        "folds": fold_rows(people, scores.folds, classes),
+        "positive": classes[True],
+        "negative": classes[False],
+    }
 
 
 def _durations(subjects: Subjects) -> dict[str, float]:

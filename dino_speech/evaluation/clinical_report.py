@@ -89,19 +89,21 @@ class ClinicalReport:
 
     def to_markdown(self) -> str:
         """Warnings and tables."""
-        parts = [self._summary(), "\n".join(f"- {text}" for text in self.warnings())]
+        parts = [self.summary(), "\n".join(f"- {text}" for text in self.warnings())]
         parts += [f"## {heading}\n\n{markdown_table(rows)}" for heading, rows in self.tables().items()]
         return "\n\n".join([*parts, NOT_A_DIAGNOSIS]) + "\n"
 
     def write(self, folder: str | Path) -> Path:
-        """`report.md` and `report.json` in a folder; returns the first."""
-        notes = {"What was asked": self._summary(), "What it does not prove": NOT_A_DIAGNOSIS}
+        """`report.md` and `report.json` in a folder; returns the first. For several systems see `write_results`."""
+        notes = {"What was asked": self.summary(), "What it does not prove": NOT_A_DIAGNOSIS}
         if self.warnings():
             notes["Warnings"] = "\n".join(f"- {text}" for text in self.warnings())
         title = f"Clinical evaluation: {self.label} {self.positive}"
-        return write_report(folder, title, self.tables(), {}, self.provenance, notes=notes)
+        results = {self.label: self.to_dict()}
+        return write_report(folder, title, self.tables(), {}, self.provenance, notes=notes, results=results)
 
-    def _summary(self) -> str:
+    def summary(self) -> str:
+        """What was asked, of whom, and how it was decided."""
         folds = "train and test" if self.num_folds == 1 else f"{self.num_folds} folds"
         folds += f" of column {self.split!r}" if self.split else ""
         cut = "whole recordings" if self.segment_s is None else f"segments of {self.segment_s:g} s"

@@ -73,12 +73,7 @@ def embed_to_folder(
         "part_size": part_size,
         "precision": choose_precision(precision, encoder.device),
     }
-    _refuse_other_run(folder, identity)
-    barrier(group)  # all have looked before anything changes
-    if is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json_atomically(folder / RUN, identity)
-    barrier(group)
+    _begin(folder, identity, group)
     num_parts = -(-survey.num_utterances // part_size)
     for number, window in _missing_parts(given, part_size, folder):
         found = _embed(
@@ -103,6 +98,16 @@ def fingerprint(encoder: SpeechEncoder) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
     return digest.hexdigest()
+
+
+def _begin(folder: Path, identity: dict[str, Any], group: Any) -> None:
+    """Make the folder, or find that it holds the same run."""
+    _refuse_other_run(folder, identity)
+    barrier(group)  # all have looked before anything changes
+    if is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json_atomically(folder / RUN, identity)
+    barrier(group)
 
 
 def _refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:

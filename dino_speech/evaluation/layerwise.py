@@ -151,22 +151,17 @@ def probe_layers(
 
     Source: layer by layer, arXiv 2107.04734 and 2210.02595; figures for SER are best in middle layers, 2308.08713.
     """
-    if label is None and not labels and trials is None and descriptors is None and transcript is None:
-        raise InputError("nothing to probe: give label, labels, trials, descriptors or transcript")
-    columns = [*([label] if label else []), *labels]
-    texts = {} if transcript is None else describe_text(manifest, transcript)
-    rows = _needed(manifest, columns, trials, everything=descriptors is not None or transcript is not None)
-    groups = texts if descriptors is None else {**describe(manifest, rows, descriptors, cache=cache), **texts}
+    rows = _needed(manifest, label, labels, trials, everything=descriptors is not None or transcript is not None)
+    groups = _groups(manifest, rows, descriptors, transcript, cache)
     found = layer_features(encoder, manifest, rows=rows, layers=layers, cache=cache, **options)
     how = _How(num_folds, seed, speaker, num_resamples)
     results = [_judge(found, name, label, labels, trials, how) for name in found.widths]
-    if groups:
-        results = _with_similarities(results, found, groups, how)
-    mixed = layers_of_one_width(found.widths)
+    alike = layers_of_one_width(found.widths)
+    mixed = alike if len(alike) > 1 else []
     return LayerReport(
-        layers=results,
-        comparison=_compare(found, mixed, label, labels, how) if len(mixed) > 1 else {},
-        mixed=mixed if len(mixed) > 1 else [],
+        layers=_with_similarities(results, found, groups, how) if groups else results,
+        comparison=_compare(found, mixed, label, labels, how) if mixed else {},
+        mixed=mixed,
         label=label,
         labels=list(labels),
         chance_uar=None if label is None else 1 / len({cell for cell in manifest.label(label) if cell}),
@@ -197,8 +192,13 @@ class _How:
         return {key: getattr(self, key) for key in ("num_folds", "seed", "speaker", "num_resamples")}
 
 
-def _needed(manifest: Manifest, columns: Sequence[str], trials: Trials | None, *, everything: bool) -> NDArray:
+def _needed(
+    manifest: Manifest, label: str | None, labels: Sequence[str], trials: Trials | None, *, everything: bool
+) -> NDArray:
     """Positions of the utterances that some question is about."""
+    columns = [*([label] if label else []), *labels]
+    if not columns and trials is None and not everything:
+        raise InputError("nothing to probe: give label, labels, trials, descriptors or transcript")
     if everything:
         return np.arange(len(manifest))
     wanted = np.zeros(len(manifest), dtype=bool)
@@ -207,6 +207,14 @@ def _needed(manifest: Manifest, columns: Sequence[str], trials: Trials | None, *
     if trials is not None:
         wanted[np.unique(resolve(trials, manifest))] = True
     return np.flatnonzero(wanted)
+
+
+def _groups(
+    manifest: Manifest, rows: NDArray, descriptors: Any, transcript: str | None, cache: "str | os.PathLike[str] | None"
+) -> Descriptors:
+    """What the layers are compared with by CCA: descriptors of the sound, and of the words."""
+    texts = {} if transcript is None else describe_text(manifest, transcript)
+    return texts if descriptors is None else {**describe(manifest, rows, descriptors, cache=cache), **texts}
 
 
 def _judge(

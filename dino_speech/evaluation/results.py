@@ -7,16 +7,17 @@ from typing import Any, TypeVar
 
 from dino_speech.errors import InputError
 from dino_speech.evaluation.classification import ClassificationReport
+from dino_speech.evaluation.clinical_report import NOT_A_DIAGNOSIS, ClinicalReport
 from dino_speech.evaluation.drawing import has_matplotlib
 from dino_speech.evaluation.prediction_plots import agreement_plot, confusion_plot
 from dino_speech.evaluation.regression import RegressionReport
 from dino_speech.evaluation.report import det_plot, write_report
 from dino_speech.evaluation.verification import VerificationReport
 
-Report = VerificationReport | ClassificationReport | RegressionReport
+Report = VerificationReport | ClassificationReport | RegressionReport | ClinicalReport
 Rows = Sequence[Mapping[str, Any]]
 Pictures = Mapping[str, Path]
-Kind = TypeVar("Kind", VerificationReport, ClassificationReport, RegressionReport)
+Kind = TypeVar("Kind", VerificationReport, ClassificationReport, RegressionReport, ClinicalReport)
 
 
 def write_results(
@@ -25,26 +26,29 @@ def write_results(
     """Write one evaluation of one system or of several: tables, and with matplotlib one picture of all of them.
 
     Verification draws DET curves (`det.png`), classification confusion matrices (`confusion.png`), regression
-    predicted against true numbers (`agreement.png`).
+    predicted against true numbers (`agreement.png`); clinical evaluations have their warnings first, and no picture.
 
     Args:
         folder: made if it does not exist.
-        reports: name of the system -> its report; all of one kind, classifications of the same classes.
+        reports: name of the system -> its report; all of one kind, classifications of the same classes, clinical ones
+            of the same question.
         further: heading -> rows of more tables, after the others.
 
     Returns:
         The path of `report.md`. `report.json` beside it holds each system's `to_dict()` under `results`.
 
     Raises:
-        InputError: no report, or reports of different kinds or classes.
+        InputError: no report, or reports of different kinds, classes or questions.
     """
-    target, first = Path(folder), next(iter(reports.values()), None)
+    target, first, notes = Path(folder), next(iter(reports.values()), None), dict[str, str]()
     if (found := _of_kind(reports, VerificationReport)) is not None:
         title, tables, pictures = "Speaker verification", *_verification(target, found)
     elif (classified := _of_kind(reports, ClassificationReport)) is not None:
         title, tables, pictures = "Classification", *_classification(target, classified)
     elif (regressed := _of_kind(reports, RegressionReport)) is not None:
         title, tables, pictures = "Regression", *_regression(target, regressed)
+    elif (clinical := _of_kind(reports, ClinicalReport)) is not None:
+        title, tables, pictures, notes = *_clinical(clinical), {}, _clinical_notes(clinical)
     else:
         kinds = sorted({type(report).__name__ for report in reports.values()})
         raise InputError(f"expected reports of one kind, at least one; found {', '.join(kinds) or 'none'}")
@@ -55,7 +59,8 @@ def write_results(
     ]
     tables = {**tables, **(further or {}), **({"Left out": skipped} if skipped else {})}
     plain = {name: report.to_dict() for name, report in reports.items()}
-    return write_report(target, title, tables, pictures, first.provenance if first else {}, results=plain)
+    origin = first.provenance if first else {}
+    return write_report(target, title, tables, pictures, origin, notes=notes, results=plain)
 
 
 def _of_kind(reports: Mapping[str, Report], kind: type[Kind]) -> dict[str, Kind] | None:
@@ -140,3 +145,27 @@ def _regression(folder: Path, reports: Mapping[str, RegressionReport]) -> tuple[
         for i, label in enumerate(report.labels)
     }
     return {"Results": rows}, {"Agreement": agreement_plot(folder / "agreement.png", pairs)}
+
+
+def _clinical(reports: Mapping[str, ClinicalReport]) -> tuple[str, dict[str, Rows]]:
+    """Title, and each table with the rows of all systems."""
+    questions = {(report.label, report.positive, report.negative) for report in reports.values()}
+    if len(questions) > 1:
+        raise InputError(
+            f"the reports answer different questions ({sorted(questions)}); write them to different folders"
+        )
+    label, positive, negative = questions.pop()
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for name, report in reports.items():
+        for heading, rows in report.tables().items():
+            found.setdefault(heading, []).extend({"system": name, **row} for row in rows)
+    return f"Clinical evaluation: {label}, {positive} against {negative}", dict(found)
+
+
+def _clinical_notes(reports: Mapping[str, ClinicalReport]) -> dict[str, str]:
+    notes = {"What it does not prove": NOT_A_DIAGNOSIS}
+    for name, report in reports.items():
+        notes[f"{name}: what was asked"] = report.summary()
+        if report.warnings():
+            notes[f"{name}: warnings"] = "\n".join(f"- {text}" for text in report.warnings())
+    return notes

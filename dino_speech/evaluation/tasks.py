@@ -15,7 +15,7 @@ from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
 from dino_speech.evaluation.backends import EmbeddedManifest, embed_manifest
 from dino_speech.evaluation.crossfit import fit_classifiers, fit_regressions
-from dino_speech.evaluation.labelled import labelled_speech
+from dino_speech.evaluation.labelled import LabelledSpeech, labelled_speech
 from dino_speech.metrics import ccc, uar
 from dino_speech.models.embedding import Transform
 
@@ -99,21 +99,34 @@ def label_task(
     columns = [label] if label is not None else list(labels or ())
     numbers = np.array([manifest.numbers(name) for name in columns]).T if label is None else None
     data = labelled_speech(model, manifest, labels=columns, speaker=speaker, embedded=embedded, **options)
-    wanted = data.num_folds(num_folds)
+    return _of_probes(model, manifest, data, columns, numbers, data.num_folds(num_folds), seed, options)
+
+
+def _of_probes(
+    encoder: Any,
+    manifest: Manifest,
+    data: LabelledSpeech,
+    columns: list[str],
+    numbers: Numbers | None,
+    num_folds: int,
+    seed: int,
+    options: Any,
+) -> LabelTask:
+    """The task of probes, fitted in folds to clean speech; `numbers` (len(manifest), L), or None for classes."""
     if numbers is None:
         classes, codes = np.unique(data.values[:, 0], return_inverse=True)
         true = codes[:, None].astype(np.float64)
-        probes = fit_classifiers(data, codes, num_folds=wanted, seed=seed)
+        probes = fit_classifiers(data, codes, num_folds=num_folds, seed=seed)
     else:
         classes, true = np.array([], dtype=np.str_), numbers[data.rows]
-        probes = fit_regressions(data, true, num_folds=wanted, seed=seed)
+        probes = fit_regressions(data, true, num_folds=num_folds, seed=seed)
 
     def predict_again(transform: Transform) -> tuple[Numbers, list[Skipped]]:
-        changed = embed_manifest(model, manifest, rows=data.rows, transform=transform, **options)
+        changed = embed_manifest(encoder, manifest, rows=data.rows, transform=transform, **options)
         return probes.predict(changed.embeddings[data.rows]), changed.skipped
 
     return LabelTask(
-        metric="ccc" if label is None else "uar",
+        metric="uar" if numbers is None else "ccc",
         labels=columns,
         classes=classes.tolist(),
         manifest=manifest,
@@ -121,7 +134,7 @@ def label_task(
         speakers=data.speakers,
         true=true,
         predicted=probes.predict(data.embeddings),
-        num_folds=wanted,
+        num_folds=num_folds,
         skipped=data.skipped,
         predict_again=predict_again,
     )

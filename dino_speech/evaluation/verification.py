@@ -143,28 +143,39 @@ def evaluate_verification(
         options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
 
     Raises:
-        InputError: a name that the manifest lacks, an unknown column, no target or no non-target left, options that
-            do not fit together, or training, cohort or calibration material with speakers of the trials.
+        InputError: unknown names or columns, trials of one kind only, options that do not fit, or a leak of speakers.
     """
     chosen = SystemOptions(backend, mean, train, score_norm, cohort, top, calibration, quality, p_target)
-    rows = np.unique(resolve(trials, manifest))
-    group_of = np.array(manifest.label(group_by)) if group_by else None
-    refuse_leaks(manifest.subset(rows.tolist()), chosen.materials())
-    embedded = embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
+    embedded = _heard(encoder, manifest, trials, chosen, group_by, embedded, options)
     enroll, test, labels = usable_trials(trials, embedded)
     system = fit_system(chosen, lambda material, rows: _embed(encoder, material, rows, options))
     scores, calibration_figures = calibrated(system, system.score(embedded, enroll, test), labels)
     return VerificationReport(
         **_figures(scores, labels),
         **_spreads(scores, labels, _speakers(manifest, enroll, test), num_resamples, seed),
-        **_by_group(scores, labels, None if group_of is None else group_of[enroll]),
+        **_by_group(scores, labels, None if group_by is None else np.array(manifest.label(group_by))[enroll]),
         **system.describe(),
+        **_left_out(trials, enroll, test, [*embedded.skipped, *system.skipped]),
         calibration=calibration_figures,
-        num_utterances=np.unique([enroll, test]).size,
-        num_dropped_trials=len(trials) - len(labels),
-        skipped=[*embedded.skipped, *system.skipped],
         provenance=_origin(seed, manifest, trials, chosen),
     )
+
+
+def _heard(
+    encoder: SpeechEncoder | None,
+    manifest: Manifest,
+    trials: Trials,
+    chosen: SystemOptions,
+    group_by: str | None,
+    embedded: EmbeddedManifest | None,
+    options: dict[str, Any],
+) -> EmbeddedManifest:
+    """The utterances of the trials, embedded; what the system is learnt from may not hold them."""
+    rows = np.unique(resolve(trials, manifest))
+    if group_by is not None:
+        manifest.label(group_by)  # a column that is not there is refused before the minutes of embedding
+    refuse_leaks(manifest.subset(rows.tolist()), chosen.materials())
+    return embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
 
 
 def _embed(
@@ -187,6 +198,15 @@ def _figures(scores: NDArray, labels: NDArray) -> dict[str, Any]:
         "num_targets": int(labels.sum()),
         "scores": scores,
         "labels": labels,
+    }
+
+
+def _left_out(trials: Trials, enroll: NDArray, test: NDArray, skipped: list[Skipped]) -> dict[str, Any]:
+    """How much was heard, and what was not."""
+    return {
+        "num_utterances": np.unique([enroll, test]).size,
+        "num_dropped_trials": len(trials) - len(enroll),
+        "skipped": skipped,
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import soundfile
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.clinical import evaluate_clinical
+from dino_speech.evaluation.results import write_results
 from dino_speech.evaluation.subject_classifier import EmbeddingProbe, SegmentOdds
 from dino_speech.models.checkpoint import load_encoder
 
@@ -137,6 +139,21 @@ def test_age_and_sex_are_reported_by_class_and_fold(clinic: Clinic, tmp_path: Pa
 
 
 @pytest.mark.corpus
+def test_several_systems_stand_in_one_report(clinic: Clinic, tmp_path: Path) -> None:
+    report = evaluate_clinical(load_encoder("fbank_stats"), clinic(in_silence=True), **QUESTION)
+    text = write_results(tmp_path / "both", {"one": report, "other": report}).read_text()
+    assert text.startswith("# Clinical evaluation: diagnosis, ad against control")
+    assert "| system | on | people |" in text
+    assert "| other | silence alone |" in text
+    assert "## one: warnings" in text
+    kept = json.loads((tmp_path / "both" / "report.json").read_text())["results"]
+    assert kept["other"]["sensitivity"] == report.result.figures["sensitivity"]
+    with pytest.raises(InputError, match="different questions"):
+        write_results(tmp_path / "two", {"one": report, "other": replace(report, positive="mci")})
+    with pytest.raises(InputError, match="reports of one kind, at least one; found none"):
+        write_results(tmp_path / "two", {})
+
+
 def test_a_held_vowel_has_no_silence(data_root: Path) -> None:
     manifest = read_manifest(data_root / "pathology_parkinson_vowel" / "manifest.csv")
     report = evaluate_clinical(
