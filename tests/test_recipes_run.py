@@ -26,12 +26,13 @@ CORPUS = [path for path in ALL if path.parts[-3] in ("emotion", "diagnosis") and
 TUNING = [
     path for path in ALL if ("\ntuner:" in path.read_text() or path.parts[-3] == "supervised") and path not in CORPUS
 ]
-STUDIES = [path for path in ALL if "\nstudy:" in path.read_text()]
-ROUNDS = [path for path in ALL if "\npseudo_labels:" in path.read_text()]
+STUDIES = [path for path in ALL if "\nstudy:" in path.read_text() and path.stem != "verification"]
+ROUNDS = [path for path in ALL if path.parts[-3] == "pseudo_labels"]
+VERIFICATION = [path for path in ALL if path.stem == "verification"]  # tests/recipe/test_studying.py
 # tests/recipe/test_adapting.py, tests/recipe/test_frame_level_recipes.py
 FRAME_LEVEL = [path for path in ALL if path.parts[-3] in ("adapt", "distill", "frame_level")]
 TUNING, STUDIES = ([path for path in found if path not in FRAME_LEVEL] for found in (TUNING, STUDIES))
-RECIPES = [path for path in ALL if path not in (*TUNING, *CORPUS, *STUDIES, *ROUNDS, *FRAME_LEVEL)]
+RECIPES = [path for path in ALL if path not in (*TUNING, *CORPUS, *STUDIES, *VERIFICATION, *ROUNDS, *FRAME_LEVEL)]
 SMALL = {
     "ecapa_tdnn": ["--encoder.channels=16", "--encoder.attention_channels=8", "--encoder.se_channels=8"],
     "light_resnet34": ["--encoder.channels=2"],
@@ -90,7 +91,7 @@ def test_tuning_recipe_runs_a_step_per_stage(recipe: Path, voices_folder: Path, 
     ]
     if supervised:
         sizes = {"xvector": ["--encoder.channels=[8, 8, 8, 8, 8]"], "ecapa": SMALL["ecapa_tdnn"]}
-        options += ["--encoder.embedding_dim=8", *sizes[recipe.stem]]
+        options += ["--encoder.embedding_dim=8", *sizes[recipe.stem], "--where=null"]
     else:
         small = build_encoder("ecapa_tdnn", embedding_dim=8, channels=8, attention_channels=8, se_channels=8, seed=0)
         options += [f"--encoder.source={small.save(tmp_path / 'encoder')}"]
@@ -120,10 +121,11 @@ def test_corpus_recipe_runs_a_step_per_stage(recipe: Path, voices_folder: Path, 
     columns = dict(CORPUS_COLUMNS)
     if "ADReSS" in str(recipe):
         columns["split"] = ["train", "train", "test", "test"]
+    folds = ["--num_folds=2"] if "URDU" in str(recipe) else []
     options = [f"--train_manifest={_with_columns(voices_folder, columns)}", f"--output_folder={tmp_path / 'out'}"]
     options += [f"--encoder.source={_small_encoder(tmp_path)}", "--tuner.batch_size=8", "--tuner.num_workers=0"]
     options += [f"--stages.{stage}.{option}" for stage in ("affine", "all") for option in ("epochs=1", "chunk_s=0.4")]
-    values = load_recipe(recipe, options)
+    values = load_recipe(recipe, [*options, *folds])
     summary = run_finetuning(values)
     report = (tmp_path / "out" / "report.md").read_text()
     if "ADReSS" in str(recipe):
@@ -131,8 +133,8 @@ def test_corpus_recipe_runs_a_step_per_stage(recipe: Path, voices_folder: Path, 
         assert "Silence control not possible" in report
         assert load_finetuned(tmp_path / "out" / "recordings" / "test").classes == ["0", "1"]
         return
-    if "fold_column" in values:
-        assert [row["fold"] for row in summary["folds"]] == ["1", "2", "3"]
+    if folds or "fold_column" in values:
+        assert [row["fold"] for row in summary["folds"]] == (["1", "2"] if folds else ["1", "2", "3"])
         assert summary["num_test"] == 16
         assert "## Folds" in report
     else:
@@ -182,8 +184,10 @@ def test_study_recipe_gives_its_table(recipe: Path, voices_folder: Path, tmp_pat
 @pytest.mark.parametrize("recipe", ROUNDS, ids=_name)
 def test_pseudo_label_recipe_does_its_rounds(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:
     options = [f"--train_manifest={voices_folder / 'manifest.csv'}", f"--output_folder={tmp_path / 'out'}"]
-    options += [f"--encoder.source={_small_encoder(tmp_path)}", "--clustering.num_clusters=4", *_short_stages(recipe)]
-    options += ["--clustering.min_margin=-2.0", "--clustering.min_utterances=1"]
+    options += [f"--encoder.source={_small_encoder(tmp_path)}", "--clustering.num_clusters=4"]
+    options += [f"--stages.{stage}.{option}" for stage in ("affine", "all") for option in ("epochs=1", "chunk_s=0.5")]
+    options += ["--clustering.min_margin=-2.0", "--clustering.min_utterances=1", "--where=null"]
+    options += ["--clustering.utterances_per_centroid=1"]
     options += ["--pseudo_labels.tuner={batch_size: 8, num_workers: 0}"]
     summary = run_pseudo_labels(load_recipe(recipe, options))
     assert [found["round"] for found in summary["rounds"]] == [0, 1, 2]

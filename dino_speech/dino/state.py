@@ -136,8 +136,8 @@ def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
     """The keys in which two identities differ, as `key: saved -> current`, nested ones with dots.
 
     Example:
-        >>> differences({"lr": 0.1, "crops": {"long_s": 4.0}}, {"lr": 0.1, "crops": {"long_s": 3.0}})
-        ['crops.long_s: 4.0 -> 3.0']
+        >>> differences({"lr": 0.1, "stages": [{"lr": 1.0}]}, {"lr": 0.1, "stages": [{"lr": 2.0}]})
+        ['stages.0.lr: 1.0 -> 2.0']
     """
     old, new = _flatten(saved), _flatten(current)
     absent = "(absent)"
@@ -152,10 +152,13 @@ def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
 def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
+        plain = list(value) if isinstance(value, tuple) else value
+        if isinstance(plain, list) and any(isinstance(item, dict) for item in plain):
+            plain = {str(number): item for number, item in enumerate(plain)}
+        if isinstance(plain, dict) and plain:
+            flat |= _flatten(plain, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+            flat[f"{prefix}{key}"] = plain
     return flat
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_speech.errors import RecipeError
+from dino_speech.errors import InputError, RecipeError
 from dino_speech.recipe.clinical_tuning import run_clinical
 from dino_speech.recipe.folding import run_folds
 from dino_speech.recipe.others import read_others, require_numbers
@@ -100,8 +100,11 @@ def _parts(
     if test is not None:
         tuner.check_test(train, test)
         if valid is not None:  # the best weights would be chosen by those who are judged
-            check_speakers(valid, test, tuner.label)
-            check_recordings(valid, test)
+            try:
+                check_speakers(valid, test, tuner.label)
+                check_recordings(valid, test)
+            except InputError as error:
+                raise InputError(f"validation and test set: {error}") from error
     return train, valid, test, _others(recipe, tuner, train)
 
 

@@ -36,7 +36,7 @@ from dino_speech.studies.trial_lists import (
 )
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
-from dino_speech.transfer.targets import check_test, describe_labels
+from dino_speech.transfer.targets import check_test, describe_labels, targets_of
 
 FOLD_SEED = 0  # the folds are the same in all cells, whatever their seed: systems are compared on the same splits
 
@@ -126,8 +126,7 @@ class TransferStudy:
         if group_by is not None and trials is None:
             raise InputError(f"group_by = {group_by!r}: groups trials; give trials")
         enrolled = rows if trials_manifest is None else read_sources(trials_manifest)
-        lists = [] if trials is None else trial_lists(trials, enrolled, group_by=group_by)
-        refuse_training_speakers(lists, rows)
+        lists = [] if trials is None else self._checked_lists(trials, rows, enrolled, group_by)
         splits = [] if lists else self._checked_splits(rows, judged)
 
         def cell(settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
@@ -179,6 +178,16 @@ class TransferStudy:
 
     def _labels(self) -> list[str]:
         return [self.label] if isinstance(self.label, str) else list(self.label)
+
+    def _checked_lists(
+        self, trials: TrialSources, rows: Manifest, enrolled: Manifest, group_by: str | None
+    ) -> list[TrialList]:
+        """The lists of trials; what could end a cell later is refused here."""
+        lists = trial_lists(trials, enrolled, group_by=group_by)
+        refuse_training_speakers(lists, rows)
+        if any(self.strategies.values()):
+            targets_of(rows, self.label, self.objective)
+        return lists
 
     def _checked_splits(self, rows: Manifest, others: Mapping[str, Manifest]) -> list[tuple[Manifest, Manifest]]:
         """What is trained on and judged; all that could end a cell after its training is refused here."""

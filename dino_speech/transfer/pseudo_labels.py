@@ -52,7 +52,7 @@ class PseudoLabelTrainer:
             (against the labels, if the manifest has any), `monitor`.
 
     Raises:
-        InputError: no rounds, or not as many clusterings as rounds.
+        InputError: no rounds, no stages, or not as many clusterings as rounds.
 
     Source: arXiv 2208.05413 (4.38 to 1.89 % EER on VoxCeleb1-O; its last model is a Res2Net50), 2109.13425;
         sub-center ArcFace and two stages as in its authors' later recipe (hyperion, egs/voxceleb/ssl.v1).
@@ -69,6 +69,8 @@ class PseudoLabelTrainer:
     def __post_init__(self) -> None:
         if self.num_rounds < 1:
             raise InputError(f"num_rounds = {self.num_rounds}: expected at least 1")
+        if not self.stages or not all(isinstance(stage, FineTuneStage) for stage in self.stages):
+            raise InputError(f"stages = {self.stages!r}: expected a list with at least one FineTuneStage")
         if not isinstance(self.clustering, Clustering) and len(self.clustering) != self.num_rounds:
             raise InputError(
                 f"{len(self.clustering)} clusterings for num_rounds = {self.num_rounds}: give one for each, or one"

@@ -72,7 +72,7 @@ def test_train_supervised_leaves_an_encoder(voices_folder, tmp_path, capsys) -> 
     ("change", "message"),
     [
         ("--test_where={speaker: [spk1, spk2]}", "1 speakers are on both sides of the split (spk1)"),
-        ("--valid_where={speaker: [spk2]}", "1 speakers are on both sides of the split (spk2)"),
+        ("--valid_where={speaker: [spk2]}", "validation and test set: 1 speakers are on both sides"),
         ("--test_where={ID: [spk2_0]}", "no column 'ID'"),
         ("--where={speaker: [spk0, spk1], emotion: happy}", "the one class 'happy'"),
         ("--tuner.label=mood", "no column 'mood'"),

@@ -10,6 +10,7 @@ from dino_speech.data.trials import make_trials, write_trials
 from dino_speech.errors import RecipeError
 from dino_speech.recipe import load_recipe, run_study
 
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "YourSpeech" / "transfer" / "hparams" / "verification.yaml"
 TEXT = """
 train_manifest: !PLACEHOLDER
 trials_manifest: !PLACEHOLDER
@@ -48,6 +49,24 @@ def test_each_list_has_its_figures(words: list[str], tmp_path: Path) -> None:
         figures
     )
     assert figures["eer_own"] == figures["eer_other"]
+
+
+def test_the_recipe_of_verification(words: list[str], tmp_path: Path) -> None:
+    options = [
+        word for word in words if word.split("=")[0] not in ("--trials.own", "--trials.other", "--study.systems.small")
+    ]
+    options += [word.replace("--trials.own", "--trials") for word in words if word.startswith("--trials.own")]
+    systems = f"--study.systems={{dino: {tmp_path / 'encoder'}}}"
+    stages = [
+        f"--stages.{stage}.{option}"
+        for stage in ("affine", "all", "one_shot")
+        for option in ("epochs=1", "chunk_s=0.5")
+    ]
+    tuner = "--study.tuner={batch_size: 8, num_workers: 0, class_weights: null}"
+    summary = run_study(load_recipe(RECIPE, [*options, systems, *stages, tuner, "--seeds=[1]"]))
+    assert [row["settings"]["strategy"] for row in summary["rows"]] == ["as it is", "staged", "one-shot"]
+    assert set(summary["rows"][0]["figures"]) == {"eer", "min_dcf"}
+    assert any(path.endswith("det.png") for path in summary["pictures"])
 
 
 def test_a_list_without_its_trials_is_refused(words: list[str], tmp_path: Path) -> None:

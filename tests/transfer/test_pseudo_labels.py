@@ -84,5 +84,7 @@ def test_another_run_in_the_folder_is_refused(voices_folder: Path, tmp_path: Pat
 def test_as_many_clusterings_as_rounds() -> None:
     with pytest.raises(InputError, match="1 clusterings for num_rounds = 2"):
         trainer(clustering=[Clustering(num_clusters=4)])
+    with pytest.raises(InputError, match="at least one FineTuneStage"):
+        trainer(stages=[{"train": "all"}])
     with pytest.raises(InputError, match="num_rounds = 0"):
         trainer(num_rounds=0)

@@ -20,6 +20,8 @@ SCRIPTS = {
     "IEMOCAP/emotion": [],
     "MSP-Podcast/emotion": [],
     "RAVDESS/emotion": [],
+    "URDU/emotion": [],
+    "nEMO/emotion": [],
 }
 
 
