@@ -78,7 +78,7 @@ def settings(systems: dict[str, str], data: Path, output: Path, seeds: list[int]
         {"staged": STRATEGIES["staged"]},
         label="emotion",
         split_column="split",
-        chunk_s=[1.0, 2.0, 3.0, 4.0],
+        chunk_s=[1.0, 2.0, 3.0, 4.0, 6.0],
         augment=[True, False],
         tuner=TUNER,
     )
