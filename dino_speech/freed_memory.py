@@ -18,13 +18,16 @@ _NEVER = 2**31 - 1
 
 
 @contextlib.contextmanager
-def freed_memory_kept() -> Iterator[bool]:
+def freed_memory_kept(*, on: bool = True) -> Iterator[bool]:
     """Within, freed memory is kept for reuse; afterwards what is free goes back to the system.
 
+    Args:
+        on: False: nothing happens, as for work on a GPU.
+
     Yields:
-        whether it worked: on Linux with glibc; elsewhere nothing happens.
+        whether it worked: on Linux with glibc; elsewhere nothing happens either.
     """
-    library = _glibc()
+    library = _glibc() if on else None
     if library is None:
         yield False
         return

@@ -13,6 +13,11 @@ from dino_speech.freed_memory import freed_memory_kept
 GLIBC = sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc"
 
 
+def test_it_can_be_left_off() -> None:
+    with freed_memory_kept(on=False) as worked:
+        assert not worked
+
+
 def test_it_says_whether_it_worked_and_leaves_no_trace_in_numbers() -> None:
     before = torch.arange(1000.0).exp().sum()
     with freed_memory_kept() as worked:

@@ -1,6 +1,5 @@
 """Pretraining from a manifest to an encoder on disk: the parts are put together here and nowhere else."""
 
-import contextlib
 import copy
 import json
 import logging
@@ -114,8 +113,7 @@ class DINOPretrainer(Hyperparameters):
         self._begin(folder, identity, origin, keep=state is not None)
         sampler.start_step = state.step if state else 0
         brain = self._build_brain(sampler, chosen, precision)
-        keep = freed_memory_kept() if chosen.type == "cpu" else contextlib.nullcontext()
-        with StopSignals() as signals, keep:
+        with StopSignals() as signals, freed_memory_kept(on=chosen.type == "cpu"):
             supervisor = self._supervise(brain, sampler, manifest, folder, signals, monitor, identity, origin)
             if state is not None:
                 supervisor.restore(state, brain)

@@ -10,7 +10,6 @@ for nothing, sslsv makes its own. All cases take turns. Peak memory is that of a
 """
 
 import argparse
-import contextlib
 import json
 import statistics
 import sys
@@ -192,7 +191,7 @@ def compare(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
         cases[name] = build_peer(name, path, sizes)
     with tempfile.TemporaryDirectory() as folder:
         cases["reading"] = build_reading(sizes, Path(folder))
-        with freed_memory_kept() if options.keep_memory else contextlib.nullcontext():
+        with freed_memory_kept(on=options.keep_memory):
             timings = time_interleaved(cases, rounds=options.rounds, warmup=options.warmup)
     measured = [] if options.no_memory else [name for name in cases if name != "reading"]
     return {

@@ -1,7 +1,6 @@
 """Timing of alternatives on a machine that others use too: all cases take turns, so that a busy minute hits each."""
 
 import argparse
-import contextlib
 import gc
 import json
 import statistics
@@ -103,7 +102,7 @@ def run_benchmark(
         print_memory(build_cases(options)[options.memory_of], getattr(options, "device", "cpu"))
         return {}
     cases = build_cases(options)
-    with freed_memory_kept() if options.keep_memory else contextlib.nullcontext():
+    with freed_memory_kept(on=options.keep_memory):
         timings = time_interleaved(cases, rounds=options.rounds)
     found = {
         "setting": {name: value for name, value in vars(options).items() if name != "memory_of"},
