@@ -23,6 +23,7 @@ from dino_speech.evaluation.report import markdown_table
 logger = logging.getLogger(__name__)
 
 Setting = str | int | float | bool | None
+Identity = Mapping[str, Any] | Callable[[Mapping[str, Setting]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def run_grid(
     *,
     seeds: Sequence[int],
     output_folder: str | PathLike[str],
-    identity: Mapping[str, Any],
+    identity: Identity,
     skip: Callable[[dict[str, Setting]], bool] | None = None,
 ) -> GridTable:
     """Run every cell that is not finished yet, and write `table.md` and `table.csv` after each.
@@ -145,8 +146,8 @@ def run_grid(
         run_cell: (settings, seed, a folder of its own) -> figures; it must depend on nothing else.
         seeds: each combination is run with each.
         output_folder: made with its parents; `cells/<name>/result.json` are the finished cells.
-        identity: plain data on all else that a cell depends on (data, common settings); with another identity a
-            cell is another cell.
+        identity: plain data on all else that a cell depends on (data, weights, common settings), or a function of a
+            cell's settings that gives it; with another identity a cell is another cell.
         skip: true for combinations that make no sense and are left out.
 
     Raises:
@@ -176,9 +177,10 @@ def run_grid(
     return table
 
 
-def cell_name(settings: Mapping[str, Setting], seed: int, identity: Mapping[str, Any]) -> str:
+def cell_name(settings: Mapping[str, Setting], seed: int, identity: Identity) -> str:
     """A name for a folder that a person can read, with a hash of all that the cell depends on."""
-    full = json.dumps([dict(settings), seed, identity], sort_keys=True, default=str)
+    known = identity(settings) if callable(identity) else identity
+    full = json.dumps([dict(settings), seed, known], sort_keys=True, default=str)
     words = "_".join([*(_show(value) for value in settings.values()), str(seed)])
     return f"{safe_name(words)}_{hashlib.sha256(full.encode()).hexdigest()[:8]}"
 
@@ -209,7 +211,7 @@ def _table(
     axes: Mapping[str, Sequence[Setting]],
     combinations: Sequence[dict[str, Setting]],
     seeds: Sequence[int],
-    identity: Mapping[str, Any],
+    identity: Identity,
     results: Mapping[str, CellResult],
     failures: dict[str, str],
 ) -> GridTable:

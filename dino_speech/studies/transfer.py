@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dino_speech.data.folds import check_disjoint, manifest_folds
 from dino_speech.data.utterances import Manifest
-from dino_speech.dino.identity import describe, describe_manifest
+from dino_speech.dino.identity import describe, describe_manifest, fingerprint
 from dino_speech.errors import InputError
 from dino_speech.evaluation.cross_corpus import shared_labels
 from dino_speech.evaluation.finetuned import Judged, judge
@@ -24,7 +24,7 @@ from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.cells import cell_of
 from dino_speech.studies.det import draw_det
-from dino_speech.studies.grid import CellResult, GridTable, Setting, cell_name, run_grid
+from dino_speech.studies.grid import CellResult, GridTable, Identity, Setting, cell_name, run_grid
 from dino_speech.studies.trial_lists import (
     Sources,
     TrialList,
@@ -136,7 +136,8 @@ class TransferStudy:
                 return judge_trials(encoder, lists, folder=folder, group_by=group_by)
             return self._classify(settings, seed, folder, splits, judged, device)
 
-        identity = self._identity(rows, judged) | _identity_of_trials(lists, group_by)
+        described = {"trials": {one.name: one.describe() for one in lists}, "group_by": group_by}
+        identity = self._identity(rows, judged, described)
         table = run_grid(self._axes(), cell, seeds=seeds, output_folder=output_folder, identity=identity)
         if lists:
             cells = Path(output_folder) / "cells"
@@ -151,17 +152,39 @@ class TransferStudy:
             "augment": list(self.augment),
         }
 
-    def _identity(self, rows: Manifest, judged: Mapping[str, Manifest]) -> dict[str, Any]:
-        """All that a cell's figures depend on beside its settings and seed."""
-        fixed = ("label", "num_folds", "split_column", "train_splits", "test_splits", "classes", "objective", "tuner")
-        return {
+    def _identity(self, rows: Manifest, judged: Mapping[str, Manifest], trials: Mapping[str, Any]) -> Identity:
+        """All that a cell's figures depend on beside its settings and seed, with what their names stand for.
+
+        Of the systems and strategies only the cell's own, so that a further one leaves the others' cells as they are.
+
+        Raises:
+            InputError: a system is no encoder.
+        """
+        encoders = {name: _describe_encoder(load_encoder(source)) for name, source in self.systems.items()}
+        stages = {name: describe(stages) for name, stages in self.strategies.items()}
+        fixed = (
+            "label",
+            "num_folds",
+            "fold_column",
+            "split_column",
+            "train_splits",
+            "test_splits",
+            "classes",
+            "objective",
+            "tuner",
+        )
+        common = {
             **{name: describe(getattr(self, name)) for name in fixed},
-            **({} if self.fold_column is None else {"fold_column": self.fold_column}),
             **self._identity_of_numbers([rows, *judged.values()]),
-            "systems": dict(self.systems),
-            "strategies": describe(self.strategies),
             "manifests": [describe_manifest(item) for item in (rows, *judged.values())],
+            **trials,
         }
+
+        def identity(settings: Mapping[str, Setting]) -> dict[str, Any]:
+            own = {"encoder": encoders[str(settings["system"])], "stages": stages[str(settings["strategy"])]}
+            return {**common, **own}
+
+        return identity
 
     def _identity_of_numbers(self, manifests: Sequence[Manifest]) -> dict[str, Any]:
         """Of classes the manifests tell enough; numbers may be on another scale."""
@@ -260,10 +283,6 @@ class TransferStudy:
         return cell_of(found, seed=FOLD_SEED)
 
 
-def _identity_of_trials(lists: Sequence[TrialList], group_by: str | None) -> dict[str, Any]:
-    """Of one plain list its length alone: what the cells of earlier versions were named by."""
-    if not lists:
-        return {"num_trials": None}
-    if len(lists) == 1 and not lists[0].name:
-        return {"num_trials": len(lists[0].trials), **({} if group_by is None else {"group_by": group_by})}
-    return {"trials": {one.name: one.describe() for one in lists}, "group_by": group_by}
+def _describe_encoder(encoder: SpeechEncoder) -> dict[str, Any]:
+    """Not by its path, where another training may have left another encoder since."""
+    return {"config": encoder.config.to_dict(), "weights": fingerprint(encoder)}

@@ -67,6 +67,13 @@ def test_other_data_are_other_cells(tmp_path: Path) -> None:
     assert len(again.calls) == 8
 
 
+def test_what_a_system_stands_for_makes_other_cells_of_its_own(tmp_path: Path) -> None:
+    run(Cells(), tmp_path, identity=lambda settings: {"weights": settings["system"]})
+    again = Cells()
+    run(again, tmp_path, identity=lambda settings: {"weights": {"none": "other"}.get(settings["system"], "dino")})
+    assert {call[0]["system"] for call in again.calls} == {"none"}
+
+
 def test_a_cell_that_fails_is_listed_and_tried_again(tmp_path: Path) -> None:
     table = run(Cells(fail=("none", 2)), tmp_path)
     assert [row.seeds for row in table.rows] == [[1, 2], [1, 2], [1], [1]]

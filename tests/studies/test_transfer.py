@@ -1,11 +1,11 @@
 """The transfer study on small voices: cells differ where their settings do, speakers stay apart, figures add up."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dino_speech import (
     FineTuneStage,
@@ -192,22 +192,27 @@ def test_trials_that_cannot_be_judged_are_refused_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
-def test_cells_of_one_plain_list_keep_their_names(voices_folder: Path, tmp_path: Path) -> None:
-    manifest = read_manifest(voices_folder / "manifest.csv")
-    train, test = manifest.select(speaker=["spk0", "spk1"]), manifest.select(speaker=["spk2", "spk3"])
-    (tmp_path / "trials.txt").write_text("\n".join(pairs([row.id for row in test])) + "\n")
-    made = TransferStudy({"random": "random:ecapa_tdnn"}, {"frozen": []}, label="speaker", objective="aam_softmax")
-    folder = tmp_path / "out" / "cells" / "random_frozen_None_on_1_80228b08"
-    folder.mkdir(parents=True)
-    (folder / "result.json").write_text(json.dumps({"figures": {"eer": 12.5}, "intervals": {}}))
-    table = made.run(
-        train,
-        output_folder=tmp_path / "out",
-        seeds=[1],
-        trials=read_trials(tmp_path / "trials.txt"),
-        trials_manifest=test,
-    )
-    assert table.rows[0].results[0].figures == {"eer": 12.5}  # kept by an earlier version
+def test_a_cell_depends_on_its_own_system_and_stages_alone(
+    voices_folder: Path, encoder_folder: str, tmp_path: Path
+) -> None:
+    quick = {"head": [FineTuneStage("head", steps=1)]}
+
+    def finished(**options: object) -> set[Path]:
+        made = study(encoder_folder, strategies=quick, **options)
+        made.run(voices_folder / "manifest.csv", output_folder=tmp_path / "out", seeds=[1])
+        return set((tmp_path / "out").rglob("result.json"))
+
+    first = finished(systems={"pretrained": encoder_folder})
+    times = {path: path.stat().st_mtime_ns for path in first}
+    more = finished()  # one more system
+    assert len(more) == 2
+    assert first < more
+    assert {path: path.stat().st_mtime_ns for path in first} == times
+    encoder = load_encoder(encoder_folder)
+    with torch.no_grad():
+        next(encoder.parameters()).add_(0.1)
+    encoder.save(encoder_folder)  # trained again, to the same path
+    assert len(finished(systems={"pretrained": encoder_folder}) - more) == 1
 
 
 def test_other_corpora_need_one_training(voices_folder: Path, encoder_folder: str, tmp_path: Path) -> None:
