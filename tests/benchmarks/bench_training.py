@@ -132,7 +132,6 @@ def main(arguments: list[str] | None = None) -> None:
     add_common_options(parser, rounds=5)
     options = parser.parse_args(words)
     torch.set_num_threads(options.threads)
-    logging.getLogger("dino_speech").setLevel(logging.ERROR)
     if options.memory_of:
         with tempfile.TemporaryDirectory() as place:
             print_memory(build_runs(Path(place), options)[options.memory_of], options.device, rounds=1)
@@ -148,4 +147,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    logging.getLogger("dino_speech").setLevel(logging.ERROR)
     main()
