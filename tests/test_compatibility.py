@@ -49,6 +49,7 @@ def test_the_installed_pair_works() -> None:
     assert "torchaudio" in sys.modules
 
 
+@pytest.mark.slow
 def test_a_torchaudio_that_does_not_import_is_named_with_the_cure(tmp_path: Path) -> None:
     (tmp_path / "torchaudio.py").write_text("raise OSError('libc10_cuda.so: cannot open shared object file')\n")
     done = subprocess.run(

@@ -53,6 +53,7 @@ def _work(number: int, rendezvous: str, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_agree(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     arguments = [(number, str(tmp_path / "rendezvous"), str(tmp_path)) for number in range(2)]

@@ -25,6 +25,7 @@ def test_it_says_whether_it_worked_and_leaves_no_trace_in_numbers() -> None:
         assert torch.equal(torch.arange(1000.0).exp().sum(), before)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GLIBC, reason="needs glibc")
 def test_large_tensors_are_given_the_memory_of_former_ones() -> None:
     code = """

@@ -49,6 +49,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         importlib.import_module("dino_speech.utils")
 
 
+@pytest.mark.slow
 def test_encoders_need_torchaudio_only_when_they_are_built() -> None:
     heavy = ("torchaudio", "speechbrain")
     code = f"import sys, dino_speech; dino_speech.build_encoder; print([n for n in {heavy} if n in sys.modules])"

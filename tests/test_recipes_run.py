@@ -64,6 +64,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("recipe", RECIPES, ids=_name)
 def test_recipe_runs_two_steps(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:
@@ -115,6 +116,7 @@ CORPUS_COLUMNS = {  # of the four voices
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("recipe", CORPUS, ids=_name)
 def test_corpus_recipe_runs_a_step_per_stage(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:
@@ -165,6 +167,7 @@ def _short_stages(recipe: Path) -> list[str]:
     return [f"--stages.{stage}.{option}" for stage in stages for option in ("epochs=1", "chunk_s=0.5")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("recipe", STUDIES, ids=_name)
 def test_study_recipe_gives_its_table(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:
@@ -218,6 +221,7 @@ def test_recipes_of_this_repository_are_all_there() -> None:
     }
 
 
+@pytest.mark.slow
 def test_scripts_of_a_recipe(voices_folder: Path, tmp_path: Path) -> None:
     """`prepare.py` and `train.py` do what the commands do."""
     folder = ROOT / "recipes" / "YourSpeech" / "dino"

@@ -180,6 +180,7 @@ def test_corpus_is_complete_speaker_disjoint_and_readable(tmp_path: Path) -> Non
     assert [t[0] for t in trials].count("0") == 9
 
 
+@pytest.mark.slow
 def test_corpus_is_reused_mended_and_refused(tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     corpus = synthesize_corpus(folder, **SMALL)
@@ -204,6 +205,7 @@ def test_corpus_of_too_few_speakers_is_refused(tmp_path: Path) -> None:
         synthesize_corpus(tmp_path, **(SMALL | {"num_test_speakers": 1}))
 
 
+@pytest.mark.slow
 def test_verification_on_the_corpus_is_neither_trivial_nor_impossible(tmp_path: Path) -> None:
     """Mean and deviation of log-mel frames: well above zero, well below chance (50 %)."""
     from sklearn.metrics import roc_curve

@@ -23,6 +23,7 @@ def answer(main: Callable[[list[str]], None], words: list[str], capsys: pytest.C
     return found
 
 
+@pytest.mark.slow
 def test_augmentation(capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(bench_augment.main, all_benchmarks.BENCHMARKS["augment"], capsys)
     assert set(found["time_ms"]) == {"ours", "ours, speech in memory", "audiomentations"}
@@ -36,6 +37,7 @@ def test_features(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(found["time_ms"]) == {"ours", "SpeechBrain", "torchaudio"}
 
 
+@pytest.mark.slow
 def test_metrics(capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(bench_metrics.main, ["--large", "2000", "--rounds", "1", "--resamples", "5"], capsys)
     assert {"small: eer", "large: min_dcf", "small: bootstrap_5", "large: bootstrap_1"} <= set(found["time_ms"])
@@ -49,6 +51,7 @@ def test_training_from_memory_files_and_shards(capsys: pytest.CaptureFixture[str
     assert found["shards_over_memory"]["median"] > 0
 
 
+@pytest.mark.slow
 def test_all_writes_json_and_tables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

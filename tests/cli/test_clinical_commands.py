@@ -26,6 +26,7 @@ def _clinical(clinic: Path, *words: str) -> list[str]:
     return ["evaluate", "clinical", "--encoder", "fbank_stats", "--manifest", str(clinic), *question, *words]
 
 
+@pytest.mark.slow
 def test_evaluate_clinical(clinic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(_clinical(clinic, "--segment-s", "0.5", "--output", str(tmp_path / "report"), "--json")) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -139,6 +139,7 @@ def test_embed_into_a_folder(run: Run, voices_folder: Path, tmp_path: Path) -> N
     assert run(*words, "--output", tmp_path / "a.npz")["error"].endswith("need a folder, not an npz file")
 
 
+@pytest.mark.slow
 def test_shard_and_then_pretrain_embed_and_check(
     run: Run, voices_folder: Path, tmp_path: Path, tiny_recipe: Tiny
 ) -> None:
@@ -276,6 +277,7 @@ def test_evaluate_as_text(voices_folder: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.startswith("UAR ")
 
 
+@pytest.mark.slow
 def test_pretrain_then_use(run: Run, tiny_recipe: Tiny, voices_folder: Path, tmp_path: Path) -> None:
     words = ["pretrain", *tiny_recipe(tmp_path / "out"), "--trainer.num_steps=3"]
     found = run(*words)

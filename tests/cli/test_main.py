@@ -93,6 +93,7 @@ def test_a_fault_keeps_its_traceback_and_the_json_line(capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out) == {"error": "ZeroDivisionError: division by zero"}
 
 
+@pytest.mark.slow
 def test_new_process(tmp_path: Path) -> None:
     """The installed command is this module; help costs no import of torch."""
     assert _process("--version").communicate()[0].strip() == f"dino-speech {__version__}"

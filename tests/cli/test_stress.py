@@ -39,6 +39,7 @@ def manifest(voices_folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_robustness(run: Run, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--encoder", "fbank_stats", "--manifest", manifest, "--conditions", "gain,white_noise_0db"]
     found = run("robustness", *words, "--label", "emotion", "--output", tmp_path / "report")

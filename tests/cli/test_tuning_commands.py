@@ -91,6 +91,7 @@ def test_what_does_not_fit_is_told_before_training(tuning_words, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_finetune_fold_by_fold(tuning_words, tmp_path, capsys) -> None:
     words = [word for word in tuning_words if "where=" not in word] + ["--num_folds=2"]
     found = answer(capsys, *words)
@@ -105,6 +106,7 @@ def test_finetune_fold_by_fold(tuning_words, tmp_path, capsys) -> None:
     assert "test_where and num_folds both say what is judged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_clinical_recipe_shows_its_warnings(tuning_words, tmp_path, capsys) -> None:
     words = [word for word in tuning_words if "where=" not in word]
     words += ["--tuner.label=group", "--num_folds=2", "--clinical={positive: ad}"]

@@ -217,6 +217,7 @@ def test_scan_folder_lists_what_it_cannot_read(
         scan_folder(tmp_path / "bad")
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_are_read_in_seconds(write: Callable[..., Path]) -> None:
     header = "utt_id,path,duration_s,speaker,sex,language,source,split\n"
     rows = (f"spk{i % 999}_{i},audio/{i % 999}/{i}.wav,3.1,spk{i % 999},F,en,here,train\n" for i in range(100_000))

@@ -25,6 +25,7 @@ def test_rows_are_those_of_the_manifest(voices_folder):
     ]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     peaks = []
     for num in (1_000, 50_000):

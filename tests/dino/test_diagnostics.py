@@ -116,6 +116,7 @@ def test_too_large_steps_give_all_utterances_the_same_target() -> None:
     assert 0.1 < figures["teacher_entropy"] < 0.95
 
 
+@pytest.mark.slow
 def test_two_prototypes_and_strong_decay_leave_few_dimensions_which_koleo_gives_back() -> None:
     settings = {"num_prototypes": 2, "lr": 1e-2, "weight_decay": 2.0, "noise": 0.1, "momentum": 0.95}
     names, figures = found_after(200, **settings)

@@ -87,6 +87,7 @@ def test_fit_leaves_an_encoder_and_the_record_of_the_run(manifest, tmp_path, cap
         assert part in shown.err
 
 
+@pytest.mark.slow
 def test_same_seed_same_encoder(manifest, tmp_path):
     runs = [make_trainer().fit(manifest, output_folder=tmp_path / str(i), seed=s) for i, s in enumerate((1, 1, 2))]
     ends = [weights(run.teacher_encoder_) for run in runs]
@@ -94,6 +95,7 @@ def test_same_seed_same_encoder(manifest, tmp_path):
     assert not torch.equal(ends[0], ends[2])
 
 
+@pytest.mark.slow
 def test_monitor_keeps_the_best_teacher_and_changes_nothing(manifest, tmp_path):
     class Drawing(Monitor):
         def __call__(self, encoder):
@@ -125,6 +127,7 @@ def test_tensorboard_has_the_figures_by_step(manifest, tmp_path):
     assert found == pytest.approx({row["step"]: row["loss"] for row in trainer.history_})
 
 
+@pytest.mark.slow
 def test_time_budget_stops_cleanly_and_goes_on(manifest, tmp_path, caplog):
     whole = make_trainer().fit(manifest, output_folder=tmp_path / "whole")
     stopped = make_trainer(max_minutes=1e-6).fit(manifest, output_folder=tmp_path / "out")
@@ -138,6 +141,7 @@ def test_time_budget_stops_cleanly_and_goes_on(manifest, tmp_path, caplog):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_bad_files_are_listed_and_the_run_goes_on(voices_folder, tmp_path, caplog):
     folder = Path(shutil.copytree(voices_folder, tmp_path / "bad"))
     rows = (folder / "manifest.csv").read_text().splitlines()[:9]
@@ -156,6 +160,7 @@ def test_bad_files_are_listed_and_the_run_goes_on(voices_folder, tmp_path, caplo
     assert "5 file(s) were skipped" in caplog.text
 
 
+@pytest.mark.slow
 def test_waiting_for_data_is_told_once_with_the_cure(manifest, tmp_path, caplog):
     def slowly(wave, *, generator):
         time.sleep(0.05)
@@ -184,6 +189,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(manifest, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_collapse_is_named_with_its_knob_and_stops_if_asked(manifest, tmp_path, caplog):
     changes = {"teacher_momentum": 0.0, "teacher_momentum_end": 0.0, "log_every": 1, "num_steps": 8, "warmup_steps": 0}
     trainer = make_trainer(**changes).fit(manifest, output_folder=tmp_path / "warned")

@@ -145,6 +145,7 @@ def whole_run(voices, tmp_path_factory):
     return output
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_never_stopped(voices, tmp_path, whole_run):
     output = tmp_path / "killed"
     done = train_in_a_process_that_gets(signal.SIGKILL, voices, output, after_step=7)
@@ -168,6 +169,7 @@ def test_sigterm_saves_exits_and_resumes(voices, tmp_path, whole_run):
     assert_same_end(whole_run, output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138)])
 def test_a_signal_saves_raises_and_resumes(voices, tmp_path, whole_run, signum, code):
     output = tmp_path / "interrupted"
@@ -192,6 +194,7 @@ def test_a_complete_run_is_only_loaded(voices, whole_run):
         assert torch.equal(value, wanted[f"module.encoder.{name}"])
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_goes_on_with_a_warning(voices, tmp_path, caplog):
     output = tmp_path / "other"
     with pytest.raises(Interrupted):
@@ -206,6 +209,7 @@ def test_another_number_of_processes_goes_on_with_a_warning(voices, tmp_path, ca
     assert load_state(output / "state" / "last.pt").step == NUM_STEPS
 
 
+@pytest.mark.slow
 def test_another_run_is_refused_by_the_key_that_differs(voices, tmp_path, whole_run):
     manifest = read_manifest(voices / "manifest.csv")
     output = Path(shutil.copytree(whole_run, tmp_path / "copy"))

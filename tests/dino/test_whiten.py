@@ -35,6 +35,7 @@ def test_the_draw_follows_the_seed(voices_folder: Path) -> None:
     assert np.abs(maps[0] - maps[2]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_pretraining_leaves_a_whitened_encoder_and_going_on_does_not_whiten_twice(
     voices_folder: Path, tmp_path: Path
 ) -> None:

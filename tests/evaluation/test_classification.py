@@ -46,6 +46,7 @@ def test_figures_equal_sklearn_on_the_pooled_predictions() -> None:
     assert report.uar > 0.6
 
 
+@pytest.mark.slow
 def test_speakers_that_give_the_class_away_do_not_help() -> None:
     # Each speaker is easily told apart and mostly shows one emotion, at random: random folds reach 0.9 by knowing the
     # people, honest ones know nothing (one draw of the speakers says little: the mean of several).

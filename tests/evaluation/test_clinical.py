@@ -73,6 +73,7 @@ def test_people_without_silence_are_left_out_of_the_control_only(clinic: Clinic,
     assert len(report.tables()["Figures"]) == 3
 
 
+@pytest.mark.slow
 def test_segments_are_pooled_by_person_and_parts_can_be_kept(clinic: Clinic, tmp_path: Path) -> None:
     manifest = clinic(in_voice=True)
     options = {"segment_s": 0.5, "control_folder": str(tmp_path / "kept"), **QUESTION}
@@ -93,6 +94,7 @@ def test_official_split(clinic: Clinic) -> None:
     assert report.silence.num_people == (10, 10)  # also those that are learnt from
 
 
+@pytest.mark.slow
 def test_another_classifier_can_take_the_place_of_the_probe(clinic: Clinic) -> None:
     manifest, runs = clinic(in_voice=True), []
     probe = EmbeddingProbe(load_encoder("fbank_stats"))

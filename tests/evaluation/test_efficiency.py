@@ -54,6 +54,7 @@ def test_report_of_an_encoder() -> None:
     assert report.row()["dimensions"] == 16
 
 
+@pytest.mark.slow
 def test_multiply_adds_and_memory_grow_as_the_speech_does() -> None:
     encoder = build_encoder("ecapa_tdnn", **SMALL)
     one, two = (measure_efficiency(encoder, seconds=s, num_rounds=1) for s in (3.0, 6.0))

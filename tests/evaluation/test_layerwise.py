@@ -51,6 +51,7 @@ def trials(voices: Manifest) -> Trials:
     return Trials(labels, [a for a, _ in pairs], [b for _, b in pairs])
 
 
+@pytest.mark.slow
 def test_each_layer_is_judged_as_an_embedding_is(network: SpeechEncoder, labelled: Manifest, trials: Trials) -> None:
     report = probe_layers(
         network,
@@ -88,6 +89,7 @@ def test_each_layer_is_judged_as_an_embedding_is(network: SpeechEncoder, labelle
     json.dumps(report.to_dict())
 
 
+@pytest.mark.slow
 def test_a_frame_level_encoder_likewise(labelled: Manifest, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="needs the extra dino-speech[ssl]")
     config = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
@@ -119,6 +121,7 @@ def _layers(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarra
     return layers, classes, numbers, speakers
 
 
+@pytest.mark.slow
 def test_the_layer_that_knows_is_chosen_and_weighted() -> None:
     layers, classes, numbers, speakers = _layers()
     for target, folds in (
@@ -163,6 +166,7 @@ def test_classes_rarer_than_the_inner_folds_are_many() -> None:
     assert [mixture.name for mixture in found] == ["best layer", "last layer", "mean of layers", "weighted sum"]
 
 
+@pytest.mark.slow
 def test_report_on_disk(network: SpeechEncoder, labelled: Manifest, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra dino-speech[plots]")
     options: dict[str, Any] = {"num_folds": 2, "num_resamples": 20}
@@ -189,6 +193,7 @@ def test_mistakes(network: SpeechEncoder, labelled: Manifest) -> None:
         probe_layers(network, labelled, descriptors=np.full((16, 2), np.nan))
 
 
+@pytest.mark.slow
 def test_command(voices_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build_encoder("xvector", embedding_dim=8, channels=[8] * 5, seed=0).save(tmp_path / "encoder")
     words = ["probe", "--encoder", str(tmp_path / "encoder"), "--manifest", str(voices_folder / "manifest.csv")]

@@ -66,6 +66,7 @@ def test_det_plot_shows_every_system_with_its_eer(tmp_path: Path, monkeypatch: p
     assert middle.sum(axis=1) == pytest.approx(-2.0, abs=0.25)
 
 
+@pytest.mark.slow
 def test_pictures_are_written(tmp_path: Path) -> None:
     assert report.det_plot(tmp_path / "new" / "det.png", {"one": scores(1.0)}).read_bytes()[:4] == PNG
     rng = np.random.default_rng(0)

@@ -130,6 +130,7 @@ def test_only_the_test_side_of_trials_is_changed(floor: SpeechEncoder, voices: M
     assert change.value == pytest.approx(eer(scores, trials.labels), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_what_an_utterance_meets_depends_on_its_id_and_not_on_its_company(
     floor: SpeechEncoder, voices: Manifest
 ) -> None:
@@ -154,6 +155,7 @@ def test_what_an_utterance_meets_depends_on_its_id_and_not_on_its_company(
     assert reports[0].to_dict()["conditions"] == reports[1].to_dict()["conditions"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_judged_changed_is_listed_and_counts_on_neither_side(
     floor: SpeechEncoder, voices: Manifest
 ) -> None:

@@ -61,6 +61,7 @@ def test_all_of_the_cohort_is_the_s_norm(embeddings: np.ndarray) -> None:
     assert ScoreNorm("as", cohort).describe() == {"kind": "as", "num_cohort": 70, "top": 70}
 
 
+@pytest.mark.slow
 def test_memory_of_a_long_list_stays_flat() -> None:
     import tracemalloc
 

@@ -76,6 +76,7 @@ def test_dimensions_from_a_pruned_encoder(source: Path, options: list[str]) -> N
         run_finetuning(load_recipe(ADAPT / "dimensions.yaml", [*chosen, "--label_range=[0, 2]"]))
 
 
+@pytest.mark.slow
 def test_the_study_compares_the_strategies(source: Path, options: list[str], tmp_path: Path) -> None:
     chosen = [*options, f"--encoder.source={source}", *small("tapt"), *small("ptapt", mask_length=5)]
     chosen += ["--ptapt.num_clusters=[4, 8]", "--ptapt.state_steps=1", "--seeds=[1]", "--study.fractions=[1.0]"]
@@ -88,6 +89,7 @@ def test_the_study_compares_the_strategies(source: Path, options: list[str], tmp
         run_study(load_recipe(ADAPT / "study.yaml", [*chosen, "--trials=x.txt"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["first_layers", "ecapa"])
 def test_a_student_is_distilled_and_compared(name: str, source: Path, options: list[str], tmp_path: Path) -> None:
     chosen = [*options, "--teacher.name=wav2vec2", f"--teacher.source={source}", *small("distiller")]

@@ -124,6 +124,7 @@ def test_leaving_one_session_out(sources: dict[str, Path], manifest: Path, tmp_p
     assert summary["num_test"] == 16
 
 
+@pytest.mark.slow
 def test_dimensions_across_corpora(sources: dict[str, Path], manifest: Path, tmp_path: Path) -> None:
     recipe = RECIPES / "MSP-Podcast" / "frame_level" / "hparams" / "cross_corpus.yaml"
     mosi = manifest.with_name("mosi.csv")
@@ -140,6 +141,7 @@ def test_dimensions_across_corpora(sources: dict[str, Path], manifest: Path, tmp
     assert summary["best"] is not None  # by the rows of dev
 
 
+@pytest.mark.slow
 def test_sentiment_with_text(sources: dict[str, Path], manifest: Path, tmp_path: Path) -> None:
     recipe = RECIPES / "MOSI" / "frame_level" / "hparams" / "distill.yaml"
     manifest.write_text(manifest.read_text().replace(",test1,", ",test,").replace(",dev,", ",train,"))

@@ -58,6 +58,7 @@ def test_crops_span_what_plans_say(plan: ModuleType) -> None:
     assert 5.5 < plan.crop_span_s(CROPS, 8.0) < 7.0
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_the_script_prints(plan: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     found = re.findall(r"plan.py (--utterances.*?)\n```.*?```text\n(.*?)\n```", PAGE.read_text(), re.DOTALL)
     assert len(found) == 3

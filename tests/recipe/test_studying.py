@@ -42,6 +42,7 @@ def words(voices_folder: Path, tmp_path: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_each_list_has_its_figures(words: list[str], tmp_path: Path) -> None:
     summary = run_study(load_recipe(tmp_path / "study.yaml", words))
     figures = summary["rows"][0]["figures"]

@@ -124,6 +124,7 @@ def test_what_trains_opens_the_training_files_and_no_others(
         assert again == {test[0].wav}
 
 
+@pytest.mark.slow
 def test_the_study_gives_its_table(
     small_study: Callable[..., AdaptationStudy], manifest: Manifest, tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def compare(systems: Any, manifest: Manifest | Path, folder: Path, **options: An
     return compare_encoders(systems, manifest, output_folder=folder, **{**QUICKLY, **options})
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_whole_table(
     folders: list[str],
     labelled: Path,
@@ -143,6 +144,7 @@ def test_the_command_makes_the_whole_table(
     assert not Path(found["plot"]).exists()
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_evaluations(folders: list[str], labelled: Path, tmp_path: Path) -> None:
     manifest, trials = read_manifest(labelled), read_trials(labelled.with_name("trials.txt"))
     given = {"label": "emotion", "labels": ["hiss", "level"], "trials": trials}
@@ -195,6 +197,7 @@ def test_the_difference_from_the_floor_is_paired(folders: list[str], labelled: P
     assert "unchanged" not in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_each_utterance_is_embedded_once_per_condition_and_nothing_that_is_finished_is_done_again(
     folders: list[str], labelled: Path, tmp_path: Path, embedded: list[tuple[str, str, bool]]
 ) -> None:
@@ -225,6 +228,7 @@ def test_each_utterance_is_embedded_once_per_condition_and_nothing_that_is_finis
     assert len(embedded) == 48
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on(
     folders: list[str], labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +252,7 @@ def test_an_interrupted_comparison_goes_on(
         assert {**row, "efficiency": 0} == {**other, "efficiency": 0}
 
 
+@pytest.mark.slow
 def test_what_one_encoder_cannot_embed_counts_for_none(folders: list[str], labelled: Path, tmp_path: Path) -> None:
     wave, rate = soundfile.read(labelled.with_name("s0_0.wav"))
     soundfile.write(labelled.with_name("s0_0.wav"), wave[:1700], rate)  # the x-vector needs 15 frames

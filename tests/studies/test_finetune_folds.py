@@ -29,6 +29,7 @@ def tuner(**changes: object) -> FineTuner:
     return FineTuner(encoder, **{**given, "num_workers": 0, "precision": "fp32", **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_published_folds_give_one_report(folded: Manifest, tmp_path: Path) -> None:
     found = finetune_folds(tuner(), folded, output_folder=tmp_path / "out", fold_column="fold")
     assert [row["fold"] for row in found.folds] == ["x/y", "2", "10"]  # words first, then numbers as numbers
@@ -59,6 +60,7 @@ def test_drawn_folds_of_dimensions(folded: Manifest, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "predictions.csv").read_text().startswith("ID,fold,speaker,arousal,predicted_arousal\n")
 
 
+@pytest.mark.slow
 def test_goes_on_where_the_time_was_over_and_keeps_finished_folds(folded: Manifest, tmp_path: Path) -> None:
     options = {"output_folder": tmp_path / "out", "num_folds": 2}
     stopped = finetune_folds(tuner(max_minutes=1e-6), folded, **options)

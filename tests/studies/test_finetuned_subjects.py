@@ -29,6 +29,7 @@ def tuner(**changes: object) -> FineTuner:
     return FineTuner(small_encoder(), **{**given, **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_confound_in_silence_is_found_by_the_same_pipeline(clinic: Clinic, tmp_path: Path) -> None:
     classifier = FineTunedSubjects(tuner(), output_folder=tmp_path / "out")
     report = evaluate_clinical(None, clinic(in_silence=True), classifier=classifier, segment_s=1.0, **QUESTION)
@@ -39,6 +40,7 @@ def test_a_confound_in_silence_is_found_by_the_same_pipeline(clinic: Clinic, tmp
     assert {system.targets.label for system in systems.values()} == {TARGET}
 
 
+@pytest.mark.slow
 def test_a_voice_that_tells_does_not_alarm_the_control(clinic: Clinic, tmp_path: Path) -> None:
     classifier = FineTunedSubjects(tuner(), output_folder=tmp_path / "out")
     report = evaluate_clinical(None, clinic(in_voice=True), classifier=classifier, segment_s=1.0, **QUESTION)
@@ -46,6 +48,7 @@ def test_a_voice_that_tells_does_not_alarm_the_control(clinic: Clinic, tmp_path:
     assert not report.silence.above_chance
 
 
+@pytest.mark.slow
 def test_log_odds_are_those_of_the_system_and_silence_has_as_many_steps(clinic: Clinic, tmp_path: Path) -> None:
     whole = clinic(in_voice=True)
     for row in whole:
@@ -105,6 +108,7 @@ def options_of(clinic: Clinic, tmp_path: Path) -> list[str]:
     return options + [f"--stages.{stage}.{option}" for stage in ("affine", "all") for option in ("epochs=8", "lr=1e-2")]
 
 
+@pytest.mark.slow
 def test_recipe_with_a_clinical_question(clinic: Clinic, tmp_path: Path) -> None:
     options = options_of(clinic, tmp_path)
     found = run_finetuning(load_recipe(HPARAMS / "staged.yaml", options))

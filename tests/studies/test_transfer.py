@@ -46,6 +46,7 @@ def study(encoder_folder: str, **options: object) -> TransferStudy:
     return TransferStudy(**given)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_classes_in_folds(voices_folder: Path, encoder_folder: str, tmp_path: Path) -> None:
     made = study(encoder_folder)
     table = made.run(voices_folder / "manifest.csv", output_folder=tmp_path / "out", seeds=[1])
@@ -64,6 +65,7 @@ def test_classes_in_folds(voices_folder: Path, encoder_folder: str, tmp_path: Pa
     assert picture.stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_split_by_a_column_and_another_corpus(voices_folder: Path, encoder_folder: str, tmp_path: Path) -> None:
     lines = (voices_folder / "manifest.csv").read_text().splitlines()
     split = [f"{line},{'train' if line[:4] in ('spk0', 'spk1') else 'test'}" for line in lines[1:]]
@@ -95,6 +97,7 @@ def test_speakers_on_both_sides_are_refused(voices_folder: Path, encoder_folder:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_verification_with_an_encoder_as_it_is_and_tuned(
     voices_folder: Path, encoder_folder: str, tmp_path: Path
 ) -> None:
@@ -192,6 +195,7 @@ def test_trials_that_cannot_be_judged_are_refused_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_cell_depends_on_its_own_system_and_stages_alone(
     voices_folder: Path, encoder_folder: str, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def tuner(teacher: SpeechEncoder) -> Callable[..., AudioTextTuner]:
     return make
 
 
+@pytest.mark.slow
 def test_text_joins_for_valence(
     tuner: Callable[..., AudioTextTuner], teacher: SpeechEncoder, manifest: Manifest, tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_text_joins_for_valence(
     assert load_encoder(tmp_path / "out" / "student" / "system").embedding_dim == 32
 
 
+@pytest.mark.slow
 def test_what_is_predicted_is_in_the_units_of_the_labels(
     tuner: Callable[..., AudioTextTuner], manifest: Manifest, tmp_path: Path
 ) -> None:

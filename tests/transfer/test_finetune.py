@@ -78,6 +78,7 @@ def test_the_next_stage_begins_with_the_head_of_the_one_before(encoder, train, t
     assert [row["step"] for row in tuner.history_] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_it_learns_and_leaves_a_record(encoder, train, valid, tmp_path) -> None:
     augment = Augment(p_noise=0.3, p_reverb=0.0, snr_db=(20.0, 30.0))
     stages = [

@@ -61,6 +61,7 @@ def test_labels_of_people_are_not_learnt_from(voices_folder: Path, tmp_path: Pat
     assert (first.encoder_.embed_file(wav) == second.encoder_.embed_file(wav)).all()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_finished_rounds_are_only_loaded(voices_folder: Path, tmp_path: Path) -> None:
     manifest = voices_folder / "manifest.csv"
     whole = trainer().fit(manifest, output_folder=tmp_path / "whole", seed=1)

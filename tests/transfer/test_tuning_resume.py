@@ -83,6 +83,7 @@ def assert_same(one, other) -> None:
     assert (one / "system" / head).read_bytes() == (other / "system" / head).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validated", [True, False])
 def test_stopped_in_each_stage_and_resumed_equals_never_stopped(
     encoder, train, valid, tmp_path, stop_after, validated
@@ -102,6 +103,7 @@ def test_stopped_in_each_stage_and_resumed_equals_never_stopped(
     assert tuner.stop_reason_ is None
 
 
+@pytest.mark.slow
 def test_stopped_between_two_stages(encoder, train, valid, tmp_path, stop_after) -> None:
     tuner_of(encoder).fit(train, valid=valid, output_folder=tmp_path / "whole")
     stop_after(6)
@@ -120,6 +122,7 @@ def test_a_complete_run_is_only_loaded(encoder, train, valid, tmp_path) -> None:
     assert (again.predict(valid).probabilities == first.predict(valid).probabilities).all()
 
 
+@pytest.mark.slow
 def test_max_minutes_stops_and_goes_on(encoder, train, tmp_path) -> None:
     stages = [FineTuneStage("affine", steps=2, chunk_s=0.4), FineTuneStage("all", steps=2, chunk_s=0.4)]
     tuner, reasons = tuner_of(encoder, stages=stages, max_minutes=1e-9), []
@@ -131,6 +134,7 @@ def test_max_minutes_stops_and_goes_on(encoder, train, tmp_path) -> None:
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+@pytest.mark.slow
 def test_another_run_in_the_folder_is_refused_or_deleted(encoder, small_encoder, train, tmp_path) -> None:
     tuner_of(encoder).fit(train, output_folder=tmp_path)
     with pytest.raises(InputError, match=r"of another run: .*stages.*resume=False"):

@@ -38,6 +38,7 @@ def small_ecapa() -> SpeechEncoder:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["first layers", "ecapa"])
 def test_the_student_approaches_its_teacher_on_other_speakers(
     kind: str, teacher: SpeechEncoder, melodies_folder: Path, tmp_path: Path

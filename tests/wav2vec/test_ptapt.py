@@ -36,6 +36,7 @@ def small_ptapt(small_config: Callable[..., dict[str, Any]]) -> Callable[..., PT
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wav2vec2", "hubert"])
 def test_states_are_learnt_and_then_predicted(
     name: str, small_ptapt: Callable[..., PTAPT], melodies_folder: Path, tmp_path: Path
@@ -52,6 +53,7 @@ def test_states_are_learnt_and_then_predicted(
     assert same == {key for key in before if key.startswith("backbone.model.feature_extractor.")}
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_numbers(
     small_ptapt: Callable[..., PTAPT], melodies_folder: Path, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def small_tapt(small_config: Callable[..., dict[str, Any]]) -> Callable[..., TAP
     return make
 
 
+@pytest.mark.slow
 def test_the_loss_falls(small_tapt: Callable[..., TAPT], melodies_folder: Path, tmp_path: Path) -> None:
     tapt = small_tapt(steps=60, lr=3e-3, chunk_s=1.0, mask_time_prob=0.4)
     tapt.fit(melodies_folder / "manifest.csv", output_folder=tmp_path / "out")
