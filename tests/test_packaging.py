@@ -46,6 +46,7 @@ def test_ci_runs_the_second_command_of_the_readme() -> None:
         assert any(check in line for line in lines), check
 
 
+@pytest.mark.slow
 def test_every_imported_package_is_declared(setup: configparser.ConfigParser) -> None:
     declared = _requirements(setup["options"]["install_requires"])
     distributions = packages_distributions()

@@ -78,6 +78,7 @@ def test_recipe_runs_two_steps(recipe: Path, voices_folder: Path, tmp_path: Path
     assert kept["seed"] == 1986
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("recipe", TUNING, ids=_name)
 def test_tuning_recipe_runs_a_step_per_stage(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:
@@ -183,6 +184,7 @@ def test_study_recipe_gives_its_table(recipe: Path, voices_folder: Path, tmp_pat
     assert run_study(load_recipe(recipe, options))["rows"] == summary["rows"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("recipe", ROUNDS, ids=_name)
 def test_pseudo_label_recipe_does_its_rounds(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def test_a_span_equals_the_slice(tmp_path: Path, sample_rate: int, num_channels:
         assert (span - whole[start:stop]).abs().max() <= (0.0 if sample_rate == 16_000 else 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "format", "subtype"), [("a.ogg", "OGG", "VORBIS"), ("a.opus", "OGG", "OPUS"), ("a.mp3", "MP3", None)]
 )
@@ -120,6 +121,7 @@ def test_a_span_of_a_codec_equals_the_slice(tmp_path: Path, name: str, format: s
         assert apart <= (5e-3 if subtype == "OPUS" and start > 320_000 else 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 @pytest.mark.parametrize("pack", ["speakers_more", "speakers_mixed", "emotion_urdu"])
 def test_spans_of_real_files_are_exact(data_root: Path, pack: str) -> None:

@@ -124,6 +124,7 @@ def test_speech_follows_the_speakers_pitch_and_vocal_tract() -> None:
     assert centroid_hz(short) > 1.1 * centroid_hz(long)
 
 
+@pytest.mark.slow
 def test_emotions_differ_by_pitch_level_and_loudness() -> None:
     def say(emotion: str) -> np.ndarray:
         rng = np.random.default_rng(3)

@@ -223,6 +223,7 @@ def cross_trials(speakers: range) -> str:
     return "".join(f"{int(a[:4] == b[:4])} {a} {b}\n" for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_evaluate_verification_with_a_whole_system(run: Run, voices_folder: Path, tmp_path: Path) -> None:
     manifest = voices_folder / "manifest.csv"
     for name, speakers in (("test", range(2)), ("dev", range(2, 4))):

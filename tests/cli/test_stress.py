@@ -80,6 +80,7 @@ def test_fairness(run: Run, manifest: Path, capsys: pytest.CaptureFixture[str]) 
     assert "no column 'gender'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_efficiency_of_several(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--seconds", "0.5", "--rounds", "1", "--threads", "1", "--encoder", "fbank_stats"]
     found = run("efficiency", *words, "--encoder", "random:light_resnet34")

@@ -39,6 +39,7 @@ def answer(capsys, *words: str) -> dict:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_finetune_then_predict(tuning_words, voices_folder, tmp_path, capsys) -> None:
     found = answer(capsys, *tuning_words)
     assert {"system", "uar", "micro_f1", "macro_f1", "classes", "best", "stop_reason", "report"} <= set(found)

@@ -93,6 +93,7 @@ def test_workers_share_what_they_decode(dataset):
     assert dataset.cache.num_seconds == pytest.approx(sum(u.duration for u in dataset.manifest), abs=0.01)
 
 
+@pytest.mark.slow
 def test_waiting_time_is_measured(dataset):
     def slowly(wave, *, generator):
         time.sleep(0.02)

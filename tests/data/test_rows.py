@@ -47,6 +47,7 @@ def test_a_manifest_behind_a_url(tmp_path):
         read_manifest("memory://rows/none.csv")
 
 
+@pytest.mark.slow
 def test_a_bad_row_far_down_is_named(tmp_path):
     path = write_rows(tmp_path / "a.csv", 20_000)
     path.write_bytes(path.read_bytes() + b"u,1.5,\xff.wav,s\n")

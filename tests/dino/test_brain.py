@@ -126,6 +126,7 @@ def test_two_steps_equal_dino_written_out_with_loops():
             torch.testing.assert_close(p, q, atol=2e-6, rtol=0, msg=name)
 
 
+@pytest.mark.slow
 def test_activation_checkpointing_gives_the_same_steps():
     options = {"channels": 16, "attention_channels": 8, "se_channels": 8, "dropout": 0.2}
     ends = []

@@ -167,6 +167,7 @@ def test_a_teacher_that_is_the_student_is_refused_by_name() -> None:
         teacher.step(student, 0.9)
 
 
+@pytest.mark.slow
 def test_compiled_students_are_looked_into() -> None:
     student = make_student()
     wrapped = torch.compile(student)

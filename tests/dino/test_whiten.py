@@ -78,6 +78,7 @@ def test_a_share_outside_its_range_is_refused() -> None:
         DINOPretrainer(small_encoder(), MultiCrop(), whitening_shrinkage=2)
 
 
+@pytest.mark.slow
 def test_pretraining_goes_on_from_a_whitened_encoder_by_the_same_map(voices_folder: Path, tmp_path: Path) -> None:
     manifest = read_manifest(voices_folder / "manifest.csv")
     encoder = small_encoder()

@@ -16,6 +16,7 @@ from dino_speech.evaluation.backends import (
 )
 
 
+@pytest.mark.slow
 def test_cosine_scores_equal_sklearn() -> None:
     rng = np.random.default_rng(0)
     embeddings = rng.standard_normal((50, 8)).astype(np.float32) * 1e3

@@ -67,6 +67,7 @@ def test_json_holds_the_promised_keys_first() -> None:
     assert "predicted" not in found
 
 
+@pytest.mark.slow
 def test_same_seed_same_figures() -> None:
     data = acted(1.0)
     options = {"label": "emotion", "embedded": data, "num_resamples": 5}

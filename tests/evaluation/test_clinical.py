@@ -21,6 +21,7 @@ EMOTION = {**QUESTION, "label": "emotion"}
 Clinic = Callable[..., Manifest]
 
 
+@pytest.mark.slow
 def test_a_confound_in_silence_is_found(clinic: Clinic) -> None:
     report = evaluate_clinical(load_encoder("fbank_stats"), clinic(in_silence=True), **QUESTION)
     assert report.result.figures["auc"] > 0.9  # the recordings look like a success
@@ -32,6 +33,7 @@ def test_a_confound_in_silence_is_found(clinic: Clinic) -> None:
     assert not report.silence.nonspeech_fraction.tells
 
 
+@pytest.mark.slow
 def test_a_voice_that_tells_does_not_alarm_the_control(clinic: Clinic) -> None:
     report = evaluate_clinical(load_encoder("fbank_stats"), clinic(in_voice=True), **QUESTION)
     assert report.result.figures["auc"] > 0.9
@@ -40,6 +42,7 @@ def test_a_voice_that_tells_does_not_alarm_the_control(clinic: Clinic) -> None:
     assert "silence alone" in report.to_markdown()
 
 
+@pytest.mark.slow
 def test_the_share_of_pauses_and_the_length_are_told(clinic: Clinic) -> None:
     report = evaluate_clinical(load_encoder("fbank_stats"), clinic(pause_s=(1.5, 1.0)), **QUESTION)
     assert report.silence.nonspeech_fraction.auc == 1.0
@@ -61,6 +64,7 @@ def test_no_pauses_in_one_class(clinic: Clinic) -> None:
     assert "not possible" in report.to_markdown()
 
 
+@pytest.mark.slow
 def test_people_without_silence_are_left_out_of_the_control_only(clinic: Clinic, tmp_path: Path) -> None:
     manifest = clinic(in_voice=True)
     for number in (0, 1, 3):  # one patient and two controls lose their pause
@@ -140,6 +144,7 @@ def test_age_and_sex_are_reported_by_class_and_fold(clinic: Clinic, tmp_path: Pa
     assert "not a diagnosis" in page
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_several_systems_stand_in_one_report(clinic: Clinic, tmp_path: Path) -> None:
     report = evaluate_clinical(load_encoder("fbank_stats"), clinic(in_silence=True), **QUESTION)

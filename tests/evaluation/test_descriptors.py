@@ -14,6 +14,7 @@ from dino_speech.evaluation.descriptors import GROUPS, describe, describe_text
 ROWS = np.arange(16)
 
 
+@pytest.mark.slow
 def test_egemaps_hear_the_pitch(voices: Manifest, tmp_path: Path) -> None:
     pytest.importorskip("opensmile", reason="needs the extra dino-speech[descriptors]")
     found = describe(voices, ROWS, "egemaps", cache=tmp_path / "cache")

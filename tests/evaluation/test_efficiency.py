@@ -67,6 +67,7 @@ def test_multiply_adds_and_memory_grow_as_the_speech_does() -> None:
     assert measure_efficiency(build_encoder("fbank_stats"), seconds=1.0, num_rounds=1).num_parameters == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wav2vec2", "hubert", "wavlm"])
 def test_attention_grows_faster_than_the_speech(name: str) -> None:
     pytest.importorskip("transformers", reason="needs the extra dino-speech[ssl]")

@@ -142,6 +142,7 @@ def test_report_is_plain_data_and_tables() -> None:
     assert report.speaker_rows()[0]["num_speakers"] == 24
 
 
+@pytest.mark.slow
 def test_mistakes_are_named_and_blanks_listed() -> None:
     data = people(noise={"F": 0.5, "M": 0.5})
     with pytest.raises(InputError, match="no column 'gender'"):

@@ -139,6 +139,7 @@ def test_the_layer_that_knows_is_chosen_and_weighted() -> None:
         assert last.gain_interval.low == last.gain_interval.high == 0
 
 
+@pytest.mark.slow
 def test_the_choice_never_sees_the_test_speakers() -> None:
     """Labels of the test part are changed: what is chosen, learnt and predicted there stays the same."""
     layers, classes, _, speakers = _layers()

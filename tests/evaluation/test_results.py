@@ -47,6 +47,7 @@ def reports(kind: str) -> dict[str, Report]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "picture", "figure"),
     [
@@ -74,6 +75,7 @@ def test_det_curves_of_all_systems_are_in_one_picture(tmp_path: Path, monkeypatc
     assert drawn["after"][0] is made["after"].scores  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_what_was_left_out_is_listed_and_mixed_kinds_are_refused(tmp_path: Path) -> None:
     data = speech(0.2)
     data.manifest[3].labels["emotion"] = ""
@@ -91,6 +93,7 @@ def test_what_was_left_out_is_listed_and_mixed_kinds_are_refused(tmp_path: Path)
         write_results(tmp_path, {"one": report, "other": other})
 
 
+@pytest.mark.slow
 def test_without_matplotlib_the_tables_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "has_matplotlib", lambda: False)
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:

@@ -89,6 +89,7 @@ def test_clean_regression_and_verification_are_the_evaluations(
     assert (change.change, change.unchanged, change.num) == (0, 1, len(trials))
 
 
+@pytest.mark.slow
 def test_gain_changes_nothing_for_features_that_do_not_know_the_level(floor: SpeechEncoder, rated: Manifest) -> None:
     report = evaluate_robustness(floor, rated, label="emotion", conditions=["gain"], **OPTIONS)
     assert len(report.conditions) == 4

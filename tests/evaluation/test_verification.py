@@ -149,6 +149,7 @@ def test_embeddings_made_before_give_the_same_report(encoder, voices: Manifest) 
     assert first == again
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_level_normalised_statistics_on_real_telephone_speech(data_root: Path) -> None:
     """The floor that every result is compared with, on the 415 trials of one source (the pack's own floor is 11 %)."""

@@ -184,6 +184,7 @@ def test_a_gpu_gives_the_same_embeddings(encoder: SpeechEncoder, voices_folder: 
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-2 * np.abs(on_cpu).max())  # TF32 convolutions
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_real_speech_does_not_depend_on_its_batch(encoder: SpeechEncoder, data_root: Path) -> None:
     manifest = read_manifest(data_root / "speakers_more" / "manifest.csv", where={"split": "test"}).subset(range(40))

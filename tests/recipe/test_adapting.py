@@ -49,6 +49,7 @@ def options(voices_folder: Path, tmp_path: Path) -> list[str]:
     return [f"--train_manifest={voices_folder / 'all.csv'}", f"--output_folder={tmp_path / 'out'}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tapt", "ptapt"])
 def test_an_adapted_encoder_is_fine_tuned(name: str, source: Path, options: list[str], tmp_path: Path) -> None:
     further = ["--adapter.num_clusters=[4, 8]", "--adapter.state_steps=1", "--adapter.mask_length=5"]
@@ -62,6 +63,7 @@ def test_an_adapted_encoder_is_fine_tuned(name: str, source: Path, options: list
     assert 0 <= run_finetuning(load_recipe(ADAPT / "v_ft.yaml", tuned))["uar"] <= 1
 
 
+@pytest.mark.slow
 def test_dimensions_from_a_pruned_encoder(source: Path, options: list[str]) -> None:
     chosen = [*options, f"--encoder.source={source}", "--encoder.num_layers=1", "--label_range=[0, 4]"]
     chosen += ["--where={speaker: [spk0, spk1]}", "--test_where={speaker: [spk2, spk3]}", "--tuner.num_workers=0"]

@@ -55,6 +55,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_others_are_judged_on_one_scale(recipe: Path, options: list[str], tmp_path: Path) -> None:
     summary = run_finetuning(load_recipe(recipe, options))
     assert set(summary["ccc"]) == {"arousal", "valence"}
@@ -103,6 +104,7 @@ def test_what_does_not_fit_the_data_likewise(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_transfer_study_of_dimensions(options: list[str], voices_folder: Path, tmp_path: Path) -> None:
     text = """
 train_manifest: !PLACEHOLDER

@@ -52,6 +52,7 @@ def test_each_list_has_its_figures(words: list[str], tmp_path: Path) -> None:
     assert figures["eer_own"] == figures["eer_other"]
 
 
+@pytest.mark.slow
 def test_the_recipe_of_verification(words: list[str], tmp_path: Path) -> None:
     options = [
         word for word in words if word.split("=")[0] not in ("--trials.own", "--trials.other", "--study.systems.small")

@@ -106,6 +106,7 @@ def opened_files(folders: list[Path]) -> Iterator[set[str]]:
         os.close(watcher)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 @pytest.mark.parametrize("strategy", ["V-FT", "TAPT", "P-TAPT"])
 def test_what_trains_opens_the_training_files_and_no_others(

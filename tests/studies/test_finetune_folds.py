@@ -122,6 +122,7 @@ def test_a_class_that_only_one_fold_has_is_refused(folded: Manifest, tmp_path: P
         finetune_folds(tuner(), folded, output_folder=tmp_path / "out", fold_column="fold")
 
 
+@pytest.mark.slow
 def test_a_folder_cannot_be_left_by_the_name_of_a_fold(folded: Manifest, tmp_path: Path) -> None:
     for row in folded:
         row.labels["fold"] = {"x/y": "../../away", "2": "..", "10": "/"}[row.labels["fold"]]

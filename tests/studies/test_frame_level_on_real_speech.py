@@ -65,6 +65,7 @@ def encoder() -> SpeechEncoder:
     return build_encoder("wav2vec2", config=CONFIG, num_layers=2, seed=0).eval()
 
 
+@pytest.mark.slow
 def test_layer_by_layer_and_fold_by_fold(encoder: SpeechEncoder, pack: Callable[..., Manifest], tmp_path: Path) -> None:
     speech = pack("ravdess").select(emotion=["angry", "calm", "happy", "sad"])
     report = probe_layers(encoder, speech, label="emotion", num_folds=2, num_resamples=20)
@@ -75,6 +76,7 @@ def test_layer_by_layer_and_fold_by_fold(encoder: SpeechEncoder, pack: Callable[
     assert found.report.num_utterances == 24
 
 
+@pytest.mark.slow
 def test_dimensions_across_corpora_and_under_stress(
     encoder: SpeechEncoder, pack: Callable[..., Manifest], tmp_path: Path
 ) -> None:
@@ -92,6 +94,7 @@ def test_dimensions_across_corpora_and_under_stress(
     assert measure_efficiency(system, seconds=1.0, num_rounds=1).real_time_factor > 0
 
 
+@pytest.mark.slow
 def test_a_student_joined_by_text(pack: Callable[..., Manifest], tmp_path: Path) -> None:
     teacher = build_encoder("hubert", config=CONFIG, seed=0).eval()
     speech = pack("ravdess", 32)

@@ -133,6 +133,7 @@ def pairs(ids: list[str]) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 def test_several_lists_of_trials_hear_each_utterance_once(
     voices_folder: Path, encoder_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

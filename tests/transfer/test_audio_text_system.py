@@ -109,6 +109,7 @@ def test_noise_is_put_on_the_sound_alone(fit: Callable[..., AudioTextTuner], man
     assert [row["name"] for row in report.to_dict()["conditions"]] == ["gain_-20db", "white_noise_0db"]
 
 
+@pytest.mark.slow
 def test_the_command(
     fit: Callable[..., AudioTextTuner], manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ def stages_seen(monkeypatch) -> list[dict[str, dict[str, torch.Tensor]]]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_stage_moves_only_what_it_trains(encoder, train, tmp_path) -> None:
     head_only = tuner_of(encoder, FineTuneStage("head", steps=4, chunk_s=0.4, spec_augment=SpecAugment()))
     head_only.fit(train, output_folder=tmp_path / "head")

@@ -33,6 +33,7 @@ class Watch:
         return {"num_calls": float(self.calls)}
 
 
+@pytest.mark.slow
 def test_rounds_leave_labels_systems_figures_and_an_encoder(voices_folder: Path, tmp_path: Path) -> None:
     manifest = read_manifest(voices_folder / "manifest.csv")
     watch = Watch()
@@ -50,6 +51,7 @@ def test_rounds_leave_labels_systems_figures_and_an_encoder(voices_folder: Path,
     assert (trainer().encoder.eval().embed_file(manifest[0].wav) != embedded).any()
 
 
+@pytest.mark.slow
 def test_labels_of_people_are_not_learnt_from(voices_folder: Path, tmp_path: Path) -> None:
     text = (voices_folder / "manifest.csv").read_text()
     blind = voices_folder / "blind.csv"

@@ -114,6 +114,7 @@ def test_stopped_between_two_stages(encoder, train, valid, tmp_path, stop_after)
     assert_same(tmp_path / "whole", tmp_path / "stopped")
 
 
+@pytest.mark.slow
 def test_a_complete_run_is_only_loaded(encoder, train, valid, tmp_path) -> None:
     first = tuner_of(encoder).fit(train, valid=valid, output_folder=tmp_path)
     again = tuner_of(encoder).fit(train, valid=valid, output_folder=tmp_path)

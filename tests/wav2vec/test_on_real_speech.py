@@ -24,6 +24,7 @@ def speech(data_root: Path) -> Manifest:
     return whole.subset(np.linspace(0, len(whole) - 1, 24).astype(int).tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_few_steps(

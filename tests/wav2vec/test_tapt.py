@@ -56,6 +56,7 @@ def test_the_loss_falls(small_tapt: Callable[..., TAPT], melodies_folder: Path, 
     assert model.config.mask_feature_prob == tapt.encoder.backbone.model.config.mask_feature_prob
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_numbers(
     small_tapt: Callable[..., TAPT], manifest: Manifest, tmp_path: Path
 ) -> None:

@@ -233,6 +233,7 @@ def test_urdu_refuses(tmp_path: Path, plant: Plant, name: str, message: str) -> 
         prepare_urdu(plant("URDU", [name]), tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 @pytest.mark.parametrize(
     ("pack", "prepare", "prefix"),
