@@ -1,1 +1,4 @@
-"""The command line: each command parses, calls one public function, prints."""
+"""The command line: each module parses, calls one public function and prints.
+
+`evaluating/` holds the commands that judge. There is no logic here.
+"""

@@ -122,7 +122,7 @@ def _check(arguments: argparse.Namespace) -> Answer:
 
 
 def _shard(arguments: argparse.Namespace) -> Answer:
-    from dino_speech.data.sharding import write_shards
+    from dino_speech.data.shards.writing import write_shards
 
     report = write_shards(
         arguments.source,

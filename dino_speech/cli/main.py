@@ -13,21 +13,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 from dino_speech import __version__
-from dino_speech.cli import (
-    adapt,
-    clinical,
-    compare,
-    data,
-    doctor,
-    embed,
-    evaluate,
-    finetune,
-    pretrain,
-    probe,
-    quickstart,
-    study,
-)
+from dino_speech.cli import adapt, data, doctor, embed, finetune, pretrain, quickstart, study
 from dino_speech.cli.answer import Answer, as_json
+from dino_speech.cli.evaluating import clinical, compare, evaluate, probe
 from dino_speech.errors import InputError
 
 GROUPS = (quickstart, data, clinical, pretrain, finetune, adapt, study, embed, evaluate, compare, probe, doctor)

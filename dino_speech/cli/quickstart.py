@@ -25,7 +25,7 @@ def add_commands(subparsers: Subparsers) -> None:
 
 
 def _quickstart(arguments: argparse.Namespace) -> Answer:
-    from dino_speech.quickstart import quickstart
+    from dino_speech.quickstart.run import quickstart
 
     report = quickstart(
         data=arguments.data,

@@ -23,7 +23,7 @@ from dino_speech.audio.io import SAMPLE_RATE, load_audio, seconds_to_samples
 from dino_speech.audio.vad import VAD, build_vad, mask_regions, other_regions
 from dino_speech.data.atomic import read_json, write_atomically, write_json_atomically
 from dino_speech.data.manifest import write_manifest
-from dino_speech.data.parts import RecordingParts, complete_parts
+from dino_speech.data.speech_parts import RecordingParts, complete_parts
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.errors import InputError
 from dino_speech.metrics import auc

@@ -1,1 +1,4 @@
-"""The method: self-distillation with no labels, for utterances of speech."""
+"""The method: head and prototypes, loss, centering, regularizers, teacher, collapse doctor, pretraining.
+
+What any training needs is in `training/`; what is done with the encoder afterwards in `transfer/` and `evaluation/`.
+"""

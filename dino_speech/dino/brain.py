@@ -18,14 +18,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dino_speech.compatibility import require_torchaudio
 from dino_speech.data.seeds import seeded_generator
-from dino_speech.dino.finite import FiniteGuard, NonFiniteLoss
 from dino_speech.dino.hyperparameters import Hyperparameters, StepValues
 from dino_speech.dino.loss import Center, DINOLoss, koleo, sinkhorn_targets, softmax_targets
 from dino_speech.dino.network import Network
-from dino_speech.dino.optimizer import build_optimizer, clip_gradients, set_step_values
 from dino_speech.dino.teacher import Teacher
 from dino_speech.distributed import rank, world_size
 from dino_speech.models.recompute import recompute_activations
+from dino_speech.training.finite_guard import FiniteGuard, NonFiniteLoss
+from dino_speech.training.optimizer import build_optimizer, clip_gradients, set_step_values
 
 require_torchaudio()
 

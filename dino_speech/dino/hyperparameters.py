@@ -12,12 +12,12 @@ from typing import Any, Literal
 from torch import Tensor
 
 from dino_speech.audio.crops import MultiCrop
-from dino_speech.dino.optimizer import OPTIMIZERS
-from dino_speech.dino.precision import PRECISIONS
-from dino_speech.dino.ranges import require_choice, require_ranges
-from dino_speech.dino.schedules import cosine, linear_warmup, warmup_cosine
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.precision import PRECISIONS
+from dino_speech.training.argument_checks import require_choice, require_ranges
+from dino_speech.training.optimizer import OPTIMIZERS
+from dino_speech.training.schedules import cosine, linear_warmup, warmup_cosine
 
 # How a run is carried out, not what it computes: these may change when it is resumed.
 RUN_ONLY = frozenset(

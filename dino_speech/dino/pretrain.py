@@ -12,29 +12,29 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dino_speech.compatibility import require_torchaudio
-from dino_speech.data.datasets import CropDataset
-from dino_speech.data.loaders import CropLoader, StepSampler, default_num_workers, make_loader
+from dino_speech.data.loading.datasets import CropDataset
+from dino_speech.data.loading.epoch_order import shard_numbers
+from dino_speech.data.loading.loaders import CropLoader, StepSampler, default_num_workers, make_loader
+from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.manifest import Manifest, read_manifest
-from dino_speech.data.order import shard_numbers
 from dino_speech.data.seeds import derive_seed
-from dino_speech.data.skipped import SkippedFiles
-from dino_speech.dino.diagnostics import TrainingCollapsed
+from dino_speech.dino.collapse_doctor import TrainingCollapsed
 from dino_speech.dino.head import DINOHead
-from dino_speech.dino.history import History
 from dino_speech.dino.hyperparameters import RUN_ONLY, Hyperparameters
-from dino_speech.dino.identity import describe, describe_manifest
 from dino_speech.dino.network import Network
-from dino_speech.dino.precision import choose_precision
-from dino_speech.dino.progress import Progress
-from dino_speech.dino.signals import Interrupted, StopSignals
-from dino_speech.dino.state import prepare_folder, seed_everything, state_to_resume, write_text_atomically
 from dino_speech.dino.whiten import whiten
 from dino_speech.distributed import barrier, is_main_process, join_processes, local_world_size, rank, world_size
 from dino_speech.errors import InputError
-from dino_speech.freed_memory import freed_memory_kept
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.precision import choose_precision
 from dino_speech.provenance import provenance
+from dino_speech.training.history import History
+from dino_speech.training.malloc_policy import freed_memory_kept
+from dino_speech.training.progress import Progress
+from dino_speech.training.run_identity import describe, describe_manifest
+from dino_speech.training.signals import Interrupted, StopSignals
+from dino_speech.training.state import prepare_folder, seed_everything, state_to_resume, write_text_atomically
 
 if TYPE_CHECKING:  # they import speechbrain
     from dino_speech.dino.brain import DINOBrain

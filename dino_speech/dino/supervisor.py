@@ -10,18 +10,18 @@ from typing import Any, Protocol, cast
 import torch
 import torch.distributed as dist
 
-from dino_speech.data.loaders import CropLoader
+from dino_speech.data.loading.loaders import CropLoader
 from dino_speech.dino.brain import DINOBrain, Outputs
-from dino_speech.dino.diagnostics import CollapseDoctor
-from dino_speech.dino.history import History
+from dino_speech.dino.collapse_doctor import CollapseDoctor
 from dino_speech.dino.hyperparameters import Hyperparameters
 from dino_speech.dino.network import Network
-from dino_speech.dino.progress import Progress, Stopwatch
-from dino_speech.dino.signals import StopSignals
-from dino_speech.dino.state import TrainingState, capture_rng, preserved_rng, restore_rng, save_state
 from dino_speech.distributed import is_main_process, mean_across_ranks, rank, world_size
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.recompute import recompute_activations
+from dino_speech.training.history import History
+from dino_speech.training.progress import Progress, Stopwatch
+from dino_speech.training.signals import StopSignals
+from dino_speech.training.state import TrainingState, capture_rng, preserved_rng, restore_rng, save_state
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
-from dino_speech.models.folder import CONFIG_FILE, WEIGHTS_FILE, read_folder
+from dino_speech.models.encoder_folder import CONFIG_FILE, WEIGHTS_FILE, read_folder
 from dino_speech.models.registry import build_encoder, encoder_from_config, list_encoders
 
 RANDOM = "random:"

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
-from dino_speech.models.embedding import Embeddings, Span, Transform, embed_items
-from dino_speech.models.folder import write_folder
-from dino_speech.models.frame_statistics import StatisticsShortcut
-from dino_speech.models.layers import LayerMeans, Note
+from dino_speech.models.backbones.frame_statistics import StatisticsShortcut
+from dino_speech.models.embed_files import Embeddings, Span, Transform, embed_items
+from dino_speech.models.encoder_folder import write_folder
+from dino_speech.models.layer_means import LayerMeans, Note
 from dino_speech.models.precision import autocast
 from dino_speech.models.recompute import run_part
 from dino_speech.models.whitening import Whitening

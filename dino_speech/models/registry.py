@@ -16,11 +16,11 @@ from torch import nn
 
 from dino_speech.errors import InputError
 from dino_speech.features.fbank import LogMel
-from dino_speech.models.ecapa import ECAPA
+from dino_speech.models.backbones.ecapa import ECAPA
+from dino_speech.models.backbones.frame_statistics import FrameStatistics
+from dino_speech.models.backbones.resnet import ResNet34
+from dino_speech.models.backbones.xvector import XVector
 from dino_speech.models.encoder import EncoderConfig, Features, SpeechEncoder
-from dino_speech.models.frame_statistics import FrameStatistics
-from dino_speech.models.resnet import ResNet34
-from dino_speech.models.xvector import XVector
 
 # Options of the encoder itself, with their defaults.
 _ENCODER_OPTIONS = {"embedding_batchnorm": False, "statistics_shortcut": False}
@@ -82,7 +82,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 # Each module holds `PRESETS` with these names.
-PRESETS_ELSEWHERE = dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.wav2vec.presets")
+PRESETS_ELSEWHERE = dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.frame_level.presets")
 
 
 def list_encoders(*, trainable_only: bool = False) -> list[str]:

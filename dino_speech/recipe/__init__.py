@@ -1,11 +1,11 @@
 """Recipes: HyperPyYAML files read strictly, so that a recipe from a stranger can construct only harmless things."""
 
-from dino_speech.recipe.adapting import run_adaptation, run_distillation
-from dino_speech.recipe.finetuning import run_finetuning
+from dino_speech.recipe.commands.adapting import run_adaptation, run_distillation
+from dino_speech.recipe.commands.finetuning import run_finetuning
+from dino_speech.recipe.commands.pretraining import run_pretraining
+from dino_speech.recipe.commands.pseudo_labelling import run_pseudo_labels
+from dino_speech.recipe.commands.studying import run_study
 from dino_speech.recipe.load import Recipe, load_recipe
-from dino_speech.recipe.pretraining import run_pretraining
-from dino_speech.recipe.pseudo_labelling import run_pseudo_labels
-from dino_speech.recipe.studying import run_study
 
 __all__ = [
     "Recipe",

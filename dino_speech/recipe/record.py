@@ -9,8 +9,8 @@ from dino_speech.errors import RecipeError
 
 if TYPE_CHECKING:
     from dino_speech.data.manifest import Manifest
-    from dino_speech.evaluation.classification import ClassificationReport
-    from dino_speech.evaluation.regression import RegressionReport
+    from dino_speech.evaluation.probing.classification import ClassificationReport
+    from dino_speech.evaluation.probing.regression import RegressionReport
 
 SEED = 1986
 Kind = TypeVar("Kind")
@@ -53,7 +53,7 @@ def keep_recipe(recipe: Mapping[str, Any], folder: Path) -> None:
 @contextmanager
 def keeping_recipe(recipe: Mapping[str, Any], folder: Path) -> Iterator[None]:
     """Keep the recipe when what is inside has finished or was interrupted, not where it was refused."""
-    from dino_speech.dino.signals import Interrupted
+    from dino_speech.training.signals import Interrupted
 
     try:
         yield
@@ -68,7 +68,7 @@ def read_part(recipe: Mapping[str, Any], prefix: str, *, labels: Sequence[str] =
 
     With a `label_range` in the recipe the `labels` must lie within it.
     """
-    from dino_speech.recipe.others import read_scaled
+    from dino_speech.recipe.commands.other_corpora import read_scaled
 
     source, where = recipe.get(f"{prefix}_manifest"), recipe.get("where" if prefix == "train" else f"{prefix}_where")
     if source is None and where is None:

@@ -21,20 +21,20 @@ from dino_speech.data.folds import manifest_folds
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.utterances import Manifest
-from dino_speech.dino.identity import describe, describe_manifest, fingerprint
-from dino_speech.dino.state import write_text_atomically
 from dino_speech.errors import InputError
-from dino_speech.evaluation.finetuned import Judged, judge
+from dino_speech.evaluation.probing.finetuned import Judged, judge
+from dino_speech.frame_level.ptapt import PTAPT
+from dino_speech.frame_level.tapt import TAPT
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.studies.cells import cell_of
-from dino_speech.studies.folds import FOLD_SEED, fold_row
+from dino_speech.studies.cell_figures import cell_of
+from dino_speech.studies.fold_systems import FOLD_SEED, fold_row
 from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid, safe_name
+from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
+from dino_speech.training.state import write_text_atomically
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.targets import describe_labels
-from dino_speech.wav2vec.ptapt import PTAPT
-from dino_speech.wav2vec.tapt import TAPT
 
 
 @dataclass

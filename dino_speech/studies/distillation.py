@@ -10,11 +10,11 @@ import torch
 
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.utterances import Manifest
-from dino_speech.evaluation.finetuned import evaluate_finetuned
-from dino_speech.evaluation.regression import RegressionReport
-from dino_speech.evaluation.results import Report, write_results
+from dino_speech.evaluation.probing.finetuned import evaluate_finetuned
+from dino_speech.evaluation.probing.regression import RegressionReport
+from dino_speech.evaluation.reports.result_folder import Report, write_results
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.transfer.audio_text import AudioTextTuner
+from dino_speech.transfer.audio_text.tuner import AudioTextTuner
 
 
 def compare_distilled(

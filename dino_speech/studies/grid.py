@@ -16,9 +16,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from dino_speech.dino.state import write_text_atomically
 from dino_speech.errors import InputError
-from dino_speech.evaluation.report import markdown_table
+from dino_speech.evaluation.reports.tables_and_plots import markdown_table
+from dino_speech.training.state import write_text_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from dino_speech.data.folds import check_disjoint, manifest_folds
 from dino_speech.data.utterances import Manifest
-from dino_speech.dino.identity import describe, describe_manifest, fingerprint
 from dino_speech.errors import InputError
-from dino_speech.evaluation.cross_corpus import shared_labels
-from dino_speech.evaluation.finetuned import Judged, judge
+from dino_speech.evaluation.probing.cross_corpus import shared_labels
+from dino_speech.evaluation.probing.finetuned import Judged, judge
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.studies.cells import cell_of
-from dino_speech.studies.det import draw_det
+from dino_speech.studies.cell_figures import cell_of
+from dino_speech.studies.det_pictures import draw_det
 from dino_speech.studies.grid import CellResult, GridTable, Identity, Setting, cell_name, run_grid
 from dino_speech.studies.trial_lists import (
     Sources,
@@ -34,6 +33,7 @@ from dino_speech.studies.trial_lists import (
     refuse_training_speakers,
     trial_lists,
 )
+from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.targets import check_test, describe_labels, targets_of

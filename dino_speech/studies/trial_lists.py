@@ -12,15 +12,15 @@ import numpy as np
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped, Utterance
-from dino_speech.dino.identity import describe_manifest
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.backends import EmbeddedManifest, embed_manifest
-from dino_speech.evaluation.systems import refuse_leaks
-from dino_speech.evaluation.verification import evaluate_verification
+from dino_speech.evaluation.verification.evaluate import evaluate_verification
+from dino_speech.evaluation.verification.systems import refuse_leaks
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.studies.cells import known_bounds
-from dino_speech.studies.det import Scored, keep_scores
+from dino_speech.studies.cell_figures import known_bounds
+from dino_speech.studies.det_pictures import Scored, keep_scores
 from dino_speech.studies.grid import CellResult
+from dino_speech.training.run_identity import describe_manifest
 
 Sources = Manifest | str | PathLike[str] | Sequence[str | PathLike[str]]
 TrialSources = Trials | Mapping[str, Trials | tuple[Trials, Sources]]

@@ -14,22 +14,22 @@ import torch
 
 from dino_speech.audio.io import SAMPLE_RATE
 from dino_speech.data.manifest import Manifest, read_manifest
-from dino_speech.dino.history import History
-from dino_speech.dino.identity import describe, describe_manifest, fingerprint
-from dino_speech.dino.precision import choose_precision
-from dino_speech.dino.progress import Progress
-from dino_speech.dino.signals import Interrupted, StopSignals
-from dino_speech.dino.state import (
+from dino_speech.distributed import join_processes
+from dino_speech.errors import InputError
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.precision import choose_precision
+from dino_speech.provenance import provenance
+from dino_speech.training.history import History
+from dino_speech.training.progress import Progress
+from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
+from dino_speech.training.signals import Interrupted, StopSignals
+from dino_speech.training.state import (
     TrainingState,
     prepare_folder,
     seed_everything,
     state_to_resume,
     write_text_atomically,
 )
-from dino_speech.distributed import join_processes
-from dino_speech.errors import InputError
-from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.provenance import provenance
 from dino_speech.transfer.heads import MarginHead
 from dino_speech.transfer.hyperparameters import LATER, RUN_ONLY, TuningParameters
 from dino_speech.transfer.run import TuningRun

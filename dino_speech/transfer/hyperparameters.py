@@ -8,12 +8,12 @@ from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal
 
 from dino_speech.audio.io import SILENT_DBFS
-from dino_speech.dino.optimizer import OPTIMIZERS
-from dino_speech.dino.precision import PRECISIONS
-from dino_speech.dino.ranges import require, require_choice, require_ranges
-from dino_speech.dino.schedules import linear_warmup
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.precision import PRECISIONS
+from dino_speech.training.argument_checks import require, require_choice, require_ranges
+from dino_speech.training.optimizer import OPTIMIZERS
+from dino_speech.training.schedules import linear_warmup
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.system import MARGIN_OBJECTIVES, OBJECTIVES
 

@@ -17,11 +17,11 @@ import torch
 from dino_speech.data.manifest import read_manifest, write_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.utterances import Manifest
-from dino_speech.dino.identity import describe, describe_manifest, fingerprint
-from dino_speech.dino.state import differences, preserved_rng, refuse_other_things, write_text_atomically
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
+from dino_speech.training.state import differences, preserved_rng, refuse_other_things, write_text_atomically
 from dino_speech.transfer.clusters import DROPPED, Clustering, Clusters
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage

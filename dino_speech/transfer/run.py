@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dino_speech.data.loaders import CropLoader
-from dino_speech.dino.history import History
-from dino_speech.dino.progress import Progress, Stopwatch
-from dino_speech.dino.signals import StopSignals
-from dino_speech.dino.state import TrainingState, capture_rng, preserved_rng, restore_rng, save_state
+from dino_speech.data.loading.loaders import CropLoader
+from dino_speech.training.history import History
+from dino_speech.training.progress import Progress, Stopwatch
+from dino_speech.training.signals import StopSignals
+from dino_speech.training.state import TrainingState, capture_rng, preserved_rng, restore_rng, save_state
 from dino_speech.transfer.hyperparameters import TuningParameters
 from dino_speech.transfer.stage_run import StageRun
 from dino_speech.transfer.system import MARGIN_OBJECTIVES, FineTunedSystem

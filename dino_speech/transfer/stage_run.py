@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dino_speech.data.seeds import seeded_generator
-from dino_speech.dino.finite import FiniteGuard, NonFiniteLoss
-from dino_speech.dino.optimizer import clip_gradients, optimizer_of
-from dino_speech.dino.schedules import warmup_cosine
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.training.finite_guard import FiniteGuard, NonFiniteLoss
+from dino_speech.training.optimizer import clip_gradients, optimizer_of
+from dino_speech.training.schedules import warmup_cosine
 from dino_speech.transfer.heads import MarginHead
 from dino_speech.transfer.hyperparameters import TuningParameters
 from dino_speech.transfer.losses import ccc_loss

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from dino_speech.audio.crops import RandomChunk
 from dino_speech.audio.io import SAMPLE_RATE
-from dino_speech.data.datasets import CropDataset
-from dino_speech.data.loaders import CropLoader, StepSampler, default_num_workers, make_loader
+from dino_speech.data.loading.datasets import CropDataset
+from dino_speech.data.loading.loaders import CropLoader, StepSampler, default_num_workers, make_loader
+from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.manifest import Manifest
 from dino_speech.data.seeds import derive_seed
-from dino_speech.data.skipped import SkippedFiles
 from dino_speech.transfer.hyperparameters import TuningParameters
 from dino_speech.transfer.losses import balanced_weights
 from dino_speech.transfer.run import TuningRun

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from dino_speech.audio.io import seconds_to_samples
 from dino_speech.data.utterances import Skipped
-from dino_speech.dino.state import write_atomically, write_text_atomically
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
-from dino_speech.models.embedding import Transform, embed_items
+from dino_speech.models.embed_files import Transform, embed_items
 from dino_speech.models.encoder import SpeechEncoder, evaluating
-from dino_speech.models.folder import read_header
+from dino_speech.models.encoder_folder import read_header
 from dino_speech.provenance import provenance as new_provenance
+from dino_speech.training.state import write_atomically, write_text_atomically
 from dino_speech.transfer.heads import LinearHead, MarginHead
 from dino_speech.transfer.targets import Classes, Dimensions, Targets, targets_from_dict, targets_to_dict
 

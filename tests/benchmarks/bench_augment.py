@@ -26,8 +26,8 @@ from torch import Tensor
 from dino_speech import MultiCrop, read_manifest
 from dino_speech.audio.augment import Augment
 from dino_speech.audio.banks import NoiseBank, RoomBank
-from dino_speech.data.datasets import CropDataset
-from dino_speech.data.loaders import collate_crops
+from dino_speech.data.loading.datasets import CropDataset
+from dino_speech.data.loading.loaders import collate_crops
 
 RATE, UTTERANCE_S, NUM_UTTERANCES = 16_000, 8.0, 64
 SNR_DB = {"noise": (0, 15), "music": (5, 15), "speech": (13, 20)}  # sslsv's defaults

@@ -17,10 +17,10 @@ import soundfile
 from interleaved import run_benchmark
 
 from dino_speech.audio.crops import MultiCrop
-from dino_speech.data.datasets import CropDataset
+from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.manifest import Manifest, read_manifest
-from dino_speech.data.sharding import write_shards
-from dino_speech.data.shards import read_shards
+from dino_speech.data.shards.reading import read_shards
+from dino_speech.data.shards.writing import write_shards
 
 ITEMS = 64
 

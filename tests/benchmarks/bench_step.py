@@ -32,7 +32,7 @@ from dino_speech.dino.brain import DINOBrain
 from dino_speech.dino.head import DINOHead
 from dino_speech.dino.hyperparameters import Hyperparameters
 from dino_speech.dino.network import Network
-from dino_speech.freed_memory import freed_memory_kept
+from dino_speech.training.malloc_policy import freed_memory_kept
 
 PARTS = ("augmentation", "features", "student", "head", "teacher", "targets", "loss", "backward", "optimizer")
 PARTS += ("teacher's average", "center", "rest")
@@ -168,8 +168,8 @@ def build_reading(sizes: Sizes, folder: Path) -> Callable[[], object]:
     import soundfile
 
     from dino_speech import read_manifest
-    from dino_speech.data.datasets import CropDataset
-    from dino_speech.data.loaders import collate_crops
+    from dino_speech.data.loading.datasets import CropDataset
+    from dino_speech.data.loading.loaders import collate_crops
 
     rows = ["ID,duration,wav"]
     for number in range(32):

@@ -28,8 +28,8 @@ from memory import peak_memories, print_memory
 
 from dino_speech import Augment, DINOPretrainer, MultiCrop, build_encoder, read_manifest
 from dino_speech.data.manifest import Manifest
-from dino_speech.data.sharding import write_shards
-from dino_speech.data.shards import read_shards
+from dino_speech.data.shards.reading import read_shards
+from dino_speech.data.shards.writing import write_shards
 
 CASES = ("memory", "files", "shards")
 

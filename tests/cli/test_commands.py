@@ -13,7 +13,7 @@ import soundfile
 from dino_speech.cli.main import main
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import read_trials, resolve
-from dino_speech.evaluation.embedding_store import read_embeddings
+from dino_speech.embedding.parts_on_disk import read_embeddings
 
 Run = Callable[..., dict[str, Any]]
 Tone = Callable[..., np.ndarray]

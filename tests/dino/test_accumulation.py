@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from dino_speech.dino.head import DINOHead
 from dino_speech.dino.loss import Center, DINOLoss
-from dino_speech.dino.schedules import cosine
 from dino_speech.dino.teacher import Teacher
+from dino_speech.training.schedules import cosine
 
 NUM_STEPS, NUM_LONG, NUM_VIEWS, BATCH, K = 3, 2, 6, 12, 32
 

@@ -11,16 +11,16 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.dino.brain import DINOBrain, synchronized
-from dino_speech.dino.finite import FiniteGuard, NonFiniteLoss
 from dino_speech.dino.head import DINOHead
 from dino_speech.dino.hyperparameters import Hyperparameters
 from dino_speech.dino.network import Network
-from dino_speech.dino.optimizer import build_optimizer, clip_gradients, set_step_values
-from dino_speech.dino.precision import choose_precision, cpu_has_bf16
 from dino_speech.errors import InputError
 from dino_speech.features.fbank import LogMel
 from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
+from dino_speech.models.precision import choose_precision, cpu_has_bf16
 from dino_speech.models.registry import build_encoder
+from dino_speech.training.finite_guard import FiniteGuard, NonFiniteLoss
+from dino_speech.training.optimizer import build_optimizer, clip_gradients, set_step_values
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CROPS = MultiCrop(num_long=2, long_s=0.3, num_short=3, short_s=0.2)

@@ -20,15 +20,15 @@ from dino_speech.audio.augment import Augment
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import make_trials
-from dino_speech.dino.diagnostics import TrainingCollapsed
-from dino_speech.dino.history import History, read_history
+from dino_speech.dino.collapse_doctor import TrainingCollapsed
 from dino_speech.dino.pretrain import DINOPretrainer
-from dino_speech.dino.progress import Progress, Stopwatch
-from dino_speech.dino.state import load_state
 from dino_speech.errors import InputError
 from dino_speech.evaluation.monitor import Monitor
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.registry import build_encoder
+from dino_speech.training.history import History, read_history
+from dino_speech.training.progress import Progress, Stopwatch
+from dino_speech.training.state import load_state
 
 ROOT = Path(__file__).parents[2]
 CROPS = MultiCrop(num_long=2, long_s=0.4, num_short=2, short_s=0.3)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dino_speech.audio.io import AudioError, load_audio
 from dino_speech.data.manifest import Manifest, Skipped, Utterance, read_manifest
-from dino_speech.models.embedding import Embeddings
+from dino_speech.models.embed_files import Embeddings
 
 
 class SpectrumEncoder(nn.Module):

@@ -14,7 +14,7 @@ from dino_speech.data.manifest import Manifest, Utterance
 from dino_speech.data.trials import Trials, make_trials
 from dino_speech.errors import InputError
 from dino_speech.evaluation.monitor import Monitor, _some_of_each, nearest_neighbour
-from dino_speech.evaluation.verification import evaluate_verification
+from dino_speech.evaluation.verification.evaluate import evaluate_verification
 
 
 def test_eer_equals_the_full_evaluation(encoder, voices: Manifest) -> None:

@@ -15,7 +15,7 @@ from torch.distributed.run import get_args_parser
 
 from dino_speech.cli import pretrain
 from dino_speech.cli.main import build_parser
-from dino_speech.dino.state import load_state
+from dino_speech.training.state import load_state
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "recipes" / "YourSpeech" / "dino" / "cluster.sbatch"

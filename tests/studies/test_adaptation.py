@@ -19,9 +19,9 @@ from dino_speech import FineTuneStage, build_encoder, read_manifest
 from dino_speech.data.folds import manifest_folds
 from dino_speech.data.manifest import Manifest
 from dino_speech.errors import InputError
+from dino_speech.frame_level.ptapt import PTAPT
+from dino_speech.frame_level.tapt import TAPT
 from dino_speech.studies.adaptation import AdaptationStudy
-from dino_speech.wav2vec.ptapt import PTAPT
-from dino_speech.wav2vec.tapt import TAPT
 
 pytest.importorskip("transformers", reason="needs the extra dino-speech[ssl]")
 

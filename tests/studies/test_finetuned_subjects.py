@@ -9,7 +9,7 @@ import pytest
 from dino_speech import FineTunedSubjects, FineTuner, FineTuneStage, build_encoder, evaluate_clinical, load_finetuned
 from dino_speech.data.manifest import Manifest
 from dino_speech.errors import InputError, RecipeError
-from dino_speech.evaluation.subjects import TARGET
+from dino_speech.evaluation.clinical.subjects import TARGET
 from dino_speech.recipe import load_recipe, run_finetuning
 
 Clinic = Callable[..., Manifest]

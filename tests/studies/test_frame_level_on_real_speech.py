@@ -23,8 +23,8 @@ from dino_speech import (
     probe_layers,
     read_manifest,
 )
+from dino_speech.data.label_scales import rescale_labels
 from dino_speech.data.manifest import Manifest
-from dino_speech.data.scales import rescale_labels
 from dino_speech.models.encoder import SpeechEncoder
 
 pytest.importorskip("transformers", reason="needs the extra dino-speech[ssl]")

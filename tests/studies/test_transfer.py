@@ -19,8 +19,8 @@ from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 from dino_speech.metrics import eer
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.studies.det import row_name
-from dino_speech.studies.plot import plot_grid
+from dino_speech.studies.det_pictures import row_name
+from dino_speech.studies.study_plot import plot_grid
 from dino_speech.studies.transfer import TransferStudy
 
 QUICK = {"batch_size": 8, "num_workers": 0}

@@ -10,10 +10,10 @@ import torch
 from dino_speech.audio.augment import Augment
 from dino_speech.audio.spec_augment import SpecAugment
 from dino_speech.data.manifest import Manifest, read_manifest
-from dino_speech.dino.finite import NonFiniteLoss
 from dino_speech.errors import InputError
 from dino_speech.metrics import ccc, uar
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.training.finite_guard import NonFiniteLoss
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.run import TuningRun
 from dino_speech.transfer.stages import FineTuneStage

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from dino_speech import evaluate_verification, load_encoder, read_manifest, read_trials
-from dino_speech.dino.diagnostics import rank_me
-from dino_speech.evaluation.backends import EmbeddedManifest, embed_manifest
+from dino_speech.dino.collapse_doctor import rank_me
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.whitening import Whitening
 from dino_speech.recipe import load_recipe, run_pretraining

@@ -26,7 +26,7 @@ from dino_speech import (
 from dino_speech.data.manifest import write_manifest
 from dino_speech.data.trials import resolve
 from dino_speech.data.utterances import Manifest
-from dino_speech.evaluation.backends import embed_manifest
+from dino_speech.embedding.embedded_manifest import embed_manifest
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.recipe import load_recipe, run_finetuning
 

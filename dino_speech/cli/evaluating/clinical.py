@@ -1,0 +1,156 @@
+"""`dino-speech evaluate clinical` and `split-speech`: a clinical question, and the silence that may answer it."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from dino_speech.cli.answer import Answer, name_skipped, table
+from dino_speech.cli.parsing import Subparsers, add_command, load_chosen_encoder, positive_int
+
+if TYPE_CHECKING:
+    from dino_speech.evaluation.clinical.report import ClinicalReport
+    from dino_speech.evaluation.clinical.subject_scores import SubjectResult
+
+NUM_READING_THREADS = 2
+VADS = ("energy", "range")
+VAD_HELP = "energy: Kaldi's rule; range: against the recording's own floor, for noisy ones (default: %(default)s)"
+FIGURES = {
+    "AUC": "auc",
+    "accuracy": "accuracy",
+    "UAR": "uar",
+    "F1": "f1",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+}
+
+
+def add_commands(subparsers: Subparsers) -> None:
+    """Declare the command of this file; the evaluation is declared in `evaluate.py`."""
+    parser = add_command(
+        subparsers,
+        "split-speech",
+        _split,
+        summary="the parts of recordings in which nobody speaks, or somebody does, as recordings of their own",
+        details=(
+            "Leaves wavs (16 kHz, 32-bit float: the very samples), manifest.csv (same IDs and labels) and parts.csv\n"
+            "(seconds of each recording). Recordings with too little of the part are listed. The same command goes on\n"
+            "where a run was stopped."
+        ),
+        example="dino-speech split-speech clinic.csv --output data/silence --label diagnosis --positive ad",
+    )
+    parser.add_argument("manifest", metavar="MANIFEST", help="a manifest (CSV)")
+    parser.add_argument("--output", metavar="DIR", required=True, help="a new folder, or that of a stopped run")
+    parser.add_argument("--part", choices=("nonspeech", "speech"), default="nonspeech", help="default: %(default)s")
+    parser.add_argument("--vad", choices=VADS, default="energy", help=VAD_HELP)
+    parser.add_argument(
+        "--margin-s", type=float, default=0.1, metavar="S", help="non-speech keeps so far from speech (%(default)s)"
+    )
+    parser.add_argument("--min-s", type=float, default=0.5, metavar="S", help="less is not written (%(default)s)")
+    parser.add_argument("--num-threads", type=positive_int, default=4, help="files at a time (default: %(default)s)")
+    parser.add_argument("--label", metavar="NAME", help="also count what is missing by this column's classes")
+    parser.add_argument("--positive", metavar="VALUE", help="also the AUC of the share of non-speech for this class")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `evaluate clinical`."""
+    parser.add_argument("--label", metavar="NAME", required=True, help="column of the diagnosis")
+    parser.add_argument("--positive", metavar="VALUE", required=True, help="the diagnosis to be found")
+    parser.add_argument("--negative", metavar="VALUE", help="what it is told from (default: all others)")
+    parser.add_argument("--subject", metavar="COLUMN", default="speaker", help="column of the people (%(default)s)")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--folds", type=positive_int, metavar="N", help="default: 5, or the people where fewer")
+    group.add_argument("--fold-column", metavar="COLUMN", help="folds as published: one per value")
+    group.add_argument("--split", metavar="COLUMN", help="official split: learn from `train`, judge `test`")
+    parser.add_argument("--segment-s", type=float, metavar="S", help="cut recordings into segments (default: whole)")
+    parser.add_argument("--vad", choices=VADS, default="energy", help=VAD_HELP)
+    parser.add_argument("--no-silence-control", action="store_true", help="leave the control out")
+    parser.add_argument("--control-folder", metavar="DIR", help="keep the non-speech parts here (default: removed)")
+
+
+def evaluate(arguments: argparse.Namespace) -> Answer:
+    """Run `evaluate clinical`."""
+    from dino_speech import evaluate_clinical, read_manifest
+
+    report = evaluate_clinical(
+        load_chosen_encoder(arguments),
+        read_manifest(arguments.manifest, where=dict(arguments.where)),
+        label=arguments.label,
+        positive=arguments.positive,
+        negative=arguments.negative,
+        subject=arguments.subject,
+        num_folds=arguments.folds,
+        fold_column=arguments.fold_column,
+        split=arguments.split,
+        segment_s=arguments.segment_s,
+        silence_control=not arguments.no_silence_control,
+        vad=arguments.vad,
+        control_folder=arguments.control_folder,
+        seed=arguments.seed,
+        num_workers=NUM_READING_THREADS,
+        progress=sys.stderr.isatty(),
+    )
+    name_skipped(report.skipped)
+    data, text = {**report.to_dict(), "encoder": arguments.encoder}, _text(report)
+    if arguments.output is None:
+        return Answer(data, text)
+    path = report.write(arguments.output)
+    return Answer({**data, "report": str(path)}, f"{text}\n\nReport: {path}")
+
+
+def _text(report: "ClinicalReport") -> str:
+    silence = report.silence.result if report.silence else None
+    same = report.silence.same_people if report.silence else None
+    columns = [result for result in (report.result, silence, same) if result is not None]
+    header = ["", "recordings", "silence alone", "recordings, same people"][: 1 + len(columns)]
+    rows = [(title, *(_figure(result, name) for result in columns)) for title, name in FIGURES.items()]
+    rows.append(("people", *(f"{result.num_subjects}, {result.num_positive} positive" for result in columns)))
+    lines = [table(rows, header=header)]
+    if report.warnings():
+        lines += ["", *(f"! {text}" for text in report.warnings())]
+    return "\n".join([*lines, "", "Not a diagnosis."])
+
+
+def _figure(result: "SubjectResult", name: str) -> str:
+    interval = result.intervals[name]
+    return f"{result.figures[name]:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def _split(arguments: argparse.Namespace) -> Answer:
+    from dino_speech import read_manifest
+    from dino_speech.data.silence import write_nonspeech
+    from dino_speech.errors import InputError
+
+    if arguments.positive and not arguments.label:
+        raise InputError("--positive: needs --label, the column that it is a value of")
+    manifest = read_manifest(arguments.manifest)
+    if arguments.label:
+        manifest.label(arguments.label)  # a misspelt column is told before the work
+    parts = write_nonspeech(
+        manifest,
+        arguments.output,
+        part=arguments.part,
+        vad=arguments.vad,
+        margin_s=arguments.margin_s,
+        min_s=arguments.min_s,
+        num_threads=arguments.num_threads,
+        progress=sys.stderr.isatty(),
+    )
+    data = parts.to_dict()
+    rows: list[tuple[object, ...]] = [
+        ("recordings", data["num_recordings"], f"{len(parts.skipped)} skipped"),
+        ("written", data["num_written"], f"{data['hours_written']:.2f} h of {arguments.part}"),
+        ("too little of it", data["num_missing"], "see parts.csv"),
+        ("share of non-speech", data["nonspeech_fraction"], "mean"),
+    ]
+    if arguments.label:
+        data["missing_by_class"] = parts.missing_by_class(arguments.label)
+        rows += [
+            (f"too little: {name or 'blank'}", n, f"of {of}") for name, (n, of) in data["missing_by_class"].items()
+        ]
+    if arguments.positive:
+        data["nonspeech_fraction_auc"] = parts.fraction_auc(arguments.label, arguments.positive)
+        rows.append(
+            ("AUC of that share", data["nonspeech_fraction_auc"], f"for {arguments.positive}; 0.5: tells nothing")
+        )
+    name_skipped(parts.skipped)
+    return Answer(data, table(rows))

@@ -1,0 +1,235 @@
+"""The collapse doctor: names what is wrong with a run, its likely cause, and the knob to turn.
+
+A plateau of the loss says little: at ln K it may be a slow start or a uniform teacher, near 0 success or a one-hot
+teacher. The figures of `figures.py` (which can be imported from here) tell them apart.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dino_speech.dino.collapse_figures import (
+    batch_mean_entropy,
+    embedding_spread,
+    measure,
+    rank_me,
+    student_teacher_kl,
+    teacher_entropy,
+    teacher_gap,
+)
+from dino_speech.errors import InputError
+from dino_speech.training.finite_guard import NonFiniteLoss
+
+__all__ = [
+    "CollapseDoctor",
+    "Finding",
+    "NonFiniteLoss",
+    "TrainingCollapsed",
+    "batch_mean_entropy",
+    "check_finite",
+    "diagnose",
+    "embedding_spread",
+    "measure",
+    "rank_me",
+    "student_teacher_kl",
+    "teacher_entropy",
+    "teacher_gap",
+]
+
+logger = logging.getLogger(__name__)
+
+# Thresholds [ours]: far from what healthy small runs show, near what the collapses provoked in the tests show.
+MIN_INFORMATION = 0.02  # of ln min(N, K): below it a target says nothing about its utterance
+MIN_PROTOTYPE_USE = 0.2  # of ln min(N, K): 2.3 of 64
+UNIFORM_ENTROPY = 0.95  # of ln K
+MIN_SPREAD = 0.1  # 1 is isotropic
+MIN_RANK, MIN_RANK_FRACTION = 2.0, 0.03  # effective dimensions; as a fraction of min(N, D)
+
+
+class TrainingCollapsed(InputError):  # noqa: N818  (a stop that was asked for)
+    """The collapse doctor found a collapse and was asked to stop there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A named trouble: what is seen, what causes it as a rule, and what to change."""
+
+    name: str
+    seen: str
+    cause: str
+    knob: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.seen}. Likely cause: {self.cause}. Try: {self.knob}"
+
+
+def check_finite(loss: Tensor, *, step: int, **parts: Tensor) -> None:
+    """Stop before the optimizer spoils the weights.
+
+    Costs one synchronisation with the device; where that matters, `finite.FiniteGuard` asks without waiting.
+
+    Args:
+        loss: 0-d tensor.
+        step: for the message.
+        parts: what the loss was made from, in that order, for example `student_logits=`; looked at only on failure.
+
+    Raises:
+        NonFiniteLoss: the loss is NaN or infinite; the message names the first part that is.
+    """
+    if torch.isfinite(loss).all():
+        return
+    bad = [f"{name}: {_num_bad(part)} of {part.numel()} values" for name, part in parts.items() if _num_bad(part)]
+    raise NonFiniteLoss(
+        f"step {step}: the loss is {loss.item()}, first seen in {bad[0] if bad else 'the loss itself'}; the optimizer "
+        "was not called, the weights are sound. Likely cause: too large a learning rate, float16 overflow, or NaN in "
+        "the audio. Try: lower lr, lengthen warmup_steps, set clip_norm, use precision: bf16 or fp32, and run "
+        "`dino-speech check` on the manifest"
+    )
+
+
+def diagnose(window: Sequence[Mapping[str, float]]) -> list[Finding]:
+    """What is wrong in all of these successive figures (see `measure`); empty where nothing is.
+
+    Targets are worthless where they say nothing about their utterance or nearly all choose one prototype; their entropy
+    then tells which face it is. Only where they are worth something is the rank of the embeddings looked at.
+    """
+    if not window:
+        return []
+    last, found = window[-1], []
+    if last.get("num_shared", 0) > 0 or all(figures.get("teacher_gap") == 0 for figures in window):
+        found.append(_teacher_is_student(last))
+    if all(_worthless_targets(figures) for figures in window):
+        found.append(_which_face(last))
+    elif all(_few_dimensions(figures) for figures in window):
+        found.append(
+            Finding(
+                "dimensional collapse",
+                f"effective rank {last['rank_me']:.1f} of {last['max_rank']:.0f}, "
+                f"spread {last['embedding_spread']:.2f}",
+                "few prototypes or strong weight decay and augmentation leave the embedding few directions to keep",
+                "koleo_weight (0.1), more num_prototypes, lower weight_decay, milder augmentation, a larger batch",
+            )
+        )
+    return found
+
+
+def _teacher_is_student(figures: Mapping[str, float]) -> Finding:
+    shared = int(figures.get("num_shared", 0))
+    return Finding(
+        "teacher is the student",
+        f"{shared} parameters lie in the same memory" if shared else "all parameters are equal after optimizer steps",
+        "the teacher is no copy"
+        if shared
+        else "teacher_momentum is 0, or nothing moves the student (lr 0, all frozen)",
+        "build Teacher(student), which copies" if shared else "teacher_momentum (0.99 to 0.9995), lr",
+    )
+
+
+def _which_face(figures: Mapping[str, float]) -> Finding:
+    entropy = figures["teacher_entropy"]
+    seen = f"loss {figures['loss']:.3f} = {figures['loss_fraction']:.2f} ln K, teacher entropy {entropy:.2f} ln K"
+    if entropy > UNIFORM_ENTROPY:
+        return Finding(
+            "uniform teacher",
+            f"{seen}: every target is uniform",
+            "the teacher is not sharpened, or too large a step threw all embeddings together",
+            "lower teacher_temperature (0.04; it must be below student_temperature), lower lr, longer warmup_steps",
+        )
+    if figures["prototype_use"] < MIN_PROTOTYPE_USE:
+        return Finding(
+            "one-hot teacher",
+            f"{seen}: nearly all choose one prototype ({figures['prototypes_used']:.1f} in use in the batch)",
+            "the center does not follow the teacher's mean, or the teacher is sharpened too much",
+            "center_momentum (0.9), centering: sinkhorn, higher teacher_temperature, lower lr",
+        )
+    return Finding(
+        "identical targets",
+        f"{seen}: all utterances get the same target, neither uniform nor one-hot",
+        "too large a learning rate, so that the center runs behind the teacher",
+        "lower lr, longer warmup_steps, lower center_momentum, centering: sinkhorn",
+    )
+
+
+def _worthless_targets(figures: Mapping[str, float]) -> bool:
+    return figures["target_information"] < MIN_INFORMATION or figures["prototype_use"] < MIN_PROTOTYPE_USE
+
+
+def _few_dimensions(figures: Mapping[str, float]) -> bool:
+    min_rank = max(MIN_RANK, MIN_RANK_FRACTION * figures["max_rank"])
+    return figures["rank_me"] < min_rank or figures["embedding_spread"] < MIN_SPREAD
+
+
+class CollapseDoctor:
+    """Keeps a short window of figures and names a collapse that lasts through all of it.
+
+    Args:
+        every: steps between two measurements.
+        patience: measurements in a row that must show the same.
+        grace_steps: first steps in which nothing is reported; an untrained encoder gives all files nearly the same
+            embedding, so give it at least the warm-up.
+        stop_on_collapse: raise instead of only warning.
+
+    Attributes:
+        figures: the last measurement.
+        findings: of the last measurement.
+    """
+
+    def __init__(
+        self, *, every: int = 50, patience: int = 3, grace_steps: int = 0, stop_on_collapse: bool = False
+    ) -> None:
+        if every < 1 or patience < 1:
+            raise InputError(f"CollapseDoctor: every = {every}, patience = {patience}; expected at least 1")
+        self.every, self.grace_steps, self.stop_on_collapse = every, grace_steps, stop_on_collapse
+        self.figures: dict[str, float] = {}
+        self.findings: list[Finding] = []
+        self._window: deque[dict[str, float]] = deque(maxlen=patience)
+
+    def due(self, step: int) -> bool:
+        """Whether to measure after optimizer step `step`, counted from 1."""
+        return step > 0 and step % self.every == 0
+
+    def examine(
+        self,
+        step: int,
+        *,
+        loss: Tensor | float,
+        targets: Tensor,
+        embeddings: Tensor,
+        center: Tensor | None = None,
+        teacher: nn.Module | None = None,
+        student: nn.Module | None = None,
+    ) -> list[Finding]:
+        """Measure (see `measure`), and log what is newly found, and what is gone.
+
+        Raises:
+            TrainingCollapsed: something is found and `stop_on_collapse` is set.
+        """
+        self.figures = measure(
+            loss=float(loss),
+            targets=targets,
+            embeddings=embeddings,
+            center=center,
+            teacher=teacher,
+            student=student,
+        )
+        if step <= self.grace_steps:
+            return []
+        self._window.append(self.figures)
+        known = {finding.name for finding in self.findings}
+        self.findings = diagnose(self._window) if len(self._window) == self._window.maxlen else []
+        for finding in self.findings:
+            if finding.name not in known:
+                logger.warning("step %d: %s", step, finding)
+        for name in known - {finding.name for finding in self.findings}:
+            logger.info("step %d: no longer found: %s", step, name)
+        if self.findings and self.stop_on_collapse:
+            raise TrainingCollapsed(f"stopped at step {step}: {self.findings[0]}")
+        return self.findings
+
+
+def _num_bad(values: Tensor) -> int:
+    return int((~torch.isfinite(values)).sum())

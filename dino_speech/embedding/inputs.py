@@ -1,0 +1,131 @@
+"""What a person gives to be embedded: files, folders, manifests, shards, as one stream of utterances."""
+
+import hashlib
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dino_speech.audio.io import find_audio
+from dino_speech.audio.sources import is_url, join_place
+from dino_speech.data.manifest import read_headers
+from dino_speech.data.rows import ManifestRows
+from dino_speech.data.shards.reading import INDEX, MANIFEST, is_shards, shards_folder
+from dino_speech.data.utterances import Manifest, Skipped, Utterance
+from dino_speech.errors import InputError
+
+MANIFEST_SUFFIXES = (".csv", ".tsv")
+UNKNOWN_S = 0.0  # duration of a file whose header was not read yet
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one pass over all utterances found.
+
+    Attributes:
+        num_utterances: N.
+        sha256: of their IDs and spans, in order.
+    """
+
+    num_utterances: int
+    sha256: str
+
+
+class Inputs:
+    """Utterances one after the other, to be gone through as often as needed.
+
+    Of manifests and shards one row at a time is in memory, of folders the names of the files. The ID of a file in a
+    folder is its path relative to the folder, that of a single file is its path as given.
+
+    Args:
+        inputs: audio files, folders, manifests (CSV), folders of shards or their `index.json`; also URLs of the latter
+            two.
+
+    Raises:
+        InputError: an input does not exist.
+    """
+
+    def __init__(self, inputs: Sequence[str | Path]) -> None:
+        self._sources: list[Iterable[Utterance]] = [_source(os.fspath(name)) for name in inputs]
+
+    def __iter__(self) -> Iterator[Utterance]:
+        for source in self._sources:
+            yield from source
+
+    def survey(self) -> Survey:
+        """Count them all, in little memory.
+
+        Raises:
+            InputError: two have one ID, or a manifest has a bad row.
+        """
+        digest, hashes = hashlib.sha256(), array("Q")
+        for u in self:
+            digest.update(f"{u.id}\x1f{u.start}\x1f{u.stop}\n".encode())
+            hashes.append(_hash(u.id))
+        seen, counts = np.unique(np.frombuffer(hashes, np.uint64), return_counts=True)
+        if (counts > 1).any():
+            self._refuse_duplicates(set(seen[counts > 1].tolist()))
+        return Survey(len(hashes), digest.hexdigest())
+
+    def _refuse_duplicates(self, suspects: set[int]) -> None:
+        first: dict[str, Utterance] = {}
+        for u in self:
+            if _hash(u.id) in suspects and first.setdefault(u.id, u) is not u:
+                places = f"{first[u.id].origin} and {u.origin}"
+                raise InputError(f"found ID {u.id!r} twice, in {places}; expected unique IDs: rename one of them")
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _source(name: str) -> Iterable[Utterance]:
+    path = Path(name)
+    if path.suffix.lower() in MANIFEST_SUFFIXES and (is_url(name) or path.exists()):
+        return ManifestRows(name)
+    if is_url(name) or path.name == INDEX or is_shards(name):
+        return ManifestRows(join_place(shards_folder(name), MANIFEST))
+    if path.is_dir():
+        return _Files(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; give audio files, folders, manifests (CSV) or shards")
+    return [Utterance(name, os.path.abspath(path), UNKNOWN_S, origin=name)]  # noqa: PTH100
+
+
+class _Files:
+    """The audio files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._root = os.path.normpath(folder.absolute())
+        self._names = [file.relative_to(self._root).as_posix() for file in find_audio(self._root)]
+
+    def __iter__(self) -> Iterator[Utterance]:
+        for name in self._names:
+            yield Utterance(name, os.path.join(self._root, name), UNKNOWN_S, origin=name)  # noqa: PTH118
+
+
+def with_durations(utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Skipped]]:
+    """Fill in the durations that only the files know; those whose header cannot be read are in the second list."""
+    unknown = [u for u in utterances if u.duration == UNKNOWN_S]
+    answers = dict(zip((u.id for u in unknown), read_headers([Path(u.wav) for u in unknown]), strict=True))
+    known, skipped = [], []
+    for u in utterances:
+        answer = answers.get(u.id)
+        if isinstance(answer, str):
+            skipped.append(Skipped(u.id, answer))
+        else:
+            known.append(u if answer is None else replace(u, duration=answer.duration_s))
+    return known, skipped
+
+
+def collect(inputs: Sequence[str | Path]) -> Manifest:
+    """All inputs as one manifest; files whose header cannot be read are in `.skipped`.
+
+    Raises:
+        InputError: an input does not exist, or two utterances have one ID.
+    """
+    utterances, skipped = with_durations(list(Inputs(inputs)))
+    return Manifest(utterances, skipped=skipped)

@@ -1,0 +1,111 @@
+"""Embeddings on disk: one npz file, or a folder of parts that is written as the work goes on and read as one.
+
+A part holds the embeddings of `part_size` utterances that follow each other in the input, and the reasons of those that
+could not be embedded: it is complete or absent. `index.json` is written last. Embedding into such a folder is in
+`embed_folder.py`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dino_speech.data.atomic import read_json, write_atomically, write_json_atomically
+from dino_speech.data.loading.skipped import write_failures
+from dino_speech.data.utterances import Skipped
+from dino_speech.errors import InputError
+from dino_speech.models.embed_files import Embeddings
+
+INDEX, FAILURES = "index.json", "failures.csv"
+VERSION = 1
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """Where a part of a folder is."""
+    return folder / f"part-{number:06d}.npz"
+
+
+def write_part(path: Path, found: Embeddings) -> None:
+    """Write one part in one move."""
+    names, reasons = [item.name for item in found.failures], [item.reason for item in found.failures]
+    arrays: dict[str, Any] = {
+        "ids": np.array(found.ids, dtype=str),
+        "embeddings": found.embeddings,
+        "failed_ids": np.array(names, dtype=str),
+        "failed_reasons": np.array(reasons, dtype=str),
+    }
+    write_atomically(path, lambda file: np.savez(file, **arrays))
+
+
+def read_part(path: Path) -> Embeddings:
+    """The inverse."""
+    with np.load(path) as part:
+        failed = zip(part["failed_ids"].tolist(), part["failed_reasons"].tolist(), strict=True)
+        return Embeddings(part["ids"].tolist(), part["embeddings"], [Skipped(*item) for item in failed])
+
+
+def write_index(folder: Path, num_parts: int, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write `failures.csv` and then `index.json` of a folder whose parts are all there; what the index says."""
+    parts: list[dict[str, Any]] = []
+    failures: list[Skipped] = []
+    dim = 0
+    for number in range(num_parts):
+        path = part_path(folder, number)
+        with np.load(path) as part:
+            failed = zip(part["failed_ids"].tolist(), part["failed_reasons"].tolist(), strict=True)
+            failures += [Skipped(*item) for item in failed]
+            dim = part["embeddings"].shape[1]
+            parts.append({"file": path.name, "num_embedded": len(part["ids"]), "num_skipped": len(part["failed_ids"])})
+    write_failures(failures, folder / FAILURES)
+    index = {
+        "version": VERSION,
+        "num_embedded": sum(part["num_embedded"] for part in parts),
+        "num_skipped": len(failures),
+        "embedding_dim": dim,
+        **facts,
+        "parts": parts,
+    }
+    write_json_atomically(folder / INDEX, index)
+    return index
+
+
+def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
+    """The embeddings of a folder part by part, so that all of them need not fit into memory; of an npz file, one part.
+
+    Raises:
+        InputError: there is no such file or folder, it holds no embeddings, or not all of them yet.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / INDEX).is_file():
+            raise InputError(
+                f"{path}: no {INDEX}: it holds no embeddings, or embedding was stopped; the same `dino-speech embed`"
+                " command goes on with it"
+            )
+        for part in read_json(path / INDEX)["parts"]:
+            yield read_part(path / part["file"])
+        return
+    try:
+        with np.load(path) as archive:
+            found = Embeddings(archive["ids"].tolist(), archive["embeddings"], [])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: no embeddings ({error}); give what `dino-speech embed` wrote") from error
+    yield found
+
+
+def read_embeddings(path: str | Path) -> Embeddings:
+    """What `dino-speech embed` wrote, an npz file or a folder, in the order of its input.
+
+    Returns:
+        `ids` (N,), `embeddings` (N, D) float32, and `failures` (of a folder) with their reasons.
+
+    Raises:
+        InputError: there is no such file or folder, it holds no embeddings, or not all of them yet.
+    """
+    parts = list(embedding_parts(path))
+    return Embeddings(
+        [name for part in parts for name in part.ids],
+        np.concatenate([part.embeddings for part in parts]),
+        [failure for part in parts for failure in part.failures],
+    )

@@ -1,0 +1,151 @@
+"""Embedding more files than fit into memory, or into one day: part by part, on one process or many.
+
+The input is cut into parts of `part_size` utterances that follow each other. Part k belongs to rank k mod world size,
+and a part that is on disk is done; so a run that was killed goes on with the parts that are missing, also on another
+number of processes, and no utterance is embedded twice or lost.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dino_speech.data.atomic import read_json, write_json_atomically
+from dino_speech.data.loading.skipped import read_failures
+from dino_speech.data.utterances import Utterance, list_some
+from dino_speech.distributed import barrier, is_main_process, patient_group, rank, world_size
+from dino_speech.embedding.inputs import Inputs, with_durations
+from dino_speech.embedding.parts_on_disk import FAILURES, INDEX, part_path, write_index, write_part
+from dino_speech.embedding.to_file import EmbedReport
+from dino_speech.errors import InputError
+from dino_speech.models.embed_files import Embeddings
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.precision import choose_precision
+
+logger = logging.getLogger(__name__)
+
+RUN = "run.json"
+PART_SIZE = 10_000  # ours: hundreds of batches, whose lengths sort well; some minutes of work, 8 MB at 192 dimensions
+
+
+def embed_to_folder(
+    inputs: Sequence[str | Path],
+    encoder: SpeechEncoder,
+    output: str | Path,
+    *,
+    part_size: int = PART_SIZE,
+    num_workers: int = 2,
+    batch_s: float | None = None,
+    progress: bool = False,
+    precision: str = "fp32",
+) -> EmbedReport:
+    """Embed files, folders, manifests and shards into a folder of parts (see `embedding_store.py`).
+
+    Under torchrun each process embeds its own parts. Of manifests and shards only `part_size` rows are in memory at a
+    time. What cannot be read is listed in `failures.csv` and left out.
+
+    Args:
+        inputs: audio files, folders, manifests (CSV), shards.
+        encoder: embeds them, on the device that it is on.
+        output: the folder, made with its parents; embeddings that a former call left there are kept.
+        part_size: utterances per part.
+        num_workers: threads that read ahead.
+        batch_s: seconds in a batch, padding included; None: what suits the device.
+        progress: show a bar for each part.
+        precision: of the network, as `SpeechEncoder.embed_files` takes it; "auto" chooses by the device.
+
+    Raises:
+        InputError: an input does not exist, or two utterances have one ID; the folder holds embeddings of another
+            input, encoder, part size or precision; nothing could be embedded.
+    """
+    group = patient_group()  # one process may have much more to do than another
+    folder, given = Path(output), Inputs(inputs)
+    survey = given.survey()
+    identity = {
+        "num_utterances": survey.num_utterances,
+        "sha256": survey.sha256,
+        "encoder_sha256": fingerprint(encoder),
+        "part_size": part_size,
+        "precision": choose_precision(precision, encoder.device),
+    }
+    _begin(folder, identity, group)
+    num_parts = -(-survey.num_utterances // part_size)
+    for number, window in _missing_parts(given, part_size, folder):
+        found = _embed(
+            window, encoder, num_workers=num_workers, batch_s=batch_s, progress=progress, precision=precision
+        )
+        write_part(part_path(folder, number), found)
+        logger.info(
+            "part %d of %d: %d embedded, %d skipped",
+            *(number + 1, num_parts, len(found.ids), len(found.failures)),
+        )
+    barrier(group)
+    if is_main_process() and not (folder / INDEX).exists():
+        write_index(folder, num_parts, {"encoder": encoder.config.to_dict(), "run": identity})
+    barrier(group)
+    return _report(folder)
+
+
+def fingerprint(encoder: SpeechEncoder) -> str:
+    """SHA-256 of what an encoder computes: its configuration and weights."""
+    digest = hashlib.sha256(json.dumps(encoder.config.to_dict(), sort_keys=True).encode())
+    for name, tensor in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _begin(folder: Path, identity: dict[str, Any], group: Any) -> None:
+    """Make the folder, or find that it holds the same run."""
+    _refuse_other_run(folder, identity)
+    barrier(group)  # all have looked before anything changes
+    if is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json_atomically(folder / RUN, identity)
+    barrier(group)
+
+
+def _refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; give a folder, or FILE.npz for all embeddings in one file")
+    started = (folder / RUN).exists()
+    if not started and folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise InputError(f"{folder}: holds other things than embeddings; give a folder that is empty or does not exist")
+    # Folders from before there was a choice were computed in float32.
+    before = {"precision": "fp32"} | read_json(folder / RUN) if started else identity
+    differing = [name for name, value in identity.items() if before.get(name) != value]
+    if differing:
+        raise InputError(
+            f"{folder}: holds embeddings of another run ({', '.join(differing)} differ); give another --output, or"
+            " delete the folder"
+        )
+
+
+def _missing_parts(given: Inputs, part_size: int, folder: Path) -> Iterator[tuple[int, list[Utterance]]]:
+    """The parts of this process that are not on disk."""
+    utterances, number = iter(given), 0
+    while window := list(islice(utterances, part_size)):
+        if number % world_size() == rank() and not part_path(folder, number).exists():
+            yield number, window
+        number += 1
+
+
+def _embed(window: Sequence[Utterance], encoder: SpeechEncoder, **options: Any) -> Embeddings:
+    known, skipped = with_durations(window)
+    if not known:
+        return Embeddings([], np.zeros((0, encoder.embedding_dim), np.float32), skipped)
+    found = encoder.embed_files(known, on_error="skip", **options)
+    return Embeddings(found.ids, found.embeddings, [*skipped, *found.failures])
+
+
+def _report(folder: Path) -> EmbedReport:
+    index, failures = read_json(folder / INDEX), tuple(read_failures(folder / FAILURES))
+    if not index["num_embedded"]:
+        reasons = list_some([f"{item.name}: {item.reason}" for item in failures])
+        raise InputError(f"none of {len(failures)} files could be embedded ({reasons})")
+    return EmbedReport(str(folder), index["num_embedded"], index["embedding_dim"], failures)

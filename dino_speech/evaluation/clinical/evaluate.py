@@ -1,0 +1,130 @@
+"""A clinical question about people, such as Alzheimer's disease or not: the answer, and what else could explain it.
+
+Recordings are cut into segments, a classifier learns from some people and judges the others, the log-odds of a person's
+segments are averaged, their sign decides. Beside the figures stand the silence control, what the share of pauses and
+the length of the recordings tell alone, and age and sex. A score is not a diagnosis: see `docs/pages/clinical.md`.
+"""
+
+from typing import Any
+
+from dino_speech.audio.vad import VAD
+from dino_speech.data.utterances import Manifest
+from dino_speech.errors import InputError
+from dino_speech.evaluation.clinical.group_balance import age_difference, fold_rows, people_table, sex_difference
+from dino_speech.evaluation.clinical.report import ClinicalReport
+from dino_speech.evaluation.clinical.silence_control import control_silence, cut
+from dino_speech.evaluation.clinical.subject_classifier import EmbeddingProbe, SubjectClassifier
+from dino_speech.evaluation.clinical.subject_scores import SubjectScores, score_subjects, subject_result, trivial_score
+from dino_speech.evaluation.clinical.subjects import Subjects, find_subjects, make_folds
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.provenance import provenance
+
+
+def evaluate_clinical(
+    encoder: SpeechEncoder | None,
+    manifest: Manifest,
+    *,
+    label: str,
+    positive: str,
+    negative: str | None = None,
+    subject: str = "speaker",
+    num_folds: int | None = None,
+    fold_column: str | None = None,
+    split: str | None = None,
+    segment_s: float | None = None,
+    silence_control: bool = True,
+    vad: str | VAD = "energy",
+    min_silence_s: float = 0.5,
+    control_folder: str | None = None,
+    age: str = "age",
+    sex: str = "sex",
+    classifier: SubjectClassifier | None = None,
+    seed: int = 0,
+    num_resamples: int = 1000,
+    **options: Any,
+) -> ClinicalReport:
+    """Tell two classes of people apart by their recordings, and check whether it was their speech that told.
+
+    Args:
+        encoder: embeds the segments, frozen; None where `classifier` is given.
+        manifest: recordings.
+        label: column of the classes; rows where it or `subject` is blank are left out and listed.
+        positive: the value that sensitivity, F1 and AUC speak of.
+        negative: the value that it is told from; None: all others.
+        subject: column of the people, whom no fold may split.
+        num_folds: of a stratified cross-validation; None: 5, or fewer where a class has fewer people.
+        fold_column: column with folds as published, instead.
+        split: column with an official split ("train", "test"), instead.
+        segment_s: cut recordings into segments of so many seconds; None: one segment per recording.
+        silence_control: judge the non-speech parts, too.
+        vad: how speech is found: "energy", "range", or a rule of your own.
+        min_silence_s: recordings with less non-speech are left out of the control.
+        control_folder: keep the non-speech parts here, for another encoder's turn; None: they are removed.
+        age: column of the ages in years, used where it is there.
+        sex: column of the sexes, likewise.
+        classifier: learns and judges instead of the probe on embeddings (see `SubjectClassifier`).
+        seed: of folds, probes and intervals.
+        num_resamples: of the bootstraps.
+        options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
+
+    Raises:
+        InputError: no such column or value, a person with two classes or on both sides, or too few people.
+    """
+    if (encoder is None) == (classifier is None):
+        raise InputError("give either an encoder or a classifier")
+    subjects, left_out = find_subjects(manifest, label=label, positive=positive, negative=negative, subject=subject)
+    folds = make_folds(subjects, num_folds=num_folds, fold_column=fold_column, split=split, seed=seed)
+    if encoder is not None:
+        classifier = EmbeddingProbe(encoder, subject=subject, seed=seed, **options)
+    assert classifier is not None
+    bootstrap = {"num_resamples": num_resamples, "seed": seed}
+    segments = Subjects(cut(subjects.manifest, segment_s), subjects.names, subjects.positive, subject, label)
+    scores = score_subjects(classifier, segments, folds, run="recordings")
+    control = None
+    if silence_control:
+        control = control_silence(
+            classifier,
+            subjects,
+            folds,
+            scores,
+            folder=control_folder,
+            vad=vad,
+            min_s=min_silence_s,
+            segment_s=segment_s,
+            progress=bool(options.get("progress", False)),
+            **bootstrap,
+        )
+    others = sorted(set(subjects.manifest.label(label)) - {positive})
+    return ClinicalReport(
+        result=subject_result(scores, **bootstrap),
+        silence=control,
+        duration=trivial_score(_durations(subjects), scores, **bootstrap),
+        **_balance(subjects, scores, {True: positive, False: negative or "/".join(others)}, age, sex),
+        num_folds=len(folds),
+        split=split or fold_column,
+        label=label,
+        segment_s=segment_s,
+        skipped=left_out + scores.skipped,
+        scores=scores,
+        provenance=provenance(seed=seed, manifest=manifest.paths),
+    )
+
+
+def _balance(subjects: Subjects, scores: SubjectScores, classes: dict[bool, str], age: str, sex: str) -> dict[str, Any]:
+    """The names of the classes, and how these differ in age and sex, in all and in each fold."""
+    people = people_table(subjects.manifest, scores.names, scores.positive, subject=subjects.column, age=age, sex=sex)
+    return {
+        "age": age_difference(people),
+        "sex": sex_difference(people),
+        "folds": fold_rows(people, scores.folds, classes),
+        "positive": classes[True],
+        "negative": classes[False],
+    }
+
+
+def _durations(subjects: Subjects) -> dict[str, float]:
+    """Person -> seconds of all the person's recordings."""
+    found = dict.fromkeys(subjects.names, 0.0)
+    for row in subjects.manifest:
+        found[row.labels[subjects.column]] += row.duration
+    return found

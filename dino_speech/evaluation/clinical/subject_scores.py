@@ -1,0 +1,248 @@
+"""Decisions on people and how good they are: a person is one thing to be right or wrong about.
+
+The log-odds of a person's segments are averaged, the sign decides, and intervals resample people. Letters: `N`
+segments, `P` people.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech.data.utterances import Manifest, Skipped
+from dino_speech.errors import InputError
+from dino_speech.evaluation.clinical.subject_classifier import SubjectClassifier
+from dino_speech.evaluation.clinical.subjects import TARGET, SubjectFold, Subjects
+from dino_speech.intervals import Interval, bootstrap_interval
+from dino_speech.metrics import auc
+
+THRESHOLD = 0.0  # of the log-odds: both classes equally common, both errors equally dear
+FIGURES = ("accuracy", "uar", "f1", "sensitivity", "specificity", "auc")
+
+
+@dataclass(frozen=True, eq=False)
+class SubjectScores:
+    """A decision on each person that was judged.
+
+    Args:
+        names: (P,) people.
+        positive: (P,) the truth.
+        log_odds: (P,) mean over the person's segments.
+        folds: (P,) name of the fold that judged the person.
+        num_segments: judged.
+        skipped: segments that could not be used.
+    """
+
+    names: list[str]
+    positive: NDArray[np.bool_]
+    log_odds: NDArray[np.float64]
+    folds: list[str]
+    num_segments: int
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def select(self, names: Sequence[str]) -> "SubjectScores":
+        """Some of the people, in this object's order."""
+        kept = [i for i, name in enumerate(self.names) if name in set(names)]
+        return replace(
+            self,
+            names=[self.names[i] for i in kept],
+            positive=self.positive[kept],
+            log_odds=self.log_odds[kept],
+            folds=[self.folds[i] for i in kept],
+        )
+
+
+def score_subjects(
+    classifier: SubjectClassifier, subjects: Subjects, folds: Sequence[SubjectFold], *, run: str
+) -> SubjectScores:
+    """Judge every person of the folds' test parts by a classifier that has not heard them.
+
+    Args:
+        classifier: called once per fold.
+        subjects: who there is.
+        folds: from `make_folds`.
+        run: what the segments are of ("speech", "silence"): the beginning of the classifier's `run`.
+
+    Raises:
+        InputError: nobody could be judged, or the classifier gives another number of log-odds than segments.
+    """
+    odds: dict[str, list[float]] = {}
+    judged: dict[str, str] = {}
+    skipped: dict[str, Skipped] = {}
+    for fold in folds:
+        train, test = subjects.rows_of(fold.train), subjects.rows_of(fold.test)
+        answer = classifier(train, _blind(test, subjects.label), run=f"{run}/{fold.name}")
+        if len(answer.log_odds) != len(test):
+            raise InputError(f"the classifier gave {len(answer.log_odds)} log-odds for {len(test)} segments")
+        skipped |= {item.name: item for item in answer.skipped}
+        for person, value in zip(test.label(subjects.column), np.asarray(answer.log_odds).tolist(), strict=True):
+            if np.isfinite(value):
+                odds.setdefault(person, []).append(value)
+                judged[person] = fold.name
+    if not odds:
+        raise InputError(f"{subjects.manifest.name}: nobody could be judged; see dino-speech check")
+    names = [name for name in subjects.names if name in odds]
+    return SubjectScores(
+        names,
+        np.array([subjects.classes[name] for name in names]),
+        np.array([np.mean(odds[name]) for name in names]),
+        [judged[name] for name in names],
+        sum(len(values) for values in odds.values()),
+        list(skipped.values()),
+    )
+
+
+def _blind(test: Manifest, label: str) -> Manifest:
+    """The segments to be judged, without what is to be found out."""
+    rows = (
+        replace(row, labels={name: value for name, value in row.labels.items() if name not in (label, TARGET)})
+        for row in test
+    )
+    return Manifest(rows, paths=test.paths, columns=[name for name in test.columns if name not in (label, TARGET)])
+
+
+def subject_figures(
+    log_odds: NDArray, positive: NDArray[np.bool_], *, weights: NDArray | None = None
+) -> dict[str, float]:
+    """Accuracy, unweighted average recall, F1 of the positive class, sensitivity, specificity and AUC.
+
+    Args:
+        log_odds: (P,); a person is called positive from `THRESHOLD` on.
+        positive: (P,) the truth.
+        weights: (P,) how often each person counts; None: once.
+
+    Returns:
+        Fractions; NaN where a figure has nothing to count (one class only).
+    """
+    counts = np.ones(len(positive)) if weights is None else np.asarray(weights, dtype=np.float64)
+    return {**_decision_figures(log_odds, positive, counts), "auc": safe_auc(log_odds, positive, counts)}
+
+
+def _decision_figures(log_odds: NDArray, positive: NDArray[np.bool_], counts: NDArray) -> dict[str, float]:
+    """The figures that depend on the threshold."""
+    called = np.asarray(log_odds) >= THRESHOLD
+    hits, misses = counts[called & positive].sum(), counts[~called & positive].sum()
+    alarms, passes = counts[called & ~positive].sum(), counts[~called & ~positive].sum()
+    sensitivity, specificity = _share(hits, hits + misses), _share(passes, passes + alarms)
+    return {
+        "accuracy": _share(hits + passes, counts.sum()),
+        "uar": (sensitivity + specificity) / 2,
+        "f1": _share(2 * hits, 2 * hits + misses + alarms),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+    }
+
+
+def safe_auc(scores: NDArray, positive: NDArray[np.bool_], weights: NDArray) -> float:
+    """AUC, or NaN where the weights leave one class only."""
+    if not (weights[positive].sum() > 0 and weights[~positive].sum() > 0):
+        return float("nan")
+    return auc(scores, positive, weights=weights)
+
+
+def _share(part: float, whole: float) -> float:
+    return float(part / whole) if whole > 0 else float("nan")
+
+
+def figure_intervals(scores: SubjectScores, *, num_resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
+    """95 % interval of each figure, resampling people; what the classifier would be with other people to learn from
+    is not in it."""
+
+    def interval(name: str) -> Interval:
+        def statistic(weights: NDArray) -> float:
+            if name == "auc":
+                return safe_auc(scores.log_odds, scores.positive, weights)
+            return _decision_figures(scores.log_odds, scores.positive, weights)[name]
+
+        return bootstrap_interval(statistic, scores.names, num_resamples=num_resamples, seed=seed)
+
+    return {name: interval(name) for name in FIGURES}
+
+
+@dataclass(frozen=True)
+class TrivialScore:
+    """How well one number per person, looked at alone, tells the classes apart.
+
+    Args:
+        auc: as a score for the positive class; 0.2 tells as much as 0.8.
+        interval: 95 %, resampling people.
+        means: class ("positive", "negative") -> mean of the number.
+        num_subjects: of whom it is known.
+    """
+
+    auc: float
+    interval: Interval
+    means: dict[str, float]
+    num_subjects: int
+
+    @property
+    def tells(self) -> bool:
+        """Whether the interval leaves out 0.5."""
+        return bool(self.interval.low > 0.5 or self.interval.high < 0.5)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        return {**self.__dict__, "interval": self.interval.to_dict(), "tells": self.tells}
+
+
+def trivial_score(
+    values: dict[str, float], scores: SubjectScores, *, num_resamples: int = 1000, seed: int = 0
+) -> TrivialScore | None:
+    """One number per person against the truth, for the people who were judged; None where one class is left.
+
+    Args:
+        values: person -> number.
+        scores: who was judged.
+        num_resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    known = scores.select(list(values))
+    if known.positive.all() or not known.positive.any():
+        return None
+    numbers = np.array([values[name] for name in known.names])
+    interval = bootstrap_interval(
+        lambda weights: safe_auc(numbers, known.positive, weights), known.names, num_resamples=num_resamples, seed=seed
+    )
+    means = {"positive": float(numbers[known.positive].mean()), "negative": float(numbers[~known.positive].mean())}
+    return TrivialScore(auc(numbers, known.positive), interval, means, len(known.names))
+
+
+@dataclass(frozen=True)
+class SubjectResult:
+    """The figures of one set of decisions.
+
+    Args:
+        figures: name of `FIGURES` -> fraction.
+        intervals: the same names -> 95 % interval, resampling people.
+        num_subjects: judged.
+        num_positive: of them.
+        num_segments: judged.
+    """
+
+    figures: dict[str, float]
+    intervals: dict[str, Interval]
+    num_subjects: int
+    num_positive: int
+    num_segments: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data for JSON: the figures by their names; NaN becomes None."""
+        return {
+            **{name: value if np.isfinite(value) else None for name, value in self.figures.items()},
+            "intervals": {name: interval.to_dict() for name, interval in self.intervals.items()},
+            "num_subjects": self.num_subjects,
+            "num_positive": self.num_positive,
+            "num_segments": self.num_segments,
+        }
+
+
+def subject_result(scores: SubjectScores, *, num_resamples: int = 1000, seed: int = 0) -> SubjectResult:
+    """Figures and intervals."""
+    return SubjectResult(
+        subject_figures(scores.log_odds, scores.positive),
+        figure_intervals(scores, num_resamples=num_resamples, seed=seed),
+        len(scores.names),
+        int(scores.positive.sum()),
+        scores.num_segments,
+    )

@@ -1,0 +1,182 @@
+"""What layers are compared with: acoustic descriptors, a person's own columns, and the words that were said.
+
+The acoustic ones are the 88 functionals of eGeMAPS as opensmile computes them: the extra `dino-speech[descriptors]`,
+whose licence allows research only. Letters: `N` utterances, `Q` descriptors.
+"""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dino_speech.audio.io import SAMPLE_RATE, load_audio
+from dino_speech.data.atomic import write_atomically
+from dino_speech.data.utterances import Manifest
+from dino_speech.errors import InputError
+from dino_speech.evaluation.layers.layer_features import utterances_digest
+
+Descriptors = dict[str, NDArray[np.float64]]
+EGEMAPS = "egemaps"
+MAX_TEXT_DIM = 30  # ours: directions of the words' space; more than a few hundred transcripts can fill
+
+# Group -> beginnings of opensmile's names; each of the 88 is in one group. The set: Eyben et al., IEEE Transactions on
+# Affective Computing 7(2), 2016; how it is cut into groups here is ours.
+GROUPS = {
+    "pitch": ("F0semitone",),
+    "energy": ("loudness_", "equivalentSoundLevel"),
+    "spectrum": ("spectralFlux", "mfcc", "alphaRatio", "hammarberg", "slope"),
+    "formants": ("F1", "F2", "F3"),
+    "voice quality": ("jitter", "shimmer", "HNR", "logRelF0"),
+    "rhythm": ("loudnessPeaks", "VoicedSegments", "MeanVoiced", "StddevVoiced", "MeanUnvoiced", "StddevUnvoiced"),
+}
+
+
+def describe(
+    manifest: Manifest,
+    rows: NDArray[np.integer],
+    source: "str | os.PathLike[str] | Mapping[str, ArrayLike] | ArrayLike",
+    *,
+    cache: str | os.PathLike[str] | None = None,
+) -> Descriptors:
+    """Descriptors of a manifest's utterances.
+
+    Args:
+        manifest: N utterances.
+        rows: those that are needed; the others may be NaN.
+        source: "egemaps"; or a CSV file with a column `ID` and columns of numbers; or an array (N, Q); or a mapping of
+            group names to such arrays.
+        cache: folder in which eGeMAPS are kept.
+
+    Returns:
+        Group name -> (N, Q) float64, a row of NaN where there is nothing. "egemaps" gives `eGeMAPS`, all of them, and
+        one group for each of `GROUPS`.
+
+    Raises:
+        InputError: opensmile is not installed, a file that is none, or an array of another length.
+    """
+    if isinstance(source, str) and source == EGEMAPS:
+        return _egemaps(manifest, rows, cache)
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        return {path.stem: read_descriptors(path, manifest)}
+    groups = source if isinstance(source, Mapping) else {"descriptors": source}
+    return {str(name): _checked(str(name), values, manifest) for name, values in groups.items()}
+
+
+def describe_text(manifest: Manifest, column: str) -> Descriptors:
+    """The words of a transcript column: TF-IDF of words, on its leading directions. No labels, no model of language.
+
+    Returns:
+        `text` -> (N, Q) float64; a row of NaN where the cell is blank.
+
+    Raises:
+        InputError: no such column, or too few different words.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    cells = manifest.label(column)
+    filled = np.flatnonzero([bool(cell.strip()) for cell in cells])
+    try:
+        words = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", min_df=2).fit_transform([cells[i] for i in filled])
+    except ValueError as error:  # nothing is said twice
+        raise InputError(f"{manifest.name}: column {column!r}: no word occurs in two transcripts") from error
+    dim = min(MAX_TEXT_DIM, words.shape[1] - 1, len(filled) // 4)
+    if dim < 1:
+        raise InputError(f"{manifest.name}: column {column!r}: too few transcripts or words to compare with")
+    values = np.full((len(manifest), dim), np.nan)
+    values[filled] = TruncatedSVD(dim, random_state=0).fit_transform(words)
+    return {"text": values}
+
+
+def read_descriptors(path: Path, manifest: Manifest) -> NDArray[np.float64]:
+    """(N, Q) from a CSV file with the column `ID` and numbers; NaN where an ID or a cell is missing.
+
+    Raises:
+        InputError: the file cannot be read, has no `ID`, a cell is no number, or no ID is one of the manifest's.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); descriptors are {EGEMAPS!r} or a CSV file"
+        ) from error
+    names = [name for name in (rows[0] if rows else {}) if name != "ID"]
+    if not rows or "ID" not in rows[0] or not names:
+        raise InputError(f"{path}: expected a first line with ID and names of descriptors, and numbers below it")
+    positions, values = manifest.by_id(), np.full((len(manifest), len(names)), np.nan)
+    for number, row in enumerate(rows, start=2):
+        if row["ID"] in positions:
+            values[positions[row["ID"]]] = [
+                _number(row[name], f"{path} row {number}: column {name!r}") for name in names
+            ]
+    if np.isnan(values).all():
+        raise InputError(f"{path}: none of its {len(rows)} IDs is in {manifest.name}")
+    return values
+
+
+def _number(cell: Any, place: str) -> float:
+    try:
+        return float(cell or "nan")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{place}: found {cell!r}; expected a number or nothing") from error
+
+
+def _checked(name: str, values: ArrayLike, manifest: Manifest) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or len(array) != len(manifest):
+        raise InputError(
+            f"descriptors {name!r} of shape {array.shape}: expected ({len(manifest)}, Q), a row per utterance"
+        )
+    return array
+
+
+def _egemaps(manifest: Manifest, rows: NDArray[np.integer], cache: str | os.PathLike[str] | None) -> Descriptors:
+    digest = utterances_digest([manifest[row] for row in rows.tolist()])[:32]
+    file = None if cache is None else Path(cache) / f"egemaps-{digest}.npz"
+    if file is not None and file.is_file():
+        with np.load(file, allow_pickle=False) as arrays:
+            names, found = arrays["names"].tolist(), arrays["values"]
+    else:
+        names, found = _smile(manifest, rows)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            named = np.array(names, dtype=np.str_)
+            write_atomically(file, lambda out: np.savez(out, names=named, values=found))
+    values = np.full((len(manifest), len(names)), np.nan)
+    values[rows] = found
+    groups = {"eGeMAPS": values}
+    for group, beginnings in GROUPS.items():
+        columns = [i for i, name in enumerate(names) if name.startswith(beginnings)]
+        groups[group] = values[:, columns]
+    return groups
+
+
+def _smile(manifest: Manifest, rows: NDArray[np.integer]) -> tuple[list[str], NDArray[np.float64]]:
+    """Names (88) and values (len(rows), 88); NaN for audio that cannot be read."""
+    try:
+        import opensmile
+    except ImportError as error:
+        raise InputError(
+            f"descriptors {EGEMAPS!r} need opensmile ({error}): pip install 'dino-speech[descriptors]' (its licence is"
+            " for research only), or give a CSV file of your own descriptors"
+        ) from error
+    smile = opensmile.Smile(
+        feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=opensmile.FeatureLevel.Functionals
+    )
+    found = np.full((len(rows), len(smile.feature_names)), np.nan)
+    for number, row in enumerate(rows.tolist()):
+        utterance = manifest[row]
+        try:
+            wave = load_audio(utterance.wav, start=utterance.start or 0, stop=utterance.stop)
+        except InputError:
+            continue  # the encoder cannot read it either, and says so
+        found[number] = smile.process_signal(wave.numpy(), SAMPLE_RATE).to_numpy()[0]
+    return list(smile.feature_names), found

@@ -1,0 +1,255 @@
+"""One layer or several together: the best one, the last one, their mean, and a sum whose weights are learnt.
+
+Which layer is best, and with which weights layers are summed, is decided inside each training part; a figure that had
+chosen its layer on the test speakers would flatter it. Letters: `N` utterances, `L` layers, `D` their common width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy, mse_loss
+
+from dino_speech.data.folds import Fold, group_folds
+from dino_speech.embedding.embedded_manifest import LogisticProbe, one_thread, standardiser
+from dino_speech.evaluation.probing.ridge import RidgeProbe
+from dino_speech.intervals import Interval, bootstrap_interval
+from dino_speech.metrics import ccc, uar
+
+Loss = Callable[[torch.Tensor], torch.Tensor]
+PLAIN_STRENGTH = {"classes": 1e-2, "numbers": 1e-1}  # ours: the middle ones, with which layers are compared
+NOT_LAYERS = ("pooled", "embedding")  # made of the layers, and not beside them
+NUM_STEPS, LR = 200, 0.05  # ours: of the learnt sum
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """What a choice or a sum of layers is worth.
+
+    Args:
+        name: "best layer", "last layer", "mean of layers" or "weighted sum".
+        value: UAR or CCC.
+        interval: 95 %, resampling speakers.
+        gain: value less that of the last layer, on the same folds.
+        gain_interval: 95 %; a gain whose interval holds 0 has not been shown.
+        chosen: the layer that each fold chose, for "best layer".
+        weights: mean over folds of each layer's share, for "weighted sum".
+        predicted: (N,) by probes that had not heard the speaker.
+    """
+
+    name: str
+    value: float
+    interval: Interval
+    gain: float
+    gain_interval: Interval
+    chosen: list[str]
+    weights: dict[str, float]
+    predicted: NDArray = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without the single predictions."""
+        plain = {name: value for name, value in self.__dict__.items() if name != "predicted"}
+        return plain | {"interval": self.interval.to_dict(), "gain_interval": self.gain_interval.to_dict()}
+
+
+class Target(Protocol):
+    """What is predicted: `ClassTarget` or `NumberTarget`."""
+
+    values: NDArray
+
+    def predict(self, x: NDArray, unseen: NDArray, rows: NDArray, *, plain: bool = False) -> NDArray:
+        """Fit a probe on features x of the utterances `rows`, and predict the unseen ones."""
+        ...
+
+    def merit(self, true: NDArray, predicted: NDArray, weights: NDArray | None = None) -> float:
+        """UAR or CCC."""
+        ...
+
+    def loss(self, learn: NDArray, judge: NDArray) -> tuple[int, list[Loss]]:
+        """How many outputs a linear layer needs, and their losses on the utterances `learn` and on those of `judge`."""
+        ...
+
+
+class ClassTarget:
+    """Classes (N,), by logistic regression, judged by UAR."""
+
+    def __init__(self, values: NDArray, speakers: NDArray, seed: int) -> None:
+        self.values, self.speakers, self.seed = values, speakers, seed
+
+    def predict(self, x: NDArray, unseen: NDArray, rows: NDArray, *, plain: bool = False) -> NDArray:
+        """See `Target`; `plain` takes one strength as it is."""
+        own = {"strengths": [PLAIN_STRENGTH["classes"]]} if plain else {}
+        return LogisticProbe(seed=self.seed, **own).fit(x, self.values[rows], self.speakers[rows]).predict(unseen)
+
+    def merit(self, true: NDArray, predicted: NDArray, weights: NDArray | None = None) -> float:
+        """UAR."""
+        return uar(true, predicted, weights=weights)
+
+    def loss(self, learn: NDArray, judge: NDArray) -> tuple[int, list[Loss]]:
+        """Cross-entropy in which all classes weigh the same."""
+        names = np.unique(self.values[np.concatenate([learn, judge])])
+        weight = torch.tensor([1 / max(1, int((self.values[learn] == name).sum())) for name in names])
+        targets = [torch.from_numpy(np.searchsorted(names, self.values[rows])) for rows in (learn, judge)]
+        return len(names), [partial(cross_entropy, target=target, weight=weight) for target in targets]
+
+
+class NumberTarget:
+    """Numbers (N,), by ridge regression, judged by CCC."""
+
+    def __init__(self, values: NDArray, speakers: NDArray, seed: int) -> None:
+        self.values, self.speakers, self.seed = values, speakers, seed
+
+    def predict(self, x: NDArray, unseen: NDArray, rows: NDArray, *, plain: bool = False) -> NDArray:
+        """See `Target`; `plain` takes one strength as it is."""
+        own = {"strengths": [PLAIN_STRENGTH["numbers"]]} if plain else {}
+        probe = RidgeProbe(seed=self.seed, **own).fit(x, self.values[rows, None], self.speakers[rows])
+        return probe.predict(unseen)[:, 0]
+
+    def merit(self, true: NDArray, predicted: NDArray, weights: NDArray | None = None) -> float:
+        """CCC."""
+        return ccc(true, predicted, weights=weights)
+
+    def loss(self, learn: NDArray, judge: NDArray) -> tuple[int, list[Loss]]:
+        """Squared error of the numbers, standardised by those that are learnt from."""
+        known = self.values[learn]
+        standard = (self.values - known.mean()) / max(float(known.std()), 1e-12)
+        targets = [torch.tensor(standard[rows, None], dtype=torch.float32) for rows in (learn, judge)]
+        return 1, [partial(mse_loss, target=target) for target in targets]
+
+
+def layers_of_one_width(widths: Mapping[str, int]) -> list[str]:
+    """The layers that can be added up: the most numerous of one width, in their order; of equals the deeper ones."""
+    own = {name: width for name, width in widths.items() if name not in NOT_LAYERS and name != "conv"}
+    if not own:
+        return []
+    found = list(own.values())
+    best = max(reversed(list(dict.fromkeys(found))), key=found.count)
+    return [name for name, width in own.items() if width == best]
+
+
+def compare_mixtures(
+    layers: Mapping[str, NDArray],
+    target: Target,
+    speakers: NDArray,
+    folds: Sequence[Fold],
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> list[Mixture]:
+    """Best layer, last layer, mean and weighted sum on the same speaker-disjoint folds.
+
+    Args:
+        layers: L names, from the first to the last, each (N, D).
+        target: what is predicted.
+        speakers: (N,).
+        folds: (train, test) positions.
+        num_resamples: of the bootstrap.
+        seed: of the inner folds and the intervals.
+    """
+    names, stack = list(layers), np.stack(list(layers.values())).astype(np.float32)  # (L, N, D)
+    predicted = {name: np.empty_like(target.values) for name in ("best layer", "last layer", "mean of layers")}
+    predicted["weighted sum"] = np.empty_like(target.values)
+    chosen, shares = [], []
+    for train, test in folds:
+        best = _best_layer(stack, target, train, speakers, seed)
+        share, scaled = _learn_weights(stack, target, train, speakers, seed)
+        features = {
+            "best layer": stack[best],
+            "last layer": stack[-1],
+            "mean of layers": stack.mean(axis=0),
+            "weighted sum": np.einsum("l,lnd->nd", share, scaled),  # l layers, n utterances, d width
+        }
+        for name, x in features.items():
+            predicted[name][test] = target.predict(x[train], x[test], train)
+        chosen.append(names[best])
+        shares.append(share)
+    weights = dict(zip(names, np.mean(shares, axis=0).tolist(), strict=True))
+    details: dict[str, dict[str, Any]] = {"best layer": {"chosen": chosen}, "weighted sum": {"weights": weights}}
+    return [
+        Mixture(
+            name,
+            **{"chosen": [], "weights": {}, **details.get(name, {})},
+            **_judge(target, found, predicted["last layer"], speakers, num_resamples, seed),
+            predicted=found,
+        )
+        for name, found in predicted.items()
+    ]
+
+
+def _judge(
+    target: Target, predicted: NDArray, last: NDArray, speakers: NDArray, num_resamples: int, seed: int
+) -> dict[str, Any]:
+    """Value and gain over the last layer, with intervals from the same draws of speakers."""
+    true = target.values
+
+    def gain(weights: NDArray | None = None) -> float:
+        return target.merit(true, predicted, weights) - target.merit(true, last, weights)
+
+    options: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
+    return {
+        "value": target.merit(true, predicted),
+        "interval": bootstrap_interval(lambda w: target.merit(true, predicted, w), speakers, **options),
+        "gain": gain(),
+        "gain_interval": bootstrap_interval(gain, speakers, **options),
+    }
+
+
+def _best_layer(stack: NDArray, target: Target, train: NDArray, speakers: NDArray, seed: int) -> int:
+    """Position of the layer whose plain probe does best on speakers held out of the training part."""
+    inner = _inner_folds(target, train, speakers, seed)
+    if not inner:
+        return len(stack) - 1
+    true = np.concatenate([target.values[test] for _, test in inner])
+    merits = [
+        target.merit(true, np.concatenate([target.predict(x[a], x[b], a, plain=True) for a, b in inner])) for x in stack
+    ]
+    return int(np.argmax(merits))
+
+
+def _inner_folds(target: Target, train: NDArray, speakers: NDArray, seed: int) -> list[Fold]:
+    """Speaker-disjoint folds of a training part, as positions of the whole; none where there is one speaker."""
+    groups, values = speakers[train], target.values[train]
+    classes = values if values.dtype.kind in "US" else np.zeros(len(train), int)
+    num_folds = min(3, np.unique(groups).size, np.unique(classes, return_counts=True)[1].max())
+    if num_folds < 2:
+        return []
+    folds = group_folds(classes, groups, num_folds=num_folds, seed=seed)
+    return [(train[a], train[b]) for a, b in folds if np.unique(values[a]).size > 1]
+
+
+def _learn_weights(
+    stack: NDArray, target: Target, train: NDArray, speakers: NDArray, seed: int
+) -> tuple[NDArray, NDArray]:
+    """Softmax shares (L,) learnt with a linear layer, and the layers standardised by the training part.
+
+    Of all steps the one is kept after which speakers held out of the training part are predicted best: layers differ
+    less than a linear layer can learn by heart. The first step has equal shares.
+    """
+    with one_thread():
+        scaled = np.stack([standardiser(x[train]).transform(x) for x in stack]).astype(np.float32)
+    learn, judge = next(iter(_inner_folds(target, train, speakers, seed)), (train, train))
+    num_outputs, losses = target.loss(learn, judge)
+    inputs, unseen = torch.from_numpy(scaled[:, learn]), torch.from_numpy(scaled[:, judge])
+    linear = torch.zeros(inputs.shape[2], num_outputs, requires_grad=True)
+    offset = torch.zeros(num_outputs, requires_grad=True)
+    logits = torch.zeros(len(stack), requires_grad=True)
+    optimizer = torch.optim.Adam([linear, offset, logits], lr=LR)
+
+    def loss(layers: torch.Tensor, of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        mixed = torch.einsum("l,lnd->nd", logits.softmax(0), layers)  # l layers, n utterances, d width
+        return of(mixed @ linear / inputs.shape[2] ** 0.5 + offset)
+
+    best, shares = float("inf"), logits.detach().softmax(0)
+    for _ in range(NUM_STEPS):
+        with torch.no_grad():
+            held_out = float(loss(unseen, losses[1]))
+        if held_out < best:
+            best, shares = held_out, logits.detach().softmax(0)
+        optimizer.zero_grad()
+        loss(inputs, losses[0]).backward()
+        optimizer.step()
+    return shares.numpy(), scaled

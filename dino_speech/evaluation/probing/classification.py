@@ -1,0 +1,176 @@
+"""What frozen embeddings know about a label: a linear probe, judged on speakers it has not heard.
+
+Each utterance is predicted once, by a probe trained on other speakers; the predictions of all folds together give the
+figures, and resampling speakers gives their intervals.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dino_speech.data.utterances import Manifest, Skipped
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest
+from dino_speech.evaluation.probing.crossfit import fit_classifiers
+from dino_speech.evaluation.probing.labelled_speech import labelled_speech
+from dino_speech.intervals import Interval, speaker_interval
+from dino_speech.metrics import confusion_matrix, macro_f1, micro_f1, uar
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.provenance import provenance
+
+METRICS: dict[str, Callable[..., float]] = {"uar": uar, "micro_f1": micro_f1, "macro_f1": macro_f1}
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationReport:
+    """What `evaluate_classification` found; all figures are fractions from 0 to 1.
+
+    Args:
+        uar: unweighted average recall.
+        micro_f1: with one class per utterance, the accuracy.
+        macro_f1: mean F1 of the classes.
+        num_utterances: predicted, all of them by a probe that had not heard their speaker.
+        num_folds: speaker-disjoint folds.
+        label: the column.
+        labels: the C classes, sorted.
+        confusion: (C, C) counts, rows true, columns predicted.
+        recalls: recall of each class.
+        chance_uar: of guessing, 1 / C.
+        chance_micro_f1: of always saying the commonest class.
+        intervals: 95 %, resampling speakers, for `uar`, `micro_f1`, `macro_f1`.
+        num_speakers: of the utterances.
+        strengths: C of the logistic regression that each fold chose.
+        skipped: utterances left out, and why (no label, no speaker, audio that cannot be read).
+        true: (num_utterances,) classes, in the order of the manifest, skipped ones left out.
+        predicted: (num_utterances,) classes.
+        provenance: versions, seed, manifest.
+    """
+
+    uar: float
+    micro_f1: float
+    macro_f1: float
+    num_utterances: int
+    num_folds: int
+    label: str
+    labels: list[str]
+    confusion: list[list[int]]
+    recalls: dict[str, float]
+    chance_uar: float
+    chance_micro_f1: float
+    intervals: dict[str, Interval]
+    num_speakers: int
+    strengths: list[float]
+    skipped: list[Skipped]
+    true: NDArray[np.str_] = field(repr=False)
+    predicted: NDArray[np.str_] = field(repr=False)
+    provenance: dict[str, Any] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without the single predictions."""
+        plain = {name: value for name, value in self.__dict__.items() if name not in ("true", "predicted")}
+        return plain | {
+            "intervals": {name: interval.to_dict() for name, interval in self.intervals.items()},
+            "skipped": [item.to_dict() for item in self.skipped],
+        }
+
+
+def evaluate_classification(
+    encoder: SpeechEncoder | None,
+    manifest: Manifest,
+    *,
+    label: str,
+    num_folds: int | None = None,
+    seed: int = 0,
+    speaker: str = "speaker",
+    embedded: EmbeddedManifest | None = None,
+    num_resamples: int = 1000,
+    **options: Any,
+) -> ClassificationReport:
+    """Cross-validate a linear probe on frozen embeddings.
+
+    Args:
+        encoder: embeds the utterances that have a label and a speaker; None where `embedded` is given.
+        manifest: the utterances.
+        label: the column to predict; rows where it is blank are left out and listed.
+        num_folds: 2 or more; None: 5, or the number of speakers where that is smaller.
+        seed: of folds and intervals.
+        speaker: the column that no fold may split; rows where it is blank are left out and listed.
+        embedded: embeddings of this very manifest, to use instead of the encoder.
+        num_resamples: of the bootstrap.
+        options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
+
+    Raises:
+        InputError: no such column, or too few classes, speakers or utterances for the folds.
+    """
+    data = labelled_speech(encoder, manifest, labels=[label], speaker=speaker, embedded=embedded, **options)
+    num_folds = data.num_folds(num_folds)
+    names, codes = np.unique(data.values[:, 0], return_inverse=True)
+    probes = fit_classifiers(data, codes, num_folds=num_folds, seed=seed)
+    return classification_report(
+        names[codes],
+        names[probes.predict(data.embeddings)[:, 0].astype(np.int64)],
+        data.speakers,
+        label=label,
+        num_folds=num_folds,
+        strengths=[probe.strength_ for probe in probes.probes],
+        skipped=data.skipped,
+        provenance=provenance(seed=seed, manifest=manifest.paths),
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+
+
+def classification_report(
+    classes: NDArray[np.str_],
+    predicted: NDArray[np.str_],
+    speakers: NDArray[np.str_],
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    **origin: Any,
+) -> ClassificationReport:
+    """The report of predictions, wherever they come from.
+
+    Args:
+        classes: (N,) true ones.
+        predicted: (N,); a class that is never true has no recall, but is a row of the confusion.
+        speakers: (N,) who is resampled.
+        num_resamples: of the bootstrap.
+        seed: of the bootstrap.
+        origin: the other fields of `ClassificationReport`: label, num_folds, strengths, skipped, provenance.
+    """
+    labels = np.union1d(classes, predicted)
+    confusion = confusion_matrix(classes, predicted, labels=labels)
+    counts = confusion.sum(axis=1)
+    recalls = {str(labels[i]): float(confusion[i, i] / counts[i]) for i in np.flatnonzero(counts)}
+    figures: dict[str, Any] = {name: metric(classes, predicted) for name, metric in METRICS.items()}
+    return ClassificationReport(
+        **figures,
+        num_utterances=len(classes),
+        labels=labels.tolist(),
+        confusion=confusion.astype(int).tolist(),
+        recalls=recalls,
+        chance_uar=1 / len(recalls),
+        chance_micro_f1=float(counts.max() / counts.sum()),
+        intervals=_intervals(labels, classes, predicted, speakers, num_resamples, seed),
+        num_speakers=int(np.unique(speakers).size),
+        true=classes,
+        predicted=predicted,
+        **origin,
+    )
+
+
+def _intervals(
+    labels: NDArray, true: NDArray, predicted: NDArray, speakers: ArrayLike, num_resamples: int, seed: int
+) -> dict[str, Interval]:
+    """Intervals of the three figures; the classes are numbered first, which makes a resample cheap."""
+    numbers = np.searchsorted(labels, true), np.searchsorted(labels, predicted)
+
+    def interval(metric: Callable[..., float]) -> Interval:
+        return speaker_interval(
+            lambda weights: metric(*numbers, weights=weights), speakers, num_resamples=num_resamples, seed=seed
+        )
+
+    return {name: interval(metric) for name, metric in METRICS.items()}

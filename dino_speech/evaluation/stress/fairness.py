@@ -1,0 +1,146 @@
+"""Fairness: does a system serve groups of people, and single people, equally well?
+
+Groups are compared on matched labels (see `comparisons.py`): without that, a group rated within a narrower range has a
+lower CCC from the very same system.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dino_speech.data.trials import Trials
+from dino_speech.data.utterances import Manifest, Skipped
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest
+from dino_speech.errors import InputError
+from dino_speech.evaluation.stress.group_differences import Comparison, compare_labels, compare_trials
+from dino_speech.evaluation.stress.label_task import LabelTask, label_task
+from dino_speech.evaluation.stress.trial_task import TrialTask, trial_task
+from dino_speech.evaluation.verification.scoring import Backend
+from dino_speech.provenance import provenance
+
+
+@dataclass(frozen=True, eq=False)
+class FairnessReport:
+    """What `evaluate_fairness` found.
+
+    Attributes:
+        metric: "uar", "ccc" or "eer" (percent; there, less is better).
+        group: the column.
+        figures: "uar", "eer" or each label of numbers -> comparison.
+        skipped: utterances left out, and why; also those of no group.
+        provenance: versions, seed, manifest.
+    """
+
+    metric: str
+    group: str
+    figures: dict[str, Comparison]
+    skipped: list[Skipped]
+    provenance: dict[str, Any] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            **self.__dict__,
+            "figures": {name: comparison.to_dict() for name, comparison in self.figures.items()},
+            "skipped": [item.to_dict() for item in self.skipped],
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A table of the groups and their differences."""
+        rows: list[dict[str, Any]] = []
+        for name, found in self.figures.items():
+            for group, figure in found.groups.items():
+                rows.append(
+                    {"figure": name, "group": group, "value": figure.value, "95 %": str(figure.interval)}
+                    | {"matched": found.matched[group], "speakers": figure.num_speakers, "num": figure.num}
+                )
+            rows += [
+                {"figure": name, "group": pair, "95 %": str(difference.interval), "matched": difference.value}
+                for pair, difference in found.differences.items()
+            ]
+        return rows
+
+    def speaker_rows(self) -> list[dict[str, Any]]:
+        """A table of the spread between speakers."""
+        names = ("num_speakers", "mean", "std", "std_if_equal", "min", "max", "share_below_chance")
+        return [
+            {"figure": name}
+            | {key: getattr(found.speakers, key) for key in names}
+            | {"worst": ", ".join(found.speakers.worst[:1])}
+            for name, found in self.figures.items()
+        ]
+
+
+def evaluate_fairness(
+    model: Any,
+    manifest: Manifest,
+    *,
+    group: str = "sex",
+    label: str | None = None,
+    labels: Sequence[str] | None = None,
+    trials: Trials | None = None,
+    backend: Backend | None = None,
+    speaker: str = "speaker",
+    num_folds: int | None = None,
+    min_items: int = 5,
+    embedded: EmbeddedManifest | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    **options: Any,
+) -> FairnessReport:
+    """Compare groups of speakers, and single speakers.
+
+    Args:
+        model: a `SpeechEncoder`, or a fine-tuned system that was not trained on this manifest.
+        manifest: the utterances.
+        group: the column of groups; utterances where it is blank are left out and listed, of trials both sides must
+            be in the group.
+        label: a column of classes: UAR. Classes that a group lacks count in no group's matched figure.
+        labels: columns of numbers: CCC.
+        trials: EER. Of these three one is given; a system may be given none.
+        backend: for trials, fitted on other speech; None: the cosine.
+        speaker: the column that no fold splits, and that is resampled.
+        num_folds: of the probes.
+        min_items: speakers with fewer utterances (or trials with their enrolment) have no figure of their own.
+        embedded: embeddings that exist already.
+        num_resamples: of the bootstrap.
+        seed: of folds and intervals.
+        options: passed to `embed_files` or `predict`.
+
+    Raises:
+        InputError: no or several tasks, fewer than two groups, or what the evaluations refuse.
+    """
+    if sum(given is not None for given in (label, labels, trials)) > 1:
+        raise InputError("give one of label (classes), labels (numbers) and trials")
+    manifest.label(group)  # refused before the minutes of embedding
+    common: dict[str, Any] = {"speaker": speaker, "embedded": embedded, **options}
+    task: LabelTask | TrialTask
+    if trials is not None:
+        task = trial_task(model, manifest, trials, backend=backend, **common)
+    else:
+        task = label_task(model, manifest, label=label, labels=labels, num_folds=num_folds, seed=seed, **common)
+    figures, unknown = compare_groups(task, group, min_items=min_items, num_resamples=num_resamples, seed=seed)
+    return FairnessReport(
+        metric=task.metric,
+        group=group,
+        figures=figures,
+        skipped=task.skipped + unknown,
+        provenance=provenance(seed=seed, manifest=manifest.paths),
+    )
+
+
+def compare_groups(
+    task: LabelTask | TrialTask, group: str, *, min_items: int = 5, num_resamples: int = 1000, seed: int = 0
+) -> tuple[dict[str, Comparison], list[Skipped]]:
+    """The comparison of each figure of a task, and the utterances of no group; arguments as of `evaluate_fairness`.
+
+    Raises:
+        InputError: no such column, or fewer than two groups.
+    """
+    spread = {"min_items": min_items, "seed": seed}
+    bootstrap = {"num_resamples": num_resamples, "seed": seed}
+    if isinstance(task, TrialTask):
+        return {"eer": compare_trials(task, group, bootstrap, spread)}, []
+    groups = task.column(group)
+    unknown = [Skipped(task.manifest[i].id, f"column {group!r} is blank") for i in task.rows[groups == ""].tolist()]
+    return {name: compare_labels(task, i, groups, bootstrap, spread) for i, name in enumerate(task.figures)}, unknown

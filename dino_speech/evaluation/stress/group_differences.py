@@ -1,0 +1,232 @@
+"""Groups of speakers, and single speakers, compared by one figure; what `fairness.py` reports.
+
+Groups are compared on the same labels: each utterance weighs (utterances of the smallest group with its class) / (those
+of its own group), which is the mean of all ways of drawing equally many from every group. Numbers are matched in bins.
+Of verification, trials within a group are compared; an EER does not depend on the share of targets.
+
+Letters: `N` utterances or trials.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech.data.utterances import Manifest
+from dino_speech.errors import InputError
+from dino_speech.evaluation.stress.label_task import METRICS, LabelTask
+from dino_speech.evaluation.stress.speaker_spread import SpeakerSpread, speaker_spread
+from dino_speech.evaluation.stress.trial_task import TrialTask
+from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
+from dino_speech.metrics import RankedTrials, det_curve
+
+NUM_BINS = 5  # ours: of equally many utterances each, for matching numbers
+Weigh = Callable[[NDArray | None, str], float]  # (how often each counts, group) -> its figure
+Resample = Callable[[Callable[[NDArray], float]], Interval]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its 95 % interval, over speakers; `num` utterances (or trials) by `num_speakers`."""
+
+    value: float
+    interval: Interval
+    num: int
+    num_speakers: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**self.__dict__, "interval": self.interval.to_dict()}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One group's figure minus another's, both on matched labels, with its 95 % interval over speakers."""
+
+    value: float
+    interval: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"value": self.value, "interval": self.interval.to_dict()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups and speakers by one figure.
+
+    Attributes:
+        overall: of everybody together.
+        groups: group -> figure as it is, labels not matched.
+        matched: group -> figure on matched labels.
+        differences: "F - M" -> difference of the matched figures, for each pair of groups.
+        speakers: one figure per speaker.
+    """
+
+    overall: float
+    groups: dict[str, Figure]
+    matched: dict[str, float]
+    differences: dict[str, Difference]
+    speakers: SpeakerSpread
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "overall": self.overall,
+            "groups": {name: figure.to_dict() for name, figure in self.groups.items()},
+            "matched": self.matched,
+            "differences": {name: difference.to_dict() for name, difference in self.differences.items()},
+            "speakers": self.speakers.to_dict(),
+        }
+
+
+def matched_weights(strata: NDArray, groups: NDArray, counts: NDArray | None = None) -> NDArray[np.float64]:
+    """Weights (N,) under which every group has the same number in each stratum, that of the smallest group.
+
+    Args:
+        strata: (N,) class or bin.
+        groups: (N,).
+        counts: (N,) how often each is drawn; None: once.
+    """
+    drawn = np.ones(len(groups)) if counts is None else counts.astype(np.float64)
+    kinds, which = np.unique(strata, return_inverse=True)
+    names, whose = np.unique(groups, return_inverse=True)
+    sizes = np.zeros((len(kinds), len(names)))
+    np.add.at(sizes, (which, whose), drawn)
+    share = sizes.min(axis=1, keepdims=True) / np.where(sizes > 0, sizes, 1)
+    return drawn * share[which, whose]
+
+
+def compare_labels(
+    task: LabelTask, column: int, groups: NDArray, bootstrap: dict[str, Any], spread: dict[str, Any]
+) -> Comparison:
+    """Compare by one label column; `groups` (N,), "" for none; the options are those of bootstrap and spread."""
+    kept = groups != ""
+    groups, speakers, measure = groups[kept], task.speakers[kept], METRICS[task.metric]
+    true, predicted = task.true[kept, column], task.predicted[kept, column]
+    strata = true if task.metric == "uar" else _bins(true)
+
+    def figure(counts: NDArray, name: str) -> float:
+        return _weighted(measure, true, predicted, counts * (groups == name))
+
+    def matched(counts: NDArray | None, name: str) -> float:
+        return _weighted(measure, true, predicted, matched_weights(strata, groups, counts) * (groups == name))
+
+    names = _names(groups, task.manifest)
+    once = np.ones(len(groups))
+    return Comparison(
+        overall=measure(true, predicted),
+        groups={
+            name: Figure(
+                value=figure(once, name),
+                interval=bootstrap_interval(partial(figure, name=name), speakers, **bootstrap),
+                num=int((groups == name).sum()),
+                num_speakers=int(np.unique(speakers[groups == name]).size),
+            )
+            for name in names
+        },
+        matched={name: matched(None, name) for name in names},
+        differences=_differences(
+            names, matched, lambda statistic: bootstrap_interval(statistic, speakers, **bootstrap)
+        ),
+        speakers=label_spread(task, column, kept, **spread),
+    )
+
+
+def label_spread(task: LabelTask, column: int, kept: NDArray | None = None, **spread: Any) -> SpeakerSpread:
+    """Single speakers by one label column; `kept` (N,): which utterances count, None: all."""
+    rows = np.ones(len(task.speakers), dtype=bool) if kept is None else kept
+    true, predicted, measure = task.true[rows, column], task.predicted[rows, column], METRICS[task.metric]
+    return speaker_spread(
+        lambda some: measure(true[some], predicted[some]),
+        task.speakers[rows],
+        true if task.metric == "uar" else _bins(true),
+        chance=1 / len(task.classes) if task.metric == "uar" else 0.0,
+        **spread,
+    )
+
+
+def compare_trials(task: TrialTask, group: str, bootstrap: dict[str, Any], spread: dict[str, Any]) -> Comparison:
+    """Compare by the EER of trials; `group` is the column."""
+    groups = np.array(task.manifest.label(group))
+    within = np.where(groups[task.enroll] == groups[task.test], groups[task.enroll], "")
+    names = _names(within[within != ""], task.manifest)
+    enroll, test = _sides(task)
+    rows_of = {name: np.flatnonzero(within == name) for name in names}
+    ranked = {name: RankedTrials(task.scores[rows], task.labels[rows]) for name, rows in rows_of.items()}
+
+    def figure(counts: NDArray | None, name: str) -> float:
+        return ranked[name].curve(None if counts is None else counts[rows_of[name]][ranked[name].order]).eer()
+
+    def resample(statistic: Callable[[NDArray], float]) -> Interval:
+        return bootstrap_weighted_trials(statistic, len(enroll), enroll, test, **bootstrap)
+
+    values = {name: figure(None, name) for name in names}
+    return Comparison(
+        overall=det_curve(task.scores, task.labels).eer(),
+        groups={
+            name: Figure(
+                value=values[name],
+                interval=resample(partial(figure, name=name)),
+                num=len(rows_of[name]),
+                num_speakers=int(np.unique(enroll[rows_of[name]]).size),
+            )
+            for name in names
+        },
+        matched=values,
+        differences=_differences(names, figure, resample),
+        speakers=trial_spread(task, **spread),
+    )
+
+
+def trial_spread(task: TrialTask, **spread: Any) -> SpeakerSpread:
+    """Single speakers by the EER of the trials with their enrolment.
+
+    Raises:
+        InputError: not all speakers are known.
+    """
+    return speaker_spread(
+        lambda rows: det_curve(task.scores[rows], task.labels[rows]).eer(),
+        _sides(task)[0],
+        task.labels,
+        chance=50.0,
+        higher_is_better=False,
+        **spread,
+    )
+
+
+def _sides(task: TrialTask) -> tuple[NDArray, NDArray]:
+    if task.sides is None:
+        raise InputError(f"{task.manifest.name}: the column of speakers has blanks; fairness compares speakers")
+    return task.sides
+
+
+def _differences(names: list[str], figure: Weigh, resample: Resample) -> dict[str, Difference]:
+    def difference(counts: NDArray | None, pair: tuple[str, str]) -> float:
+        return figure(counts, pair[0]) - figure(counts, pair[1])
+
+    return {
+        f"{pair[0]} - {pair[1]}": Difference(difference(None, pair), resample(partial(difference, pair=pair)))
+        for pair in combinations(names, 2)
+    }
+
+
+def _weighted(measure: Callable[..., float], true: NDArray, predicted: NDArray, weights: NDArray) -> float:
+    return measure(true, predicted, weights=weights) if weights.any() else float("nan")
+
+
+def _bins(values: NDArray) -> NDArray[np.int64]:
+    """(N,) bin of each number, of about equally many."""
+    edges = np.quantile(values, np.linspace(0, 1, NUM_BINS + 1)[1:-1])
+    return np.searchsorted(np.unique(edges), values, side="right")
+
+
+def _names(groups: NDArray, manifest: Manifest) -> list[str]:
+    names = np.unique(groups).tolist()
+    if len(names) < 2:
+        raise InputError(f"{manifest.name}: found the groups {names}; fairness compares at least two")
+    return names

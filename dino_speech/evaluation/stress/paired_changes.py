@@ -1,0 +1,125 @@
+"""What becomes of a figure when the speech is changed: the same utterances or trials, clean and changed, in pairs.
+
+An interval of a change resamples speakers, the same ones clean and changed. Letters: `N` utterances, `T` trials.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech.data.utterances import Skipped
+from dino_speech.evaluation.stress.label_task import METRICS, LabelTask
+from dino_speech.evaluation.stress.trial_task import TrialTask
+from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
+from dino_speech.metrics import RankedTrials, det_curve
+from dino_speech.models.embed_files import Transform
+
+UNCHANGED_WITHIN = 0.05  # of the range of the labels: audeering's ser-tests, whose labels range from 0 to 1
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure under one condition.
+
+    Attributes:
+        value: of the changed speech.
+        clean: of the same utterances (or trials), clean.
+        change: value - clean; for an EER more is worse, for UAR and CCC better.
+        interval: 95 % of the change.
+        unchanged: share of the predictions, or of the decisions at the clean EER threshold, that stay what they were.
+        num: utterances or trials that this rests on.
+    """
+
+    value: float
+    clean: float
+    change: float
+    interval: Interval
+    unchanged: float
+    num: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**self.__dict__, "interval": self.interval.to_dict()}
+
+
+class LabelJudge:
+    """Figures of predicted labels."""
+
+    def __init__(self, task: LabelTask, label_range: tuple[float, float] | None) -> None:
+        self.task = task
+        self.metric = task.metric
+        self.num_utterances = len(task.rows)
+        self.names = task.figures
+        measure = METRICS[task.metric]
+        columns = zip(self.names, task.true.T, task.predicted.T, strict=True)
+        self.clean = {name: measure(true, predicted) for name, true, predicted in columns}
+        self.within: dict[str, float] = {}
+        if task.metric == "ccc":
+            span = np.ptp(task.true, axis=0) if label_range is None else np.ptp(label_range)
+            within = np.broadcast_to(UNCHANGED_WITHIN * span, len(self.names)).tolist()
+            self.within = dict(zip(self.names, within, strict=True))
+
+    def changes(self, transform: Transform, num_resamples: int, seed: int) -> tuple[dict[str, Change], list[Skipped]]:
+        """What becomes of each figure."""
+        found, skipped = self.task.predict_again(transform)
+        kept = np.asarray(~np.isnan(found).any(axis=1))
+        return {
+            name: self._change(i, found[:, i], kept, num_resamples, seed) for i, name in enumerate(self.names)
+        }, skipped
+
+    def _change(self, column: int, found: NDArray, kept: NDArray[np.bool_], num_resamples: int, seed: int) -> Change:
+        measure, within = METRICS[self.metric], self.within.get(self.names[column])
+        true, before = self.task.true[kept, column], self.task.predicted[kept, column]
+        after = found[kept]
+
+        def difference(weights: NDArray) -> float:
+            return measure(true, after, weights=weights) - measure(true, before, weights=weights)
+
+        moved, speakers = np.abs(after - before), self.task.speakers[kept]
+        value, clean = measure(true, after), measure(true, before)
+        return Change(
+            value=value,
+            clean=clean,
+            change=value - clean,
+            interval=bootstrap_interval(difference, speakers, num_resamples=num_resamples, seed=seed),
+            unchanged=float(np.mean(moved == 0 if within is None else moved < within)),
+            num=int(kept.sum()),
+        )
+
+
+class TrialJudge:
+    """The EER of scored trials, in percent."""
+
+    metric = "eer"
+    within: dict[str, float] = {}  # noqa: RUF012 (always empty)
+
+    def __init__(self, task: TrialTask) -> None:
+        self.task = task
+        curve = det_curve(task.scores, task.labels)
+        self.clean, self.threshold = {"eer": curve.eer()}, curve.eer_threshold()
+        self.num_utterances = int(np.unique([task.enroll, task.test]).size)
+
+    def changes(self, transform: Transform, num_resamples: int, seed: int) -> tuple[dict[str, Change], list[Skipped]]:
+        """What becomes of the EER."""
+        found, skipped = self.task.score_again(transform)
+        kept = ~np.isnan(found)
+        before, after = (RankedTrials(scores[kept], self.task.labels[kept]) for scores in (self.task.scores, found))
+
+        def difference(weights: NDArray) -> float:
+            return after.curve(weights[after.order]).eer() - before.curve(weights[before.order]).eer()
+
+        sides = (None, None) if self.task.sides is None else tuple(side[kept] for side in self.task.sides)
+        num = int(kept.sum())
+        value, clean = after.curve().eer(), before.curve().eer()
+        decisions = [scores[kept] >= self.threshold for scores in (self.task.scores, found)]
+        change = Change(
+            value=value,
+            clean=clean,
+            change=value - clean,
+            interval=bootstrap_weighted_trials(difference, num, *sides, num_resamples=num_resamples, seed=seed),
+            unchanged=float(np.mean(decisions[0] == decisions[1])),
+            num=num,
+        )
+        return {"eer": change}, skipped

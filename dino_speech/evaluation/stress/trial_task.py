@@ -1,0 +1,98 @@
+"""Scored trials as a stress test judges them: clean, and again with the test sides changed. Letters: `T` trials."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech.data.trials import Trials, resolve
+from dino_speech.data.utterances import Manifest, Skipped
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
+from dino_speech.evaluation.verification.scoring import Backend, CosineBackend
+from dino_speech.evaluation.verification.systems import usable_trials
+from dino_speech.models.embed_files import Transform
+
+
+@dataclass(frozen=True, eq=False)
+class TrialTask:
+    """Trials of speaker verification.
+
+    Args:
+        manifest: where the utterances are.
+        enroll: (T,) positions of the enrolment sides in it.
+        test: (T,) positions of the test sides.
+        labels: (T,) 1 target, 0 non-target.
+        sides: (T,) speakers of both sides, or None where not all are known.
+        scores: (T,) from clean speech.
+        skipped: utterances left out, and why.
+        score_again: transform of the test sides -> (T,) scores, NaN where one cannot be judged, and those.
+    """
+
+    manifest: Manifest
+    enroll: NDArray[np.int64]
+    test: NDArray[np.int64]
+    labels: NDArray[np.int8]
+    sides: tuple[NDArray, NDArray] | None
+    scores: NDArray[np.float32]
+    skipped: list[Skipped]
+    score_again: Callable[[Transform], tuple[NDArray[np.float32], list[Skipped]]] = field(repr=False)
+
+    @property
+    def metric(self) -> str:
+        """Always "eer"."""
+        return "eer"
+
+
+def trial_task(
+    model: Any,
+    manifest: Manifest,
+    trials: Trials,
+    *,
+    backend: Backend | None = None,
+    speaker: str = "speaker",
+    embedded: EmbeddedManifest | None = None,
+    **options: Any,
+) -> TrialTask:
+    """Trials, scored by a fitted back-end; only the test sides will be changed.
+
+    Args:
+        model: a `SpeechEncoder`, or a system, whose encoder is taken; None with `embedded`.
+        manifest: names the audio.
+        trials: whose names are IDs or paths of the manifest.
+        backend: fitted on other speech; None: the cosine.
+        speaker: the column that is resampled, where it is filled in.
+        embedded: embeddings of the clean speech that exist already.
+        options: passed to `embed_files`.
+
+    Raises:
+        InputError: a name that the manifest lacks, or no target or no non-target left.
+    """
+    encoder = getattr(model, "encoder", model)
+    scorer = CosineBackend() if backend is None else backend
+    rows = np.unique(resolve(trials, manifest))
+    clean = embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
+    enroll, test, labels = usable_trials(trials, clean)
+
+    def score(changed: NDArray) -> NDArray[np.float32]:
+        both = scorer.project(np.concatenate([clean.embeddings, changed]))
+        return both.score_pairs(enroll, test + len(manifest))
+
+    def score_again(transform: Transform) -> tuple[NDArray[np.float32], list[Skipped]]:
+        changed = embed_manifest(encoder, manifest, rows=np.unique(test), transform=transform, **options)
+        return score(changed.embeddings), changed.skipped
+
+    speakers = np.array(manifest.label(speaker)) if speaker in manifest.columns else np.full(len(manifest), "")
+    sides = (speakers[enroll], speakers[test])
+    known = all((side != "").all() for side in sides) and np.unique(sides).size > 1
+    return TrialTask(
+        manifest=manifest,
+        enroll=enroll,
+        test=test,
+        labels=labels,
+        sides=sides if known else None,
+        scores=score(clean.embeddings),
+        skipped=clean.skipped,
+        score_again=score_again,
+    )

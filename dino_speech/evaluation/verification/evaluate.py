@@ -1,0 +1,291 @@
+"""Speaker verification: does an encoder put two utterances of one speaker closer than two of different speakers?
+
+Each utterance of the trials is embedded once, a trial's score is a cosine (or what a back-end learnt from other speech
+makes of it: see `systems.py`), and everything reported is read off one sorted list. Bad audio never changes a result in
+silence: it is listed, and so are the trials it takes along.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech.data.trials import Trials, resolve
+from dino_speech.data.utterances import Manifest, Skipped
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest, cosine_scores, embed_manifest
+from dino_speech.evaluation.verification.calibration import P_TARGET
+from dino_speech.evaluation.verification.scoring import Backend
+from dino_speech.evaluation.verification.systems import (
+    Material,
+    SystemOptions,
+    calibrated,
+    fit_system,
+    manifest_of,
+    refuse_leaks,
+    usable_trials,
+)
+from dino_speech.intervals import Interval, bootstrap_trials
+from dino_speech.metrics import DetCurve, det_curve, min_cllr
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.provenance import provenance, sha256
+
+NUM_RESAMPLES = 1000
+MAX_RESAMPLED = 200_000_000  # trials times resamples: a minute or so
+
+
+@dataclass(frozen=True, eq=False)
+class VerificationReport:
+    """What `evaluate_verification` found. `eer` and its intervals are in percent; min_dcf is normalised.
+
+    Args:
+        eer: equal error rate.
+        min_dcf: at p_target = 0.01, costs 1 and 1.
+        num_trials: trials that were scored.
+        min_dcf_05: at p_target = 0.05.
+        min_cllr: bits; 1 is useless.
+        eer_threshold: accept at or above it to work near the EER; chosen on these trials, so only a starting point.
+        eer_interval: 95 %.
+        min_dcf_interval: 95 %.
+        resampled: "speakers", or "trials" where the manifest does not name all speakers (then too narrow).
+        num_targets: of the scored trials.
+        num_utterances: embedded.
+        num_dropped_trials: not scored, because audio on one side was skipped.
+        skipped: that audio, and why; also audio of the training, cohort and calibration material.
+        backend: what made the scores: `name`, and what it was fitted on.
+        score_norm: `kind`, `num_cohort` and `top`, or None.
+        calibration: None, or `p_target`, `weights` (of the score and the quality inputs), `offset`, `quality`, and
+            `cllr`, `act_dcf`, `cllr_before`, `act_dcf_before` on these trials. The scores are then natural-log
+            likelihood ratios.
+        groups: EER of the trials whose enrolment side is in each group; NaN where a group has one kind of trial only.
+        group_trials: how many trials each group has.
+        scores: (num_trials,) in the order of the list, dropped ones left out.
+        labels: (num_trials,) 1 target, 0 non-target.
+        provenance: versions, seed, manifest, trials.
+    """
+
+    eer: float
+    min_dcf: float
+    num_trials: int
+    min_dcf_05: float
+    min_cllr: float
+    eer_threshold: float
+    eer_interval: Interval
+    min_dcf_interval: Interval
+    resampled: str
+    num_targets: int
+    num_utterances: int
+    num_dropped_trials: int
+    skipped: list[Skipped]
+    backend: dict[str, Any]
+    score_norm: dict[str, Any] | None
+    calibration: dict[str, Any] | None
+    groups: dict[str, float]
+    group_trials: dict[str, int]
+    scores: NDArray[np.float32] = field(repr=False)
+    labels: NDArray[np.int8] = field(repr=False)
+    provenance: dict[str, Any] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without the scores."""
+        plain = {name: value for name, value in self.__dict__.items() if name not in ("scores", "labels")}
+        return plain | {
+            "eer_interval": self.eer_interval.to_dict(),
+            "min_dcf_interval": self.min_dcf_interval.to_dict(),
+            "skipped": [item.to_dict() for item in self.skipped],
+            "groups": {name: None if np.isnan(eer) else eer for name, eer in self.groups.items()},
+        }
+
+
+def evaluate_verification(
+    encoder: SpeechEncoder | None,
+    manifest: Manifest,
+    trials: Trials,
+    *,
+    embedded: EmbeddedManifest | None = None,
+    mean: NDArray | None = None,
+    backend: str | Backend = "cosine",
+    train: Material | None = None,
+    score_norm: str | None = None,
+    cohort: Material | None = None,
+    top: int | None = None,
+    calibration: tuple[Trials, Material] | None = None,
+    quality: Sequence[str] = (),
+    p_target: float = P_TARGET,
+    group_by: str | None = None,
+    num_resamples: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> VerificationReport:
+    """Score trials and measure them.
+
+    Args:
+        encoder: embeds the utterances of the trials; None where `embedded` is given.
+        manifest: names the audio. With a `speaker` column filled in for all of it, intervals resample speakers.
+        trials: whose names are IDs or paths of the manifest.
+        embedded: embeddings of this very manifest, to use instead of the encoder.
+        mean: (D,) subtracted from every embedding; take it from other utterances, such as the training set.
+        backend: "cosine"; "cosine_mean", after subtracting the mean of `train`; "plda", centering, LDA, length norm and
+            PLDA learnt from the `speaker` column of `train`; or a back-end: a fitted `PLDA`, or one to be fitted.
+        train: utterances (or their embeddings) to fit the back-end on.
+        score_norm: None, or "z", "t", "s", "as" (see `score_norm.py`).
+        cohort: utterances of strangers for it; None: `train`.
+        top: of the cohort, for "as"; None: 300.
+        calibration: trials and their utterances, from which the scores become log-likelihood ratios.
+        quality: what the calibration weighs beside the score: "duration", "norm" (length of the embedding), "cohort"
+            (mean cohort score).
+        p_target: prior of a target for the calibration and its `act_dcf`.
+        group_by: a column of the manifest, to report one EER per value of the enrolment side.
+        num_resamples: of the bootstrap; None: 1000, fewer (100 at least) for lists of more than 200,000 trials.
+        seed: of the bootstrap.
+        options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
+
+    Raises:
+        InputError: unknown names or columns, trials of one kind only, options that do not fit, or a leak of speakers.
+    """
+    chosen = SystemOptions(backend, mean, train, score_norm, cohort, top, calibration, quality, p_target)
+    embedded = _heard(encoder, manifest, trials, chosen, group_by, embedded, options)
+    enroll, test, labels = usable_trials(trials, embedded)
+    system = fit_system(chosen, lambda material, rows: _embed(encoder, material, rows, options))
+    scores, calibration_figures = calibrated(system, system.score(embedded, enroll, test), labels)
+    return VerificationReport(
+        **_figures(scores, labels),
+        **_spreads(scores, labels, _speakers(manifest, enroll, test), num_resamples, seed),
+        **_by_group(scores, labels, None if group_by is None else np.array(manifest.label(group_by))[enroll]),
+        **system.describe(),
+        **_left_out(trials, enroll, test, [*embedded.skipped, *system.skipped]),
+        calibration=calibration_figures,
+        provenance=_origin(seed, manifest, trials, chosen),
+    )
+
+
+def _heard(
+    encoder: SpeechEncoder | None,
+    manifest: Manifest,
+    trials: Trials,
+    chosen: SystemOptions,
+    group_by: str | None,
+    embedded: EmbeddedManifest | None,
+    options: dict[str, Any],
+) -> EmbeddedManifest:
+    """The utterances of the trials, embedded; what the system is learnt from may not hold them."""
+    rows = np.unique(resolve(trials, manifest))
+    if group_by is not None:
+        manifest.label(group_by)  # a column that is not there is refused before the minutes of embedding
+    refuse_leaks(manifest.subset(rows.tolist()), chosen.materials())
+    return embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
+
+
+def _embed(
+    encoder: SpeechEncoder | None, material: Material, rows: NDArray | None, options: dict[str, Any]
+) -> EmbeddedManifest:
+    known = material if isinstance(material, EmbeddedManifest) else None
+    return embed_manifest(encoder, manifest_of(material), rows=rows, embedded=known, **options)
+
+
+def _figures(scores: NDArray, labels: NDArray) -> dict[str, Any]:
+    """What is read off the one sorted list."""
+    curve = det_curve(scores, labels)
+    return {
+        "eer": curve.eer(),
+        "min_dcf": curve.min_dcf(p_target=0.01),
+        "num_trials": len(scores),
+        "min_dcf_05": curve.min_dcf(p_target=0.05),
+        "min_cllr": min_cllr(scores, labels),
+        "eer_threshold": curve.eer_threshold(),
+        "num_targets": int(labels.sum()),
+        "scores": scores,
+        "labels": labels,
+    }
+
+
+def _left_out(trials: Trials, enroll: NDArray, test: NDArray, skipped: list[Skipped]) -> dict[str, Any]:
+    """How much was heard, and what was not."""
+    return {
+        "num_utterances": np.unique([enroll, test]).size,
+        "num_dropped_trials": len(trials) - len(enroll),
+        "skipped": skipped,
+    }
+
+
+def _speakers(manifest: Manifest, enroll: NDArray, test: NDArray) -> tuple[NDArray, NDArray] | None:
+    """Speakers of both sides of the trials, or None where not all of them are known."""
+    if "speaker" not in manifest.columns:
+        return None
+    speakers = np.array(manifest.label("speaker"))
+    sides = speakers[enroll], speakers[test]
+    return None if (sides[0] == "").any() or (sides[1] == "").any() else sides
+
+
+def _spreads(
+    scores: NDArray, labels: NDArray, sides: tuple[NDArray, NDArray] | None, num_resamples: int | None, seed: int
+) -> dict[str, Any]:
+    """Intervals of EER and minDCF, and what was resampled."""
+    resampled = "trials" if sides is None or np.unique(sides).size < 2 else "speakers"
+    enroll, test = sides if sides is not None and resampled == "speakers" else (None, None)
+    num = min(NUM_RESAMPLES, max(100, MAX_RESAMPLED // len(scores))) if num_resamples is None else num_resamples
+    statistics = {"eer": DetCurve.eer, "min_dcf": DetCurve.min_dcf}
+    found = bootstrap_trials(statistics, scores, labels, enroll, test, num_resamples=num, seed=seed)
+    return {"eer_interval": found["eer"], "min_dcf_interval": found["min_dcf"], "resampled": resampled}
+
+
+def _by_group(scores: NDArray, labels: NDArray, groups: NDArray | None) -> dict[str, Any]:
+    """EER and number of trials per group; NaN where only one kind of trial is there."""
+    eers: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for name in [] if groups is None else np.unique(groups).tolist():
+        inside = groups == name
+        both = labels[inside].any() and (labels[inside] == 0).any()
+        eers[name] = det_curve(scores[inside], labels[inside]).eer() if both else float("nan")
+        counts[name] = int(inside.sum())
+    return {"groups": eers, "group_trials": counts}
+
+
+def _origin(seed: int, manifest: Manifest, trials: Trials, options: SystemOptions) -> dict[str, Any]:
+    paths = dict.fromkeys([*manifest.paths, *(p for other in options.materials().values() for p in other.paths)])
+    found = provenance(seed=seed, manifest=list(paths)) | {"trials": _trials_file(trials)}
+    return found | ({"calibration_trials": _trials_file(options.calibration[0])} if options.calibration else {})
+
+
+def _trials_file(trials: Trials) -> dict[str, str | None]:
+    return {"path": trials.path, "sha256": sha256(trials.path) if trials.path else None}
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationDecision:
+    """Cosine score in [-1, 1], and whether it reaches the threshold (None where no threshold was given)."""
+
+    score: float
+    same_speaker: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"score": self.score, "same_speaker": self.same_speaker}
+
+
+class Verifier:
+    """Compares two files.
+
+    Args:
+        encoder: embeds them.
+        threshold: accept where score >= threshold. There is no default: it depends on the encoder and on what a wrong
+            decision costs; `VerificationReport.eer_threshold` on the person's own trials is a start.
+        mean: (D,) subtracted from both embeddings, as in `evaluate_verification`.
+    """
+
+    def __init__(self, encoder: SpeechEncoder, threshold: float | None = None, *, mean: NDArray | None = None) -> None:
+        self.encoder = encoder
+        self.threshold = threshold
+        self.mean = mean
+
+    def compare_files(self, first: str | PathLike[str], second: str | PathLike[str]) -> VerificationDecision:
+        """Score two files.
+
+        Raises:
+            AudioError: one of them cannot be read.
+        """
+        embeddings = np.stack([self.encoder.embed_file(path).cpu().numpy() for path in (first, second)])
+        score = float(cosine_scores(embeddings, np.array([0]), np.array([1]), mean=self.mean)[0])
+        return VerificationDecision(score, None if self.threshold is None else score >= self.threshold)

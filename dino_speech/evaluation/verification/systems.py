@@ -1,0 +1,250 @@
+"""A whole verification system: back-end, score normalisation and calibration, each learnt from speech not judged.
+
+Material is refused, with names, where it shares a speaker or a recording with the trials. What each part does is in
+`scoring.py`, `plda.py`, `score_norm.py` and `calibration.py`. Letters: `N` utterances, `T` trials.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech.data.trials import Trials, resolve
+from dino_speech.data.utterances import Manifest, Skipped, list_some
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest
+from dino_speech.errors import InputError
+from dino_speech.evaluation.verification.calibration import Calibration, check_measures, trial_quality
+from dino_speech.evaluation.verification.plda import PLDA
+from dino_speech.evaluation.verification.score_norm import KINDS, CohortStatistics, ScoreNorm
+from dino_speech.evaluation.verification.scoring import Backend, CosineBackend
+from dino_speech.metrics import act_dcf, cllr
+
+BACKENDS = ("cosine", "cosine_mean", "plda")
+Material = Manifest | EmbeddedManifest
+Embed = Callable[[Material, NDArray | None], EmbeddedManifest]  # the second: the rows that are needed, None: all
+
+
+@dataclass(frozen=True, eq=False)
+class SystemOptions:
+    """What a verification system is made of; see `evaluate_verification`, whose options these are."""
+
+    backend: str | Backend = "cosine"
+    mean: NDArray | None = None
+    train: Material | None = None
+    score_norm: str | None = None
+    cohort: Material | None = None
+    top: int | None = None
+    calibration: tuple[Trials, Material] | None = None
+    quality: Sequence[str] = ()
+    p_target: float = 0.01
+
+    def __post_init__(self) -> None:
+        if isinstance(self.backend, str) and self.backend not in BACKENDS:
+            raise InputError(f"backend is {self.backend!r}; expected one of {', '.join(BACKENDS)}, or a back-end")
+        if self.needs_training and self.train is None:
+            raise InputError("this back-end is learnt from other utterances; give them as `train` (--train-manifest)")
+        if self.mean is not None and self.backend != "cosine":
+            raise InputError("`mean` is for the back-end 'cosine'; the others take a mean from `train`")
+        if self.score_norm is not None and self.score_norm not in KINDS:
+            raise InputError(f"score_norm is {self.score_norm!r}; expected one of {', '.join(KINDS)}, or None")
+        if self.score_norm is not None and self.cohort is None and self.train is None:
+            raise InputError(
+                "score normalisation compares with other utterances; give them as cohort (--cohort-manifest)"
+            )
+        if self.score_norm is None and (self.top is not None or self.cohort is not None):
+            raise InputError("a cohort or top is given, but no score_norm; give score_norm 'z', 't', 's' or 'as'")
+        if self.calibration is None and self.quality:
+            raise InputError("quality measures are weighed by the calibration; give calibration trials, too")
+        if "cohort" in check_measures(self.quality) and self.score_norm is None:
+            raise InputError("the quality measure 'cohort' is the mean cohort score; give score_norm and a cohort")
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the back-end must still be fitted."""
+        if isinstance(self.backend, PLDA):
+            return not hasattr(self.backend, "ratio_")
+        return self.backend in ("cosine_mean", "plda")
+
+    def materials(self) -> dict[str, Manifest]:
+        """Role -> the utterances that are learnt from."""
+        given = {"training manifest": self.train, "cohort": self.cohort}
+        found = {role: manifest_of(material) for role, material in given.items() if material is not None}
+        if self.calibration is not None:
+            trials, manifest = self.calibration[0], manifest_of(self.calibration[1])
+            found["calibration manifest"] = manifest.subset(np.unique(resolve(trials, manifest)).tolist())
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredTrials:
+    """Scores (T,), and the calibration's inputs beside them (T, Q), or None."""
+
+    scores: NDArray[np.float32]
+    quality: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A fitted verification system.
+
+    Args:
+        backend: maps embeddings so that pairs can be scored.
+        norm: score normalisation, or None.
+        measures: names of the quality measures.
+        calibration: learnt from scores of this very system, or None.
+        skipped: audio of what it was learnt from that could not be read.
+    """
+
+    backend: Backend
+    norm: ScoreNorm | None = None
+    measures: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+    skipped: tuple[Skipped, ...] = ()
+
+    def score(self, embedded: EmbeddedManifest, enroll: NDArray, test: NDArray) -> ScoredTrials:
+        """Scores of the trials between rows `enroll` (T,) and `test` (T,), before calibration."""
+        projected = self.backend.project(embedded.embeddings)
+        scores = projected.score_pairs(enroll, test)
+        statistics = None
+        if self.norm is not None:
+            statistics = self.norm.statistics(projected, np.unique([enroll, test]))
+            scores = self.norm.normalize(scores, enroll, test, statistics)
+        return ScoredTrials(scores, trial_quality(_measure(self.measures, embedded, statistics), enroll, test))
+
+    def describe(self) -> dict[str, Any]:
+        """What was used, as plain data: `backend`, `score_norm`."""
+        return {"backend": self.backend.describe(), "score_norm": self.norm.describe() if self.norm else None}
+
+
+def fit_system(options: SystemOptions, embed: Embed) -> System:
+    """Fit back-end, cohort and calibration, in this order.
+
+    Args:
+        options: what to fit, from what.
+        embed: gives the embeddings of a manifest; asked once for each.
+
+    Raises:
+        InputError: what is given does not suffice; see the parts.
+    """
+    known: dict[int, EmbeddedManifest] = {}
+
+    def once(material: Material, rows: NDArray | None = None) -> EmbeddedManifest:
+        if id(material) not in known:
+            known[id(material)] = embed(material, rows)
+        return known[id(material)]
+
+    backend = fit_backend(options, once)
+    norm = None
+    cohort = options.cohort if options.cohort is not None else options.train
+    if options.score_norm is not None and cohort is not None:
+        embedded = once(cohort)
+        norm = ScoreNorm(options.score_norm, backend.project(embedded.embeddings[embedded.usable]), top=options.top)
+    system = System(backend, norm, tuple(options.quality))
+    if options.calibration is not None:
+        trials, material = options.calibration
+        rows = np.unique(resolve(trials, manifest_of(material)))
+        embedded = once(material, rows)  # last, because it may be some rows only
+        enroll, test, labels = usable_trials(trials, embedded)
+        scored = system.score(embedded, enroll, test)
+        calibration = Calibration(p_target=options.p_target).fit(scored.scores, labels, scored.quality)
+        system = replace(system, calibration=calibration)
+    return replace(system, skipped=tuple(item for embedded in known.values() for item in embedded.skipped))
+
+
+def fit_backend(options: SystemOptions, embed: Callable[[Material], EmbeddedManifest]) -> Backend:
+    """The back-end that the options name, fitted where it needs to be."""
+    if not options.needs_training or options.train is None:
+        return CosineBackend(options.mean) if isinstance(options.backend, str) else options.backend
+    embedded = embed(options.train)
+    if options.backend == "cosine_mean":
+        return CosineBackend(embedded.embeddings[embedded.usable].mean(axis=0))
+    plda = deepcopy(options.backend) if isinstance(options.backend, PLDA) else PLDA()
+    speakers = np.array(embedded.manifest.label("speaker"))
+    kept = embedded.usable & (speakers != "")
+    try:
+        return plda.fit(embedded.embeddings[kept], speakers[kept])
+    except InputError as error:
+        raise InputError(f"{embedded.manifest.name}: {error}") from error
+
+
+def calibrated(system: System, scored: ScoredTrials, labels: NDArray) -> tuple[NDArray, dict[str, Any] | None]:
+    """Scores after calibration, and what it did to decisions on these trials; unchanged and None without one."""
+    if system.calibration is None:
+        return scored.scores, None
+    ratios, p_target = system.calibration.apply(scored.scores, scored.quality), system.calibration.p_target
+    figures = {
+        f"{name}{when}": value
+        for when, values in (("_before", scored.scores), ("", ratios))
+        for name, value in (("cllr", cllr(values, labels)), ("act_dcf", act_dcf(values, labels, p_target=p_target)))
+    }
+    return ratios, system.calibration.describe() | {"quality": list(system.measures)} | figures
+
+
+def usable_trials(trials: Trials, embedded: EmbeddedManifest) -> tuple[NDArray, NDArray, NDArray]:
+    """Rows of both sides and labels of the trials whose audio could be embedded.
+
+    Raises:
+        InputError: a name that the manifest lacks, or no target or no non-target is left.
+    """
+    enroll, test = resolve(trials, embedded.manifest)
+    kept = embedded.usable[enroll] & embedded.usable[test]
+    labels = trials.labels[kept]
+    num_targets, num_others = int(labels.sum()), int((labels == 0).sum())
+    if not (num_targets and num_others):
+        raise InputError(
+            f"{trials.path or 'trials'}: {num_targets} targets and {num_others} non-targets can be scored"
+            f" ({len(trials) - len(labels)} trials need skipped audio); at least one of each is needed"
+        )
+    return enroll[kept], test[kept], labels
+
+
+def manifest_of(material: Material) -> Manifest:
+    """The manifest, embedded or not."""
+    return material.manifest if isinstance(material, EmbeddedManifest) else material
+
+
+def refuse_leaks(judged: Manifest, materials: dict[str, Manifest]) -> None:
+    """Refuse material that shares a speaker, or a recording, with the utterances of the trials.
+
+    Speakers are compared where both manifests have a `speaker` column; blank cells are speakers nobody knows.
+
+    Raises:
+        InputError: naming the role, the manifest, and the speakers or recordings.
+    """
+    for role, manifest in materials.items():
+        shared = sorted(_speakers(judged) & _speakers(manifest))
+        if shared:
+            raise InputError(
+                f"{role} {manifest.name}: {len(shared)} speakers also stand in the trials ({list_some(shared)}); a"
+                " result would be too good: remove them from it, or use other material"
+            )
+        audio = {utterance.span for utterance in judged}
+        both = [utterance.id for utterance in manifest if utterance.span in audio]
+        if both:
+            raise InputError(
+                f"{role} {manifest.name}: {len(both)} recordings also stand in the trials ({list_some(both)}); remove"
+                " them from it, or use other material"
+            )
+
+
+def _speakers(manifest: Manifest) -> set[str]:
+    return set(manifest.label("speaker")) - {""} if "speaker" in manifest.columns else set()
+
+
+def _measure(
+    names: Sequence[str], embedded: EmbeddedManifest, statistics: CohortStatistics | None
+) -> dict[str, NDArray[np.float64]]:
+    """Quality measures (N,) of the utterances: ln of the seconds, ln of the embedding's length, mean cohort score."""
+    found: dict[str, NDArray[np.float64]] = {}
+    for name in names:
+        if name == "duration":
+            found[name] = np.log([utterance.duration for utterance in embedded.manifest])
+        elif name == "norm":
+            lengths = np.linalg.norm(embedded.embeddings.astype(np.float64), axis=1)
+            found[name] = np.log(np.maximum(lengths, 1e-12))
+        elif statistics is not None:
+            found[name] = statistics.mean
+    return found

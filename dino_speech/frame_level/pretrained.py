@@ -1,0 +1,177 @@
+"""Weights from the Hugging Face hub or a local folder, as safetensors only: nothing that is read can run.
+
+Pickled weights (`pytorch_model.bin`) can execute whatever their author wrote, and code shipped with a model too:
+neither is ever opened.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from dino_speech.audio.io import SAMPLE_RATE
+from dino_speech.data.utterances import list_some
+from dino_speech.errors import InputError
+from dino_speech.frame_level.architecture import (
+    CLASSES,
+    complete_config,
+    config_object,
+    model_class,
+    require_transformers,
+)
+
+NOT_NEEDED = {"masked_spec_embed"}  # only masked prediction reads it; checkpoints fine-tuned without masks lack it
+
+NO_PICKLES = (
+    "pickled weights are never read, because they can run code: save the model again with"
+    " save_pretrained(..., safe_serialization=True) where you trust it"
+)
+EXPECTED = "expected a folder that transformers' save_pretrained wrote, or an id of the Hugging Face hub"
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A checkpoint.
+
+    Attributes:
+        config: its architecture, every option spelt out.
+        normalize: whether it wants waves of zero mean and unit variance.
+        tensors: weights of the bare model by name, float32.
+        source: where it is from.
+    """
+
+    config: dict[str, Any]
+    normalize: bool
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    source: str
+
+    def load_into(self, model: nn.Module) -> None:
+        """Put the weights into a model that was built from `config`; it may have fewer layers."""
+        model.load_state_dict({name: self.tensors[name] for name in model.state_dict()})
+
+
+def read_pretrained(model_type: str, source: str, *, config: Any = None) -> Pretrained:
+    """Read a checkpoint; one from the hub is downloaded on first use.
+
+    Args:
+        model_type: "wav2vec2", "hubert" or "wavlm".
+        source: an id of the hub, such as "facebook/wav2vec2-base", or a folder.
+        config: must be None: the checkpoint says it.
+
+    Raises:
+        InputError: there is no such checkpoint, it is of another kind, for another sample rate, not in safetensors, or
+            lacks weights; or a `config` was given too; or transformers is not installed.
+    """
+    if config is not None:
+        raise InputError("give source (whose config.json says the architecture) or config (random weights), not both")
+    transformers = require_transformers()
+    _check_folder(source)
+    try:
+        data, _ = transformers.PretrainedConfig.get_config_dict(source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source}: {_first_line(error)}; {EXPECTED}") from error
+    if not data.get("model_type"):
+        raise InputError(f"{source}: no config.json names its model_type; {EXPECTED}")
+    found = data.get("model_type")
+    if found != model_type:
+        raise InputError(f"{source}: config.json says model_type {found!r}, expected {model_type!r}{_hint(found)}")
+    known = complete_config(model_type, config_object(model_type, _without_base(data)))
+    normalize = _wants_normalized(source)
+    model, report = _load(model_type, source, known)
+    lacking = sorted(set(report["missing_keys"]) - NOT_NEEDED)
+    if lacking:
+        raise InputError(f"{source}: has no weights for {list_some(lacking)}; expected a complete {model_type} model")
+    return Pretrained(known, normalize, model.float().state_dict(), source)
+
+
+def read_quantizer(source: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What a pretraining checkpoint of wav2vec 2.0 has behind the model: quantizer and projections, by name.
+
+    Args:
+        source: an id of the hub, or a folder.
+        config: the architecture.
+
+    Returns:
+        Empty where the checkpoint holds the model alone.
+
+    Raises:
+        InputError: there is no such checkpoint, it is not in safetensors, or of another architecture.
+    """
+    _check_folder(source)
+    whole = require_transformers().Wav2Vec2ForPreTraining
+    model, report = _load("wav2vec2", source, config, whole=whole)
+    tensors = {name: value for name, value in model.float().state_dict().items() if not name.startswith("wav2vec2.")}
+    return {} if set(report["missing_keys"]) & set(tensors) else tensors
+
+
+def _without_base(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what transformers could act on (quantization, code, classes); `complete_config` keeps what it knows."""
+    return {key: value for key, value in data.items() if key not in ("auto_map", "quantization_config", "model_type")}
+
+
+def _check_folder(source: str) -> None:
+    folder = Path(source)
+    if not folder.is_dir():
+        return
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"{folder}: holds no model.safetensors; {NO_PICKLES}")
+
+
+def _wants_normalized(source: str) -> bool:
+    """`do_normalize` of the checkpoint's preprocessor; True where it has none, as in most checkpoints.
+
+    Raises:
+        InputError: the checkpoint is for another sample rate.
+    """
+    transformers = require_transformers()
+    try:
+        data, _ = transformers.Wav2Vec2FeatureExtractor.get_feature_extractor_dict(source)
+    except (OSError, ValueError, json.JSONDecodeError):
+        return True
+    rate = data.get("sampling_rate", SAMPLE_RATE)
+    if rate != SAMPLE_RATE:
+        raise InputError(
+            f"{source}: made for {rate} Hz, but waves here have {SAMPLE_RATE} Hz; choose a checkpoint for {SAMPLE_RATE}"
+        )
+    return bool(data.get("do_normalize", True))
+
+
+def _load(model_type: str, source: str, config: Mapping[str, Any], *, whole: Any = None) -> tuple[Any, dict[str, Any]]:
+    """A model with the weights of a checkpoint, and what was missing; `whole` is its class, None: the bare model's."""
+    from safetensors import SafetensorError
+
+    with _quiet():
+        try:
+            model, report = (whole or model_class(model_type)).from_pretrained(
+                source, config=config_object(model_type, config), use_safetensors=True, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise InputError(
+                f"{source}: its weights cannot be read as safetensors ({_first_line(error)}); {NO_PICKLES}"
+            ) from error
+    return model, report
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers warns of weights that are left out (a quantizer, an ASR head): that is meant here."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _hint(found: Any) -> str:
+    return f": build_encoder({found!r}, ...)" if found in CLASSES else ""

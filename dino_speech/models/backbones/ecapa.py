@@ -1,0 +1,192 @@
+"""ECAPA-TDNN: SpeechBrain's modules and weights, computed channels-last and independent of the batch.
+
+`T` frames, `C` channels. The weights' names are SpeechBrain's own below the prefix `model.`, so that its published
+checkpoints load: `encoder.backbone.model.load_state_dict(torch.load("embedding_model.ckpt", weights_only=True))`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dino_speech.compatibility import require_torchaudio
+from dino_speech.errors import InputError
+from dino_speech.models.backbones.pooling import attentive_statistics, frame_mask, masked_mean
+from dino_speech.models.backbones.time_layers import convolve, normalise, padding_of, same_length
+from dino_speech.models.layer_means import Note, ignore
+from dino_speech.models.recompute import run_part
+
+
+class ECAPA(nn.Module):
+    """Frames to embeddings by emphasised channel attention, propagation and aggregation.
+
+    Args:
+        num_mels: features per frame.
+        embedding_dim: `D`.
+        channels: outputs of the first layer, of each SE-Res2Net block (all the same) and of the aggregation; one number
+            `c` stands for [c, c, c, c, 3c].
+        kernel_sizes: odd, one per layer.
+        dilations: one per layer.
+        groups: one per layer.
+        attention_channels: width of the attention in the pooling.
+        se_channels: width of the squeeze-and-excitation.
+        res2net_scale: pieces that a block's channels are cut into, and a divisor of them.
+        dropout: share of channels dropped in training.
+
+    Raises:
+        InputError: the lists differ in length, a kernel is even, the blocks differ in width or cannot be cut.
+
+    Attributes:
+        affine_modules: names of the last affine layers.
+        depth_modules: names of all parts in the order of depth, those of one depth together.
+        recompute: keep only what passes between the blocks for the backward pass (see `recompute.py`).
+
+    Source:
+        arXiv 2005.07143; the defaults are its 512-channel model.
+    """
+
+    affine_modules = ("model.fc",)
+
+    def __init__(
+        self,
+        num_mels: int,
+        embedding_dim: int,
+        *,
+        channels: int | Sequence[int] = 512,
+        kernel_sizes: Sequence[int] = (5, 3, 3, 3, 1),
+        dilations: Sequence[int] = (1, 2, 3, 4, 1),
+        groups: Sequence[int] = (1, 1, 1, 1, 1),
+        attention_channels: int = 128,
+        se_channels: int = 128,
+        res2net_scale: int = 8,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        widths = [channels] * 4 + [3 * channels] if isinstance(channels, int) else list(channels)
+        _check_layers(widths, kernel_sizes, dilations, groups, res2net_scale)
+        require_torchaudio()
+        from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, SERes2NetBlock
+
+        self.recompute = False
+        self.model: Any = ECAPA_TDNN(
+            num_mels,
+            lin_neurons=embedding_dim,
+            channels=widths,
+            kernel_sizes=list(kernel_sizes),
+            dilations=list(dilations),
+            groups=list(groups),
+            attention_channels=attention_channels,
+            se_channels=se_channels,
+            res2net_scale=res2net_scale,
+            dropout=dropout,
+        )
+        res2net_layers = [
+            piece.conv
+            for block in self.model.blocks
+            if isinstance(block, SERes2NetBlock)
+            for piece in block.res2net_block.blocks
+        ]
+        # A mirror image needs one frame more than it is long.
+        layers = [self.model.blocks[0].conv, *res2net_layers, self.model.mfa.conv]
+        self.min_frames = 1 + max(padding_of(layer) for layer in layers)
+        self.depth_modules = [
+            *((f"model.blocks.{number}",) for number in range(len(self.model.blocks))),
+            ("model.mfa",),
+            ("model.asp", "model.asp_bn"),
+            self.affine_modules,
+        ]
+
+    def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
+        """(B, T, F) and (B,) -> (B, D).
+
+        Raises:
+            InputError: an utterance has fewer than `min_frames` frames.
+        """
+        return self.run(frames, num_frames, ignore)
+
+    def run(self, frames: Tensor, num_frames: Tensor | None, note: Note) -> Tensor:
+        """The forward pass; `note` hears of `tdnn`, each `block_N`, `mfa` (all blocks together) and `pooled`."""
+        num_frames = same_length(frames, num_frames, min_frames=self.min_frames)
+        mask = frame_mask(num_frames, frames.shape[1])
+        first, *blocks = self.model.blocks
+        x = run_part(self, _tdnn, first, frames, num_frames)  # (B, T, F) -> (B, T, C)
+        note("tdnn", x, mask)
+        outputs = []
+        for number, block in enumerate(blocks, start=1):
+            x = run_part(self, _se_res2net, block, x, num_frames, mask)
+            note(f"block_{number}", x, mask)
+            outputs.append(x)
+        x = run_part(self, _aggregate, self.model.mfa, outputs, num_frames)
+        note("mfa", x, mask)
+        x = self.model.asp_bn.norm(run_part(self, self._pool, x, mask))  # (B, T, 3C) -> (B, 6C)
+        note("pooled", x, None)
+        return F.linear(x, self.model.fc.conv.weight.squeeze(2), self.model.fc.conv.bias)
+
+    def _pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        pooling = self.model.asp
+        convolution = pooling.tdnn.conv.conv
+        of_frames, of_mean, of_deviation = convolution.weight.squeeze(2).chunk(3, dim=1)
+
+        def attend(centred: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+            # SpeechBrain repeats mean and deviation T times beside the frames and multiplies that by one wide matrix.
+            # Multiplied apart, they cost once per utterance; the frames' own mean moves to the mean's matrix.
+            context = torch.cat([of_frames + of_mean, of_deviation], dim=1)
+            constant = F.linear(torch.cat([mean, deviation], dim=2), context, convolution.bias)  # (B, 1, A)
+            hidden = torch.relu_(F.linear(centred, of_frames) + constant)
+            return convolve(pooling.conv, torch.tanh(normalise(pooling.tdnn.norm.norm, hidden)))
+
+        return attentive_statistics(x, mask, attend)
+
+
+def _tdnn(block: Any, x: Tensor, num_frames: Tensor | None) -> Tensor:
+    x = normalise(block.norm.norm, block.activation(convolve(block.conv, x, num_frames)))
+    if block.training and block.dropout.p > 0:
+        x = block.dropout(x.transpose(1, 2)).transpose(1, 2)  # whole channels are dropped, so they must be dim 1
+    return x
+
+
+def _aggregate(block: Any, outputs: Sequence[Tensor], num_frames: Tensor | None) -> Tensor:
+    return _tdnn(block, torch.cat(tuple(outputs), dim=2), num_frames)
+
+
+def _se_res2net(block: Any, x: Tensor, num_frames: Tensor | None, mask: Tensor | None) -> Tensor:
+    residual = x if block.shortcut is None else convolve(block.shortcut, x)
+    x = _tdnn(block.tdnn1, x, num_frames)
+    x = _res2net(block.res2net_block, x, num_frames)
+    x = _tdnn(block.tdnn2, x, num_frames)
+    squeezed = torch.relu(convolve(block.se_block.conv1, masked_mean(x, mask)))  # (B, 1, C)
+    excitation = torch.sigmoid(convolve(block.se_block.conv2, squeezed))
+    return torch.addcmul(residual, excitation, x)
+
+
+def _res2net(block: Any, x: Tensor, num_frames: Tensor | None) -> Tensor:
+    first, *pieces = x.chunk(block.scale, dim=2)
+    outputs = [first]
+    for layer, piece in zip(block.blocks, pieces, strict=True):
+        previous = outputs[-1] if len(outputs) > 1 else None
+        outputs.append(_tdnn(layer, piece if previous is None else piece + previous, num_frames))
+    return torch.cat(outputs, dim=2)
+
+
+def _check_layers(
+    channels: Sequence[int],
+    kernel_sizes: Sequence[int],
+    dilations: Sequence[int],
+    groups: Sequence[int],
+    res2net_scale: int,
+) -> None:
+    if not len(channels) == len(kernel_sizes) == len(dilations) == len(groups) >= 3:
+        raise InputError(
+            f"channels={list(channels)}, kernel_sizes={list(kernel_sizes)}, dilations={list(dilations)},"
+            f" groups={list(groups)}: expected lists of one length, at least 3"
+        )
+    if any(size % 2 == 0 for size in kernel_sizes):
+        raise InputError(f"kernel_sizes={list(kernel_sizes)}: expected odd numbers")
+    widths = set(channels[1:-1])
+    if len(widths) > 1 or channels[1] % res2net_scale:
+        raise InputError(
+            f"channels={list(channels)}: expected blocks (all but the first and the last) of one width,"
+            f" a multiple of res2net_scale={res2net_scale}"
+        )

@@ -1,0 +1,4 @@
+"""The whole story in one command, on synthetic voices or a person's own folder: data, run, report.
+
+It uses public parts only; nothing else imports it but the command line.
+"""

@@ -1,0 +1,111 @@
+"""What one encoder says to a task, beside the truth, and how it differs from another one: over the same speakers.
+
+Letters: `N` utterances or trials, `L` labels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech.evaluation.stress.label_task import LabelTask
+from dino_speech.evaluation.stress.trial_task import TrialTask
+from dino_speech.evaluation.verification.evaluate import MAX_RESAMPLED
+from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
+from dino_speech.metrics import RankedTrials, ccc, uar
+
+MEAN = "ccc_mean"
+MIN_RESAMPLES = 100
+Statistic = Callable[[NDArray[Any] | None], float]  # how often each counts, None: once
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """N answers.
+
+    Args:
+        true: (N, L) classes as numbers, or numbers, or (N, 1) targets of trials.
+        said: (N, L) likewise, or (N, 1) scores.
+        speakers: (N, 1) of utterances, (N, 2) of trials, (N, 0) of trials whose speakers are not all known.
+        names: of the figures that each column gives; "eer" for trials, "uar" for classes, else one "ccc_LABEL" each.
+    """
+
+    true: NDArray[np.float64]
+    said: NDArray[np.float64]
+    speakers: NDArray[np.str_]
+    names: NDArray[np.str_]
+
+    @classmethod
+    def of_task(cls, task: LabelTask | TrialTask) -> "Answers":
+        """From a task that was carried out on clean speech."""
+        if isinstance(task, TrialTask):
+            sides = np.stack(task.sides, axis=1) if task.sides else np.zeros((len(task.scores), 0), dtype=np.str_)
+            scores = task.scores[:, None].astype(np.float64)
+            return cls(task.labels[:, None].astype(np.float64), scores, sides, np.array(["eer"]))
+        return cls(task.true, task.predicted, task.speakers[:, None], np.array(figure_names(task)))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """For a file; the constructor takes them back."""
+        return dict(self.__dict__)
+
+    def statistics(self) -> dict[str, Statistic]:
+        """Figure -> how it follows from how often each answer counts; with several labels also their mean."""
+        columns = zip(self.names.tolist(), self.true.T, self.said.T, strict=True)
+        single = {name: _statistic(name, true, said) for name, true, said in columns}
+        if not any(name.startswith("ccc_") for name in single):
+            return single
+        return {MEAN: lambda counts: float(np.mean([one(counts) for one in single.values()])), **single}
+
+    def interval(self, statistic: Statistic, *, num_resamples: int, seed: int) -> Interval:
+        """95 %, resampling speakers; trials one by one where their speakers are not known."""
+        if self.names[0] != "eer":
+            return bootstrap_interval(statistic, self.speakers[:, 0], num_resamples=num_resamples, seed=seed)
+        num = len(self.said)
+        sides = tuple(self.speakers.T) if self.speakers.size else (None, None)
+        num_resamples = min(num_resamples, max(MIN_RESAMPLES, MAX_RESAMPLED // num))
+        return bootstrap_weighted_trials(statistic, num, *sides, num_resamples=num_resamples, seed=seed)
+
+
+def figure_names(task: LabelTask | TrialTask) -> list[str]:
+    """The figures of a task as a comparison calls them, in the order of the task's own."""
+    if isinstance(task, TrialTask) or task.metric == "uar":
+        return [task.metric]
+    return [f"ccc_{label}" for label in task.labels]
+
+
+def compare_answers(
+    answers: Answers, floor: Answers | None, *, num_resamples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Each figure as plain data: `value`, `interval`, and `difference` from the floor with `difference_interval`.
+
+    Args:
+        answers: of one encoder.
+        floor: of another one, to the very same question; None for the floor itself.
+        num_resamples: of the bootstrap; for the difference the same speakers are drawn on both sides.
+        seed: of the bootstrap.
+    """
+    others: Mapping[str, Statistic] = {} if floor is None else floor.statistics()
+    found: dict[str, dict[str, Any]] = {}
+    for name, own in answers.statistics().items():
+        parts: Sequence[tuple[str, Statistic]] = [("", own)]
+        if name in others:
+            parts = [*parts, ("difference", _difference(own, others[name]))]
+        found[name] = {"difference": None, "difference_interval": None}
+        for part, statistic in parts:
+            interval = answers.interval(statistic, num_resamples=num_resamples, seed=seed)
+            found[name] |= {part or "value": statistic(None), f"{part}_interval".lstrip("_"): interval.to_dict()}
+    return found
+
+
+def _difference(one: Statistic, other: Statistic) -> Statistic:
+    return lambda counts: one(counts) - other(counts)
+
+
+def _statistic(name: str, true: NDArray, said: NDArray) -> Statistic:
+    if name != "eer":
+        measure = uar if name == "uar" else ccc
+        return lambda counts: measure(true, said, weights=counts)
+    ranked = RankedTrials(said, true)
+    return lambda counts: ranked.curve(None if counts is None else counts[ranked.order]).eer()

@@ -1,0 +1,246 @@
+"""One encoder of a comparison, examined: clean, under conditions, by groups and single speakers, and what it costs.
+
+Every part is kept when it is finished. Each utterance is embedded once clean and once per condition, whatever is asked
+of it, and each probe is fitted once. Letters: `M` rows of the manifest, `D` embedding.
+"""
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dino_speech.data.utterances import Skipped
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
+from dino_speech.errors import InputError
+from dino_speech.evaluation.probing.classification import classification_report
+from dino_speech.evaluation.probing.regression import regression_report
+from dino_speech.evaluation.stress.conditions import Condition
+from dino_speech.evaluation.stress.efficiency import measure_efficiency
+from dino_speech.evaluation.stress.fairness import compare_groups
+from dino_speech.evaluation.stress.group_differences import label_spread, trial_spread
+from dino_speech.evaluation.stress.label_task import LabelTask, label_task
+from dino_speech.evaluation.stress.paired_changes import LabelJudge, TrialJudge
+from dino_speech.evaluation.stress.robustness import NUM_RESAMPLES, Judge, judge_condition
+from dino_speech.evaluation.stress.trial_task import TrialTask, trial_task
+from dino_speech.evaluation.verification.evaluate import evaluate_verification
+from dino_speech.models.embed_files import Embeddings, Transform
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.studies.comparison.answers import Answers, figure_names
+from dino_speech.studies.comparison.finished_parts import Kept
+from dino_speech.studies.comparison.question import CLASSES, NUMBERS, TRIALS, Question
+from dino_speech.training.run_identity import fingerprint
+
+
+class OncePerTransform:
+    """An encoder that embeds each utterance once under a transform, however many tasks ask for it.
+
+    Args:
+        load: gives the encoder when the first utterance is embedded.
+    """
+
+    def __init__(self, load: Callable[[], SpeechEncoder]) -> None:
+        self._load = load
+        self.release()
+
+    def release(self) -> None:
+        """Forget the encoder and what it embedded; it is loaded again when it is needed."""
+        self._encoder: SpeechEncoder | None = None
+        self._transform: Transform | None = None
+        self._known: dict[str, NDArray[np.float32] | Skipped] = {}
+
+    def embed_files(self, items: Sequence[Any], *, transform: Transform | None = None, **options: Any) -> Embeddings:
+        """As of `SpeechEncoder`; another transform makes it forget what it embedded under the former one."""
+        if transform is not self._transform:
+            self._transform, self._known = transform, {}
+        self._encoder = encoder = self._load() if self._encoder is None else self._encoder
+        if new := [item for item in items if item.id not in self._known]:
+            found = encoder.embed_files(new, transform=transform, **options)
+            self._known |= dict(zip(found.ids, found.embeddings, strict=True))
+            self._known |= {item.name: item for item in found.failures}
+        known = [(item.id, self._known[item.id]) for item in items]
+        vectors = {name: vector for name, vector in known if not isinstance(vector, Skipped)}
+        failures = [vector for _, vector in known if isinstance(vector, Skipped)]
+        rows = np.array(list(vectors.values()), dtype=np.float32).reshape(-1, encoder.embedding_dim)
+        return Embeddings(list(vectors), rows, failures)
+
+
+class Examination:
+    """What is asked of one encoder.
+
+    Args:
+        question: the same for all.
+        load: gives the encoder, whenever it is needed again.
+        kept: finished parts.
+        options: passed to `embed_files`.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        load: Callable[[], SpeechEncoder],
+        kept: Kept,
+        options: Mapping[str, Any],
+    ) -> None:
+        encoder = load()
+        self.question = question
+        self.config = encoder.config
+        self.device = encoder.device
+        self.options = dict(options)
+        self._kept = kept
+        self._kept.depends_on = {"config": self.config.to_dict(), "weights": fingerprint(encoder)}
+        self._load = load
+        self._once = OncePerTransform(load)
+        self._excluded: list[str] = []
+
+    def release(self) -> None:
+        """Give the memory of encoder, tasks and probes back; what is asked for later is made again."""
+        self._once.release()
+        for name in ("_tasks", "_judges"):
+            self.__dict__.pop(name, None)
+
+    def measure(self, **options: Any) -> dict[str, Any]:
+        """What the encoder costs on this machine, as plain data; the options are those of `measure_efficiency`."""
+        threads = torch.get_num_threads() if options.get("num_threads") is None else options["num_threads"]
+        machine = [str(self.device), platform.node(), threads]
+        return self._kept.data(
+            "efficiency", [machine, options], lambda: _without_origin(measure_efficiency(self._load(), **options))
+        )
+
+    @cached_property
+    def clean(self) -> EmbeddedManifest:
+        """(M, D) of what could be embedded among the utterances that are needed."""
+        question = self.question
+
+        def embed() -> dict[str, NDArray[Any]]:
+            found = embed_manifest(self._once, question.manifest, rows=question.rows, **self.options)  # type: ignore[arg-type]
+            skipped = np.array([(item.name, item.reason) for item in found.skipped], dtype=np.str_).reshape(-1, 2)
+            return {"embeddings": found.embeddings[question.rows], "skipped": skipped}
+
+        arrays = self._kept.arrays("clean", [question.audio, self.options.get("precision")], embed)
+        embeddings = np.full((len(question.manifest), arrays["embeddings"].shape[1]), np.nan, dtype=np.float32)
+        embeddings[question.rows] = arrays["embeddings"]
+        return EmbeddedManifest(question.manifest, embeddings, [Skipped(*pair) for pair in arrays["skipped"].tolist()])
+
+    def leave_out(self, skipped: Sequence[Skipped]) -> None:
+        """Utterances that some encoder could not embed count for none: folds and figures are of the same ones."""
+        positions = self.question.manifest.by_id()
+        self._excluded = sorted({item.name for item in skipped})
+        self.clean.embeddings[[positions[name] for name in self._excluded]] = np.nan
+
+    def answers(self, task: str) -> Answers:
+        """To the clean speech."""
+        made = self._kept.arrays(
+            f"answers_{task}", self._identity(task), lambda: Answers.of_task(self._tasks[task]).arrays()
+        )
+        return Answers(**made)
+
+    def report(self, task: str) -> dict[str, Any]:
+        """The report of the evaluation, as plain data."""
+        return self._kept.data(f"report_{task}", self._identity(task), lambda: _without_origin(self._report(task)))
+
+    def groups(self, task: str) -> dict[str, Any]:
+        """Figure -> `differences` between groups and spread over `speakers`; None where they cannot be compared.
+
+        Raises:
+            InputError: a column of groups was named, and the groups cannot be compared by this task.
+        """
+        depends_on = [self._identity(task), self.question.group_identity()]
+        return self._kept.data(f"fairness_{task}", depends_on, lambda: self._groups(task))
+
+    def outcomes(self, condition: Condition, sounds: Any) -> dict[str, Any]:
+        """Task -> what a condition does to it, as plain data; `sounds` says what recordings the condition draws on."""
+        precision = self.options.get("precision")
+        depends_on = [[self._identity(task) for task in self.question.tasks], _identity(condition), sounds, precision]
+        return self._kept.data(f"condition_{condition.name}", depends_on, lambda: self._outcomes(condition))
+
+    def _identity(self, task: str) -> list[Any]:
+        return [self.question.identity(task), self._excluded, self.options.get("precision")]
+
+    @cached_property
+    def _tasks(self) -> dict[str, LabelTask | TrialTask]:
+        return {task: self._task(task) for task in self.question.tasks}
+
+    @cached_property
+    def _judges(self) -> dict[str, Judge]:
+        tasks = self._tasks.items()
+        return {name: TrialJudge(x) if isinstance(x, TrialTask) else LabelJudge(x, None) for name, x in tasks}
+
+    def _task(self, task: str) -> LabelTask | TrialTask:
+        question = self.question
+        common: dict[str, Any] = {"speaker": question.speaker, "embedded": self.clean, **self.options}
+        if task == TRIALS:
+            assert question.trials is not None
+            return trial_task(self._once, question.manifest, question.trials, **common)
+        asked: dict[str, Any] = {"label": question.label} if task == CLASSES else {"labels": list(question.labels)}
+        common |= {"num_folds": question.num_folds, "seed": question.seed}
+        return label_task(self._once, question.manifest, **asked, **common)
+
+    def _report(self, task: str) -> Any:
+        question, found = self.question, self._tasks[task]
+        bootstrap: dict[str, Any] = {"num_resamples": question.num_resamples, "seed": question.seed}
+        if not isinstance(found, LabelTask):
+            assert question.trials is not None
+            return evaluate_verification(None, question.manifest, question.trials, embedded=self.clean, **bootstrap)
+        shared: dict[str, Any] = {"num_folds": found.num_folds, "skipped": found.skipped, "provenance": {}, **bootstrap}
+        if task == NUMBERS:
+            numbers = found.true, found.predicted
+            return regression_report(*numbers, found.speakers, labels=found.labels, strengths={}, **shared)
+        classes = np.array(found.classes)
+        true, said = (classes[codes[:, 0].astype(np.int64)] for codes in (found.true, found.predicted))
+        return classification_report(true, said, found.speakers, label=found.labels[0], strengths=[], **shared)
+
+    def _groups(self, task: str) -> dict[str, Any]:
+        question, found = self.question, self._tasks[task]
+        spread: dict[str, Any] = {"min_items": question.min_items, "seed": question.seed}
+        group = question.compared_group
+        if group is not None:
+            try:
+                compared, _ = compare_groups(found, group, num_resamples=question.num_resamples, **spread)
+            except InputError:
+                if question.group is not None:
+                    raise
+            else:
+                figures = zip(figure_names(found), compared.values(), strict=True)
+                return {name: {"group": group, **one.to_dict()} for name, one in figures}
+        try:
+            alone = (
+                [label_spread(found, column, **spread) for column in range(len(found.labels))]
+                if isinstance(found, LabelTask)
+                else [trial_spread(found, **spread)]
+            )
+        except InputError:  # trials of speakers who are not named
+            return {}
+        return {
+            name: {"group": None, "differences": {}, "speakers": one.to_dict()}
+            for name, one in zip(figure_names(found), alone, strict=True)
+        }
+
+    def _outcomes(self, condition: Condition) -> dict[str, Any]:
+        num_resamples = min(NUM_RESAMPLES, self.question.num_resamples)
+        found = judge_condition(
+            list(self._judges.values()), condition, num_resamples=num_resamples, seed=self.question.seed
+        )
+        return {
+            task: {**outcome.to_dict(), "changes": _renamed(outcome.to_dict()["changes"], self._tasks[task])}
+            for task, outcome in zip(self.question.tasks, found, strict=True)
+        }
+
+
+def _without_origin(report: Any) -> dict[str, Any]:
+    """A report as plain data; where it comes from is said once, of the whole comparison."""
+    return {name: value for name, value in report.to_dict().items() if name != "provenance"}
+
+
+def _renamed(changes: Mapping[str, Any], task: LabelTask | TrialTask) -> dict[str, Any]:
+    """By the figures' names in a comparison."""
+    return dict(zip(figure_names(task), changes.values(), strict=True))
+
+
+def _identity(condition: Condition) -> dict[str, Any]:
+    change = getattr(condition.change, "func", condition.change)
+    made_by = f"{getattr(change, '__module__', '')}.{getattr(change, '__qualname__', type(change).__qualname__)}"
+    return {"name": condition.name, "parameters": dict(condition.parameters), "made_by": made_by}

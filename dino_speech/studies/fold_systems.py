@@ -1,0 +1,172 @@
+"""Fine-tuning fold by fold: one system per fold, and one report of what all of them say of whom they have not heard."""
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dino_speech.data.folds import manifest_folds
+from dino_speech.data.manifest import read_manifest
+from dino_speech.data.utterances import Manifest
+from dino_speech.errors import InputError
+from dino_speech.evaluation.probing.classification import ClassificationReport
+from dino_speech.evaluation.probing.finetuned import Judged, judge, pooled_report
+from dino_speech.evaluation.probing.regression import RegressionReport
+from dino_speech.evaluation.reports.result_folder import write_results
+from dino_speech.metrics import ccc, uar
+from dino_speech.provenance import provenance
+from dino_speech.studies.grid import safe_name
+from dino_speech.training.state import refuse_other_things
+from dino_speech.transfer.finetune import FineTuner
+from dino_speech.transfer.targets import Classes, check_recordings, check_speakers
+
+FOLD_SEED = 0  # drawn folds are the same for every seed of fine-tuning
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResults:
+    """What fine-tuning fold by fold gave.
+
+    Args:
+        report: of the predictions of all folds together; None where the time was over before the last fold.
+        path: of `report.md`, likewise.
+        folds: for each finished fold `fold`, `system` (folder), `num_train`, `num_test`, `num_speakers`, and `uar`, or
+            the CCC by dimension.
+        num_skipped: training files that could not be used, the same file once per fold.
+        stop_reason: "max_minutes" where the time was over, else None.
+    """
+
+    report: ClassificationReport | RegressionReport | None
+    path: Path | None
+    folds: list[dict[str, Any]]
+    num_skipped: int
+    stop_reason: str | None
+
+
+def finetune_folds(
+    tuner: FineTuner,
+    manifest: Manifest | str | PathLike[str],
+    *,
+    output_folder: str | PathLike[str],
+    fold_column: str | None = None,
+    num_folds: int | None = None,
+    valid: Manifest | None = None,
+    seed: int = 1986,
+    device: str | torch.device | None = None,
+    resume: bool = True,
+    num_workers: int = 0,
+) -> FoldResults:
+    """Fine-tune one system per fold on the other folds, and judge all utterances, each by a system new to its speaker.
+
+    Leaves each fold's system in `<output_folder>/fold_<name>/system`, and `report.md`, `report.json` (intervals over
+    speakers) and `predictions.csv` of all folds in the output folder. The same call goes on where it was stopped;
+    finished folds are only loaded.
+
+    Args:
+        tuner: begins anew from its encoder in each fold; its `max_minutes` are for all folds together.
+        manifest: the labelled utterances, or their file.
+        output_folder: made with its parents.
+        fold_column: column with folds as published, one per value; or else
+        num_folds: of folds drawn without a speaker in two.
+        valid: a validation set for every fold, with speakers of its own.
+        seed: of fine-tuning and intervals; drawn folds do not depend on it.
+        device: as in `FineTuner.fit`.
+        resume: False begins each fold anew.
+        num_workers: threads that read ahead when a fold is judged.
+
+    Raises:
+        InputError: a speaker in two folds, a class that only one fold has, a speaker of a fold in `valid`, or what
+            `FineTuner.fit` refuses; all of it before anything is trained.
+        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+    """
+    manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+    root = Path(output_folder)
+    parts = _parts(tuner, manifest, valid, fold_column, num_folds)
+    folders = _folders(list(parts), root)
+    rows: list[dict[str, Any]] = []
+    judged: dict[str, Judged] = {}
+    started, num_skipped = time.perf_counter(), 0
+    for name, (train, test) in parts.items():
+        minutes = (time.perf_counter() - started) / 60
+        left = None if tuner.max_minutes is None else max(tuner.max_minutes - minutes, 1e-6)
+        fold_tuner = replace(tuner, max_minutes=left)
+        fold_tuner.fit(train, valid=valid, output_folder=folders[name], seed=seed, device=device, resume=resume)
+        num_skipped += len(fold_tuner.skipped_)
+        if fold_tuner.stop_reason_ is not None:
+            return FoldResults(None, None, rows, num_skipped, fold_tuner.stop_reason_)
+        judged[name] = judge(fold_tuner.system_, test, num_workers=num_workers)
+        rows.append({"fold": name, "system": str(folders[name] / "system"), **fold_row(judged[name], train)})
+    origin = provenance(seed=seed, manifest=manifest.paths)
+    report = pooled_report(list(judged.values()), provenance=origin, num_folds=len(parts), seed=seed)
+    return FoldResults(report, _write(root, report, rows, judged), rows, num_skipped, None)
+
+
+def _parts(
+    tuner: FineTuner, manifest: Manifest, valid: Manifest | None, fold_column: str | None, num_folds: int | None
+) -> dict[str, tuple[Manifest, Manifest]]:
+    """Training and test part of each fold; everything that could stop a later fold is refused here."""
+    stratify = None if tuner.objective == "ccc" else tuner.labels[0]
+    folds = manifest_folds(manifest, column=fold_column, num_folds=num_folds, stratify=stratify, seed=FOLD_SEED)
+    if valid is not None:
+        check_speakers(manifest, valid, tuner.label)
+        check_recordings(manifest, valid)
+    parts = {
+        name: (manifest.subset(train.tolist()), manifest.subset(test.tolist())) for name, (train, test) in folds.items()
+    }
+    for name, (train, test) in parts.items():
+        try:
+            tuner.check_test(train, test)
+        except InputError as error:
+            raise InputError(f"fold {name}: {error}") from error
+    return parts
+
+
+def _folders(names: Sequence[str], output_folder: Path) -> dict[str, Path]:
+    folders = {name: output_folder / f"fold_{safe_name(name)}" for name in names}
+    if len(set(folders.values())) < len(folders):
+        raise InputError(f"the names of the folds ({', '.join(folders)}) differ only in what no folder's name may hold")
+    if not any(folder.exists() for folder in folders.values()):
+        refuse_other_things(output_folder)
+    return folders
+
+
+def fold_row(judged: Judged, train: Manifest) -> dict[str, Any]:
+    """Sizes and figures of one fold: `num_train`, `num_test`, `num_speakers`, and `uar`, or `ccc_NAME` by dimension."""
+    figures = {"uar": uar(judged.true, judged.predicted)} if isinstance(judged.targets, Classes) else _ccc(judged)
+    num_speakers = len(set(judged.speakers.tolist()))
+    return {"num_train": len(train), "num_test": len(judged.ids), "num_speakers": num_speakers, **figures}
+
+
+def _ccc(judged: Judged) -> dict[str, float]:
+    columns = enumerate(judged.targets.names)
+    return {f"ccc_{name}": ccc(judged.true[:, i], judged.predicted[:, i]) for i, name in columns}
+
+
+def _write(
+    folder: Path,
+    report: ClassificationReport | RegressionReport,
+    rows: Sequence[Mapping[str, Any]],
+    judged: Mapping[str, Judged],
+) -> Path:
+    """The report, with one row for each fold, and the single predictions."""
+    _write_predictions(folder / "predictions.csv", judged)
+    shown = [{key: value for key, value in row.items() if key != "system"} for row in rows]
+    return write_results(folder, {"fine-tuned": report}, further={"Folds": shown})
+
+
+def _write_predictions(path: Path, judged: Mapping[str, Judged]) -> None:
+    first = next(iter(judged.values())).targets
+    names: Sequence[str] = [first.label] if isinstance(first, Classes) else first.names
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["ID", "fold", "speaker", *names, *(f"predicted_{name}" for name in names)])
+        for fold, part in judged.items():
+            both = zip(part.ids, part.speakers, part.true, part.predicted, strict=True)
+            for name, speaker, true, predicted in both:
+                cells = [true, predicted] if isinstance(first, Classes) else [*true, *predicted]  # or rows of numbers
+                writer.writerow([name, fold, speaker, *cells])

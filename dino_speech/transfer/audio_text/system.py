@@ -1,0 +1,251 @@
+"""What `AudioTextTuner` leaves: an encoder and its read-out, what they say of recordings and texts, and their folder.
+
+    system.json            format version, dimensions and their scale, transcript column, read-out, provenance
+    readout.safetensors    weights of layers, text branch, head
+    encoder/               a folder of an encoder, which `load_encoder` reads by itself
+
+Nothing in it can run. Letters: `N` recordings, `L` dimensions.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dino_speech.errors import InputError
+from dino_speech.models.checkpoint import load_encoder
+from dino_speech.models.embed_files import Transform, embed_items
+from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.models.encoder_folder import read_header
+from dino_speech.provenance import provenance as new_provenance
+from dino_speech.training.state import write_atomically, write_text_atomically
+from dino_speech.transfer.audio_text.readout import ReadOut, build_readout, layer_means, readout_to_dict
+from dino_speech.transfer.audio_text.text import buckets_of
+from dino_speech.transfer.system import (
+    ENCODER_FOLDER,
+    SYSTEM_FILE,
+    FineTunedSystem,
+    Prediction,
+    Predictions,
+    load_finetuned,
+    system_folder,
+)
+from dino_speech.transfer.targets import Dimensions, targets_from_dict, targets_to_dict
+
+FORMAT = "dino_speech.audio_text_system"
+FORMAT_VERSION = 1
+READOUT_FILE = "readout.safetensors"
+
+
+@dataclass(eq=False)
+class AudioTextSystem:
+    """An encoder and the read-out of its layers, which a text may join.
+
+    Args:
+        encoder: gives the layers.
+        readout: (N, layers, width) and texts -> (N, L), on the scale of the training set.
+        targets: the dimensions and that scale.
+        transcript: the column whose text joins; None: audio alone.
+        provenance: where it comes from.
+    """
+
+    encoder: SpeechEncoder
+    readout: ReadOut
+    targets: Dimensions
+    transcript: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def classes(self) -> list[str]:
+        """None: it says dimensions."""
+        return []
+
+    @property
+    def rule(self) -> str:
+        """How a recording is decided on, in words."""
+        return "whole recordings" + ("" if self.transcript is None else f", joined by the text of {self.transcript!r}")
+
+    @property
+    def network(self) -> nn.Module:
+        """(N, time) waves -> (N, L): what is measured as the system's cost, with an empty text where one joins."""
+        return _Network(self.encoder, self.readout)
+
+    def relevance(self) -> dict[str, list[float]]:
+        """For each dimension the weight of each layer, from the first to the last."""
+        return self.readout.relevance(self.targets.names)
+
+    def predict(
+        self,
+        items: Sequence[Any],
+        *,
+        texts: Sequence[str] | None = None,
+        num_workers: int = 0,
+        progress: bool = False,
+        batch_s: float | None = None,
+        transform: Transform | None = None,
+    ) -> Predictions:
+        """Dimensions of recordings, heard whole; what cannot be read is left out and listed.
+
+        Args:
+            items: a manifest, utterances, or paths.
+            texts: (N,) what was said; None: the manifest's column. An empty text is a text too.
+            num_workers: threads that read ahead.
+            progress: show a bar on stderr.
+            batch_s: seconds of sound in a batch; None: what suits the device.
+            transform: called with each wave (time,) and its ID; what it returns is judged instead.
+
+        Raises:
+            InputError: a text joins, and there is none for each recording.
+        """
+        said = self._texts(items, texts)
+        encoder, readout = self.encoder, self.readout
+        with evaluating(encoder), evaluating(readout), torch.inference_mode():
+            found = embed_items(
+                items,
+                lambda waves, n: layer_means(encoder, waves.to(encoder.device), n.to(encoder.device)).flatten(1),
+                min_samples=encoder.min_samples,
+                sample_rate=encoder.config.sample_rate,
+                embedding_dim=readout.num_layers * readout.width,
+                device=encoder.device,
+                batch_s=batch_s,
+                num_workers=num_workers,
+                progress=progress,
+                on_error="skip",
+                transform=transform,
+            )
+            layers = torch.from_numpy(found.embeddings).unflatten(1, (readout.num_layers, readout.width))
+            outputs = readout(layers.to(encoder.device), None if said is None else [said[name] for name in found.ids])
+        values = self.targets.unscaled(outputs.double()).float().cpu().numpy()
+        none: Any = np.zeros((len(found.ids), 0), np.float32)
+        return Predictions(found.ids, [], [], none, list(self.targets.names), values, self.rule, found.failures)
+
+    def predict_file(self, path: str | os.PathLike[str], text: str | None = None) -> Prediction:
+        """Dimensions of one recording.
+
+        Args:
+            path: the file.
+            text: what was said in it; needed where a text joins.
+
+        Raises:
+            InputError: it cannot be read, is silent, or too short; or there is no text, and one joins.
+        """
+        found = self.predict([os.fspath(path)], texts=None if text is None else [text])
+        if found.skipped:
+            raise InputError(found.skipped[0].reason)
+        values = dict(zip(found.dimensions, found.values[0].tolist(), strict=True))
+        return Prediction(id=found.ids[0], label=None, probabilities={}, values=values)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the system's folder, for `load_audio_text`; a system that is there is replaced.
+
+        Raises:
+            InputError: the folder holds an encoder's folder with other things in it.
+        """
+        from safetensors.torch import save
+
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        record = dict(self.provenance) or new_provenance()
+        # Taken away first and written last: a folder with it is complete.
+        (target / SYSTEM_FILE).unlink(missing_ok=True)
+        self.encoder.save(target / ENCODER_FOLDER, provenance=record)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.readout.state_dict().items()}
+        write_atomically(target / READOUT_FILE, lambda file: file.write(save(tensors)))
+        content = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "targets": targets_to_dict(self.targets),
+            "transcript": self.transcript,
+            "readout": readout_to_dict(self.readout),
+            "rule": self.rule,
+            "provenance": record,
+        }
+        write_text_atomically(target / SYSTEM_FILE, json.dumps(content, indent=2) + "\n")
+        return target
+
+    def _texts(self, items: Sequence[Any], texts: Sequence[str] | None) -> dict[str, list[int]] | None:
+        """Numbers of each recording's text by its name."""
+        if self.transcript is None:
+            return None
+        if texts is None:
+            texts = [_text_of(item, self.transcript) for item in items]
+        elif isinstance(texts, str) or len(texts) != len(items):
+            raise InputError(f"texts: found {texts!r}; expected a text for each of {len(items)} recordings"[:300])
+        assert self.readout.text is not None
+        num_buckets = self.readout.text.num_buckets
+        return {_name(item): buckets_of(text, num_buckets) for item, text in zip(items, texts, strict=True)}
+
+
+class _Network(nn.Module):
+    def __init__(self, encoder: SpeechEncoder, readout: ReadOut) -> None:
+        super().__init__()
+        self.encoder, self.readout = encoder, readout
+
+    def forward(self, waves: Tensor) -> Tensor:
+        found: Tensor = self.readout(layer_means(self.encoder, waves, None), [[]] * len(waves))
+        return found
+
+
+def load_audio_text(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> AudioTextSystem:
+    """What `AudioTextTuner.fit` left, in evaluation mode.
+
+    Args:
+        folder: a system's folder, or the output folder of the run, which has one inside as `system`.
+        device: where to put it.
+
+    Raises:
+        InputError: there is no such folder, or it is incomplete, damaged, or of another format version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found = system_folder(folder)
+    content = read_header(found / SYSTEM_FILE, format_name=FORMAT, version=FORMAT_VERSION, what="audio-textual system")
+    encoder = load_encoder(found / ENCODER_FOLDER, device=device)
+    try:
+        targets = targets_from_dict(content["targets"])
+        readout = build_readout(**content["readout"])
+        readout.load_state_dict(load_file(found / READOUT_FILE))
+        transcript = content["transcript"]
+    except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{found}: incomplete or damaged ({reason}); copy the whole folder again") from error
+    assert isinstance(targets, Dimensions)
+    return AudioTextSystem(encoder, readout.eval().to(device), targets, transcript, content.get("provenance", {}))
+
+
+def load_system(
+    folder: str | os.PathLike[str], device: str | torch.device = "cpu"
+) -> "FineTunedSystem | AudioTextSystem":
+    """A system of either kind; see `load_finetuned` and `load_audio_text`.
+
+    Raises:
+        InputError: there is no such folder, or it is incomplete, damaged, or of another format version.
+    """
+    try:
+        content = json.loads((system_folder(folder) / SYSTEM_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None  # said by `load_finetuned`
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        return load_audio_text(folder, device)
+    return load_finetuned(folder, device)
+
+
+def _name(item: Any) -> str:
+    return str(item.id) if hasattr(item, "id") else os.fspath(item)
+
+
+def _text_of(item: Any, column: str) -> str:
+    labels = getattr(item, "labels", None)
+    if labels is None or column not in labels:
+        raise InputError(
+            f"{_name(item)}: no text in a column {column!r}, which this system joins to the sound; give a manifest with"
+            " this column (a cell may be empty), or the text itself"
+        )
+    return str(labels[column])

@@ -1,0 +1,221 @@
+"""Dimensions such as arousal and valence from a weighted sum of an encoder's layers, and from what was said.
+
+What a layer is worth for each dimension is learnt and told; see `readout.py`. Letters: `B` utterances, `N` dimensions.
+"""
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.errors import InputError
+from dino_speech.frame_level.frame_states import freeze_convolutions
+from dino_speech.frame_level.loop import Objective, one_process, train
+from dino_speech.frame_level.network import Wav2Vec2
+from dino_speech.frame_level.parameters import RUN_ONLY, StepParameters
+from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.models.precision import choose_precision
+from dino_speech.provenance import provenance
+from dino_speech.training.argument_checks import require_ranges
+from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
+from dino_speech.training.state import seed_everything, write_text_atomically
+from dino_speech.transfer.audio_text.readout import ReadOut, layer_means
+from dino_speech.transfer.audio_text.system import AudioTextSystem
+from dino_speech.transfer.audio_text.text import TextBranch, buckets_of
+from dino_speech.transfer.losses import ccc_loss
+from dino_speech.transfer.system import Predictions
+from dino_speech.transfer.targets import Dimensions, check_speakers, describe_labels
+
+
+@dataclass
+class AudioTextTuner(StepParameters):
+    """Learns dimensions by CCC, with or without text; the loop's options are `StepParameters`'.
+
+    Args:
+        encoder: for instance a distilled student; `fit` trains a copy. Of a frame-level encoder the mean of each layer
+            over time is read, of another one its embedding.
+        labels: columns of numbers.
+        transcript: a column of text, written or recognised; None: audio alone.
+        text_for: the dimensions that the text joins for.
+        train_encoder: False: only weights of layers, text branch and head; else also the encoder, without the
+            convolutions of a frame-level one.
+        text_dim: width of the text branch.
+        num_buckets: vectors of the text branch.
+
+    Learnt by `fit`:
+
+    Attributes:
+        system_: encoder and read-out, as they are kept in `<output_folder>/system`.
+        encoder_: the encoder.
+        readout_: weights of layers, text branch, head.
+        relevance_: for each dimension the weight of each layer, from the first to the last; they sum to 1.
+        num_parameters_: of encoder and read-out together, and how many of them were trained.
+        history_: the rows of `history.jsonl`.
+        skipped_: reason by file, of the files that could not be used.
+        stop_reason_: "max_minutes" where the run was ended before its last step, else None.
+
+    Raises:
+        InputError: a value outside its range, or a dimension in `text_for` that is not in `labels`.
+
+    Source: text beside a distilled student, for valence above all: arXiv 2305.19184, abstract; sum of layers:
+        2105.01051 (SUPERB); one for each dimension is ours.
+    """
+
+    encoder: SpeechEncoder
+    _: KW_ONLY
+    labels: Sequence[str]
+    transcript: str | None = None
+    text_for: Sequence[str] = ("valence",)
+    train_encoder: bool = True
+    text_dim: int = 64
+    num_buckets: int = 16_384
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_ranges(self, counts=("text_dim", "num_buckets"))
+        if isinstance(self.labels, str) or not self.labels:
+            raise InputError(f"labels = {self.labels!r}: expected a list of columns that hold numbers")
+        unknown = sorted(set(self.text_for) - set(self.labels)) if self.transcript is not None else []
+        if unknown:
+            raise InputError(f"text_for names {unknown[0]!r}, which is not among the labels {', '.join(self.labels)}")
+
+    def fit(
+        self,
+        manifest: Manifest | str | PathLike[str],
+        *,
+        output_folder: str | PathLike[str],
+        seed: int = 1986,
+        device: str | torch.device | None = None,
+        resume: bool = True,
+    ) -> "AudioTextTuner":
+        """Train, and leave the system at `<output_folder>/system`, for `load_audio_text`; beside it `relevance.json`.
+
+        A run that was stopped goes on from its last saved state, to the same numbers.
+
+        Args:
+            manifest: the labelled utterances, with their transcripts.
+            output_folder: made with its parents.
+            seed: of everything random.
+            device: "cpu", "cuda", "cuda:N"; None: a GPU where there is one.
+            resume: False starts anew.
+
+        Raises:
+            InputError: a label is no number, there is no such column, a state of another run is in `output_folder`.
+            NonFiniteLoss: the loss was NaN or infinite.
+            Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+        """
+        manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+        self.targets_ = Dimensions.of(manifest, self.labels)
+        folder, chosen = Path(output_folder), one_process(device)
+        hyper = replace(self, precision=choose_precision(self.precision, chosen))  # type: ignore[arg-type]
+        identity = self._identity(hyper, manifest, seed)
+        seed_everything(seed)
+        objective = Joint(copy.deepcopy(self.encoder), self, self.targets_.of_rows(manifest), self._texts(manifest))
+        objective.to(chosen)
+        found = train(
+            objective,
+            hyper,
+            manifest,
+            min_samples=self.encoder.min_samples,
+            folder=folder,
+            identity=identity,
+            seed=seed,
+            device=chosen,
+            resume=resume,
+        )
+        trained = sum(value.numel() for value in objective.parameters() if value.requires_grad)
+        self.num_parameters_ = {"all": sum(value.numel() for value in objective.parameters()), "trained": trained}
+        self.encoder_, self.readout_ = objective.encoder.eval().requires_grad_(True), objective.readout.eval()
+        origin = provenance(seed=seed, manifest=manifest.paths) | {"fine_tuning": identity}
+        self.system_ = AudioTextSystem(self.encoder_, self.readout_, self.targets_, self.transcript, origin)
+        self.relevance_ = self.system_.relevance()
+        self.history_, self.skipped_, self.stop_reason_ = found.history, found.skipped, found.stop_reason
+        self._save(folder)
+        return self
+
+    def predict(self, manifest: Manifest | str | PathLike[str], *, num_workers: int = 0) -> Predictions:
+        """What is said of recordings, heard whole; what cannot be read is left out and listed.
+
+        Raises:
+            InputError: nothing is fitted yet, or there is no transcript column.
+        """
+        if not hasattr(self, "system_"):
+            raise InputError("nothing is fitted yet: call fit first, or load_audio_text for a system on disk")
+        manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+        self._texts(manifest)  # names what is wrong with the column
+        return self.system_.predict(manifest, num_workers=num_workers)
+
+    def check_test(self, train_part: Manifest, test: Manifest) -> None:
+        """Refuse a test set with speakers of the training set, or without labels or transcripts.
+
+        Raises:
+            InputError: naming what is wrong.
+        """
+        check_speakers(train_part, test, self.labels)
+        Dimensions.of(train_part, self.labels).of_rows(test)
+        for part in (train_part, test):
+            self._texts(part)
+
+    def _texts(self, manifest: Manifest) -> list[list[int]] | None:
+        if self.transcript is None:
+            return None
+        return [buckets_of(text, self.num_buckets) for text in manifest.label(self.transcript)]
+
+    def _identity(self, hyper: "AudioTextTuner", manifest: Manifest, seed: int) -> dict[str, Any]:
+        names = [item.name for item in fields(hyper) if item.name != "_" and item.name not in RUN_ONLY]
+        columns = [*self.labels, *([] if self.transcript is None else [self.transcript])]
+        train_part = describe_manifest(manifest) | {"labels": describe_labels(manifest, columns)}
+        identity = {name: describe(getattr(hyper, name)) for name in names}
+        return identity | {"seed": seed, "encoder_weights": fingerprint(self.encoder), "train": train_part}
+
+    def _save(self, folder: Path) -> None:
+        self.system_.save(folder / "system")
+        content = {"relevance": self.relevance_, "num_parameters": self.num_parameters_}
+        write_text_atomically(folder / "relevance.json", json.dumps(content, indent=2) + "\n")
+
+
+class Joint(Objective):
+    """The CCC loss of an encoder and its read-out.
+
+    Args:
+        encoder: trained in place, or not at all.
+        hyper: says which.
+        targets: (num_utterances, N) scaled.
+        texts: of each utterance; None: audio alone.
+    """
+
+    def __init__(
+        self, encoder: SpeechEncoder, hyper: AudioTextTuner, targets: Tensor, texts: list[list[int]] | None
+    ) -> None:
+        super().__init__()
+        self.encoder, self.trains, self.texts = encoder, hyper.train_encoder, texts
+        encoder.requires_grad_(self.trains)
+        if self.trains and isinstance(encoder.backbone, Wav2Vec2):
+            freeze_convolutions(encoder)
+        with evaluating(encoder), torch.inference_mode():
+            shape = layer_means(encoder, torch.randn(1, encoder.min_samples, device=encoder.device), None).shape
+        text = None if texts is None else TextBranch(hyper.text_dim, num_buckets=hyper.num_buckets)
+        joined = [name in hyper.text_for for name in hyper.labels]
+        self.readout = ReadOut(shape[1], shape[2], len(joined), text=text, joined=joined)
+        self.register_buffer("targets", targets, persistent=False)
+
+    def train(self, mode: bool = True) -> "Joint":
+        """As of any module; an encoder that is not trained goes on evaluating."""
+        super().train(mode)
+        if not self.trains:
+            self.encoder.eval()
+        return self
+
+    def losses(self, waves: Tensor, index: Tensor, step: int) -> dict[str, Tensor]:
+        """`loss` is 1 minus the mean CCC of the batch."""
+        texts = None if self.texts is None else [self.texts[row] for row in index.tolist()]
+        with torch.set_grad_enabled(self.trains and torch.is_grad_enabled()):
+            layers = layer_means(self.encoder, waves, None)
+        return {"loss": ccc_loss(self.readout(layers, texts), self.targets[index])}  # type: ignore[index]

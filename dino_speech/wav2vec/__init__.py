@@ -1,1 +1,0 @@
-"""Frame-level self-supervised encoders: wav2vec 2.0, HuBERT, WavLM."""
