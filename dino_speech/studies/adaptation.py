@@ -4,8 +4,6 @@ Strategies x shares of the training speakers, over folds and seeds. All that a f
 too, is the fold's training part: the functions that train are given nothing else.
 """
 
-import hashlib
-import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,8 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from dino_speech.data.atomic import write_json_atomically
 from dino_speech.data.folds import manifest_folds
 from dino_speech.data.manifest import read_manifest
+from dino_speech.data.resumable_store import name_with_hash, safe_name
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
@@ -27,11 +27,10 @@ from dino_speech.frame_level.ptapt import PTAPT
 from dino_speech.frame_level.tapt import TAPT
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.studies.cell_figures import cell_of
 from dino_speech.studies.fold_systems import FOLD_SEED, fold_row
-from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid, safe_name
+from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid
+from dino_speech.studies.pooled_figures import cell_of
 from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
-from dino_speech.training.state import write_text_atomically
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.targets import describe_labels
@@ -130,7 +129,7 @@ class AdaptationStudy:
                 rows[name] = fold_row(judged[name], train)
                 if not self.keep_systems:
                     shutil.rmtree(place, ignore_errors=True)
-            write_text_atomically(folder / "folds.json", json.dumps(rows, indent=2) + "\n")
+            write_json_atomically(folder / "folds.json", rows)
             return cell_of({"": list(judged.values())}, seed=FOLD_SEED)
 
         axes: dict[str, Sequence[Setting]] = {"strategy": list(self.adapters), "fraction": list(self.fractions)}
@@ -180,8 +179,7 @@ class AdaptationStudy:
             "train": describe_manifest(train),
             "labels": describe_labels(train, adapter.label) if isinstance(adapter, PTAPT) else None,
         }
-        digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:12]
-        folder = adapted / f"{safe_name(strategy)}_{digest}"
+        folder = adapted / name_with_hash(strategy, depends_on)
         if (folder / "complete").exists():
             return load_encoder(folder / "encoder")
         adapter.fit(train, output_folder=folder, seed=self.adaptation_seed, device=device)
@@ -189,7 +187,7 @@ class AdaptationStudy:
             raise InputError(f"{strategy}: its max_minutes are over; the same call goes on from there")
         for state in folder.rglob("state"):
             shutil.rmtree(state)
-        write_text_atomically(folder / "complete", json.dumps(depends_on, indent=2) + "\n")
+        write_json_atomically(folder / "complete", depends_on)
         return load_encoder(folder / "encoder")
 
     def _tuner(self, encoder: SpeechEncoder) -> FineTuner:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.data.resumable_store import safe_name
 from dino_speech.evaluation.reports.drawing import has_matplotlib
 from dino_speech.evaluation.reports.tables_and_plots import det_plot
-from dino_speech.studies.grid import GridTable, Row, safe_name
+from dino_speech.studies.grid import GridTable, Row
 
 SCORES_FILE = "scores.npz"
 Scored = tuple[NDArray[np.float32], NDArray[np.int8]]

@@ -12,6 +12,7 @@ import torch
 
 from dino_speech.data.folds import manifest_folds
 from dino_speech.data.manifest import read_manifest
+from dino_speech.data.resumable_store import safe_name
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.classification import ClassificationReport
@@ -20,7 +21,6 @@ from dino_speech.evaluation.probing.regression import RegressionReport
 from dino_speech.evaluation.reports.result_folder import write_results
 from dino_speech.metrics import ccc, uar
 from dino_speech.provenance import provenance
-from dino_speech.studies.grid import safe_name
 from dino_speech.training.state import refuse_other_things
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.targets import Classes, check_recordings, check_speakers

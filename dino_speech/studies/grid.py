@@ -4,9 +4,7 @@ What a cell does is the caller's: a function of its settings that returns figure
 """
 
 import csv
-import hashlib
 import itertools
-import json
 import logging
 import sys
 import time
@@ -16,9 +14,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from dino_speech.data.atomic import write_text_atomically
+from dino_speech.data.resumable_store import name_with_hash, read_or_make
 from dino_speech.errors import InputError
 from dino_speech.evaluation.reports.tables_and_plots import markdown_table
-from dino_speech.training.state import write_text_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +166,7 @@ def run_grid(
     for settings, seed in _with_progress(cells):
         cell = folder / "cells" / cell_name(settings, seed, identity)
         try:
-            results[cell.name] = _finished(cell) or _run(run_cell, settings, seed, cell)
+            results[cell.name] = _result(run_cell, settings, seed, cell)
         except InputError as error:
             failures[_describe(settings, seed)] = str(error)
             logger.warning("%s: %s", _describe(settings, seed), error)
@@ -180,30 +179,20 @@ def run_grid(
 def cell_name(settings: Mapping[str, Setting], seed: int, identity: Identity) -> str:
     """A name for a folder that a person can read, with a hash of all that the cell depends on."""
     known = identity(settings) if callable(identity) else identity
-    full = json.dumps([dict(settings), seed, known], sort_keys=True, default=str)
     words = "_".join([*(_show(value) for value in settings.values()), str(seed)])
-    return f"{safe_name(words)}_{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+    return name_with_hash(words, [dict(settings), seed, known], digits=8)
 
 
-def safe_name(text: str) -> str:
-    """At most 80 characters that may stand in the name of a file: letters, digits, `.`, `_`, `-`."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in text)[:80]
+def _result(run_cell: Callable[..., CellResult], settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
+    """Of a cell, which is run where it is not finished."""
 
+    def run() -> dict[str, Any]:
+        started = time.perf_counter()
+        folder.mkdir(parents=True, exist_ok=True)
+        result = run_cell(dict(settings), seed, folder)
+        return {"settings": settings, "seed": seed, "seconds": round(time.perf_counter() - started, 1), **vars(result)}
 
-def _run(run_cell: Callable[..., CellResult], settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
-    started = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
-    result = run_cell(dict(settings), seed, folder)
-    record = {"settings": settings, "seed": seed, "seconds": round(time.perf_counter() - started, 1), **vars(result)}
-    write_text_atomically(folder / "result.json", json.dumps(record, indent=2) + "\n")
-    return result
-
-
-def _finished(folder: Path) -> CellResult | None:
-    path = folder / "result.json"
-    if not path.exists():
-        return None
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_or_make(folder / "result.json", run)
     return CellResult(record["figures"], {name: (low, high) for name, (low, high) in record["intervals"].items()})
 
 

@@ -21,9 +21,9 @@ from dino_speech.evaluation.probing.cross_corpus import shared_labels
 from dino_speech.evaluation.probing.finetuned import Judged, judge
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.studies.cell_figures import cell_of
 from dino_speech.studies.det_pictures import draw_det
 from dino_speech.studies.grid import CellResult, GridTable, Identity, Setting, cell_name, run_grid
+from dino_speech.studies.pooled_figures import cell_of
 from dino_speech.studies.trial_lists import (
     Sources,
     TrialList,

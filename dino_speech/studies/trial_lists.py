@@ -17,9 +17,9 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.evaluation.verification.systems import refuse_leaks
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.studies.cell_figures import known_bounds
 from dino_speech.studies.det_pictures import Scored, keep_scores
 from dino_speech.studies.grid import CellResult
+from dino_speech.studies.pooled_figures import known_bounds
 from dino_speech.training.run_identity import describe_manifest
 
 Sources = Manifest | str | PathLike[str] | Sequence[str | PathLike[str]]

@@ -140,9 +140,9 @@ def _others(recipe: Mapping[str, Any], tuner: "FineTuner", train: "Manifest") ->
 
 def _judge_others(tuner: "FineTuner", others: "dict[str, Manifest]", folder: Path, seed: int) -> dict[str, Any]:
     """Write the report of each further corpus; their figures."""
+    from dino_speech.data.resumable_store import safe_name
     from dino_speech.evaluation.probing.cross_corpus import evaluate_cross_corpus
     from dino_speech.evaluation.reports.result_folder import write_results
-    from dino_speech.studies.grid import safe_name
 
     reports = evaluate_cross_corpus(tuner.system_, others, seed=seed, num_workers=NUM_READING_THREADS)
     return {

@@ -1,7 +1,7 @@
 """Encoders side by side, as one table: what each knows, what noise does to it, whom it serves worse, what it costs.
 
-The same utterances, folds, conditions and resampled speakers for every row. `question.py` holds what is asked,
-`examination.py` how one encoder answers; the files of a comparison are written in `comparison_report.py`.
+The same utterances, folds, conditions and resampled speakers for every row. `benchmark.py` holds what is judged by,
+`judged_encoder.py` what one encoder is worth on it; the files of a comparison are written in `report.py`.
 """
 
 import logging
@@ -17,6 +17,7 @@ import torch
 
 from dino_speech.audio.decoding import StrPath
 from dino_speech.data.manifest import read_manifest
+from dino_speech.data.resumable_store import ResumableStore, safe_name
 from dino_speech.data.trials import Trials, read_trials
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
@@ -24,15 +25,13 @@ from dino_speech.evaluation.stress.conditions import Condition
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
-from dino_speech.studies.comparison.answers import Answers, compare_answers
+from dino_speech.studies.comparison.benchmark import Benchmark
 from dino_speech.studies.comparison.condition_choice import Perturbations, choose_perturbations, list_recordings
-from dino_speech.studies.comparison.contenders import FLOOR, Given, Source, name_contenders, with_floor
-from dino_speech.studies.comparison.examination import Examination
-from dino_speech.studies.comparison.finished_parts import Kept
-from dino_speech.studies.comparison.question import Question
+from dino_speech.studies.comparison.encoder_names import FLOOR, Given, Source, name_encoders, with_floor
+from dino_speech.studies.comparison.judged_encoder import JudgedEncoder
 from dino_speech.studies.comparison.report import describe_comparison, write_comparison, write_tables
 from dino_speech.studies.comparison.table import summarise_outcomes
-from dino_speech.studies.grid import safe_name
+from dino_speech.studies.comparison.task_predictions import TaskPredictions, figures_with_differences
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +139,7 @@ def compare_encoders(
             before anything is embedded; or what the evaluations refuse.
     """
     manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-    question = Question(
+    benchmark = Benchmark(
         manifest=manifest,
         label=label,
         labels=_columns(labels),
@@ -152,22 +151,22 @@ def compare_encoders(
         num_resamples=num_resamples,
         seed=seed,
     )
-    contenders, floor = with_floor(name_contenders(systems), floor)
+    encoders, floor = with_floor(name_encoders(systems), floor)
     conditions = choose_perturbations(perturbations, noise=noise, rir=rir)
     folder = Path(output_folder)
     cost = {"seconds": seconds, "num_rounds": num_rounds, "num_threads": num_threads}
-    found: dict[str, Examination] = {}
+    found: dict[str, JudgedEncoder] = {}
     rows: list[dict[str, Any]] = []
-    with _steps(len(contenders) * (3 + len(conditions)), progress) as step:
-        for name, source in contenders.items():
+    with _steps(len(encoders) * (3 + len(conditions)), progress) as step:
+        for name, source in encoders.items():
             step(f"{name}: cost")
-            kept = Kept(folder / "parts" / safe_name(name), reuse=resume)
-            found[name] = Examination(question, partial(_load, source, device), kept, options)
+            store = ResumableStore(folder / "parts" / safe_name(name), reuse=resume)
+            found[name] = JudgedEncoder(benchmark, partial(_load, source, device), store, options)
             where = source if isinstance(source, str) else "memory"
             rows.append({"system": name, "source": where, "efficiency": found[name].measure(**cost)})
         skipped = _embed(found, step)
         details, names, lost = _fill(rows, found, floor, conditions, list_recordings(noise, rir), step, folder)
-    notes = describe_comparison(question, floor, names, len(skipped), rows[0]["efficiency"])
+    notes = describe_comparison(benchmark, floor, names, len(skipped), rows[0]["efficiency"])
     notes += [f"Left out of the means of all systems: {reason}" for reason in lost]
     origin = provenance(seed=seed, manifest=manifest.paths)
     files, more = write_comparison(folder, rows, details, floor=floor, notes=notes, skipped=skipped, provenance=origin)
@@ -184,22 +183,22 @@ def _load(source: Source, device: str | torch.device) -> SpeechEncoder:
     return source if isinstance(source, SpeechEncoder) else load_encoder(source, device=device)
 
 
-def _embed(found: Mapping[str, Examination], step: Step) -> list[Skipped]:
+def _embed(found: Mapping[str, JudgedEncoder], step: Step) -> list[Skipped]:
     """Embed the clean speech with every encoder, and leave out for all what one of them could not embed."""
     skipped: dict[str, Skipped] = {}
-    for name, examination in found.items():
+    for name, judged in found.items():
         step(f"{name}: clean")
-        for item in examination.clean.skipped:
+        for item in judged.clean.skipped:
             skipped.setdefault(item.name, Skipped(item.name, f"{name}: {item.reason}"))
-        examination.release()
-    for examination in found.values():
-        examination.leave_out(list(skipped.values()))
+        judged.release()
+    for judged in found.values():
+        judged.leave_out(list(skipped.values()))
     return list(skipped.values())
 
 
 def _fill(
     rows: Sequence[dict[str, Any]],
-    found: Mapping[str, Examination],
+    found: Mapping[str, JudgedEncoder],
     floor: str,
     conditions: Sequence[Condition],
     recordings: Any,
@@ -207,13 +206,13 @@ def _fill(
     folder: Path,
 ) -> tuple[dict[str, Any], list[str], list[str]]:
     """Fill the rows, writing the table after each; what is behind them, the conditions of the means, why not others."""
-    answers = {task: found[floor].answers(task) for task in found[floor].question.tasks}
+    predictions = {task: found[floor].predictions(task) for task in found[floor].benchmark.tasks}
     details: dict[str, Any] = {}
     names: list[str] = []
     lost: dict[str, str] = {}
     for number, row in enumerate(rows, start=1):
         name = row["system"]
-        others = None if name == floor else answers
+        others = None if name == floor else predictions
         figures, details[name] = _examine(found[name], conditions, others, recordings, partial(_tell, step, name))
         row |= figures
         lost |= details[name]["lost"]
@@ -226,36 +225,36 @@ def _fill(
 
 
 def _examine(
-    examination: Examination,
+    judged: JudgedEncoder,
     conditions: Sequence[Condition],
-    floor: Mapping[str, Answers] | None,
+    floor: Mapping[str, TaskPredictions] | None,
     recordings: Any,
     tell: Step,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A row of the table but for its conditions' means, and what is behind it."""
-    question = examination.question
+    benchmark = judged.benchmark
     tell("folds")
     figures: dict[str, Any] = {}
     fairness: dict[str, Any] = {}
     reports: dict[str, Any] = {}
-    bootstrap = {"num_resamples": question.num_resamples, "seed": question.seed}
-    for task in question.tasks:
+    bootstrap = {"num_resamples": benchmark.num_resamples, "seed": benchmark.seed}
+    for task in benchmark.tasks:
         others = None if floor is None else floor[task]
-        figures |= compare_answers(examination.answers(task), others, **bootstrap)
-        fairness |= examination.groups(task)
-        reports[task] = examination.report(task)
+        figures |= figures_with_differences(judged.predictions(task), others, **bootstrap)
+        fairness |= judged.groups(task)
+        reports[task] = judged.report(task)
     outcomes: dict[str, Any] = {}
     lost: dict[str, str] = {}
     for condition in conditions:
         tell(condition.name)
         try:
-            outcomes[condition.name] = examination.outcomes(condition, recordings)
+            outcomes[condition.name] = judged.outcomes(condition, recordings)
         except InputError as error:  # hours of other conditions are not thrown away for it
             lost[condition.name] = str(error)
-    examination.release()
+    judged.release()
     row = {
-        "encoder": examination.config.name,
-        "embedding_dim": examination.config.embedding_dim,
+        "encoder": judged.config.name,
+        "embedding_dim": judged.config.embedding_dim,
         "figures": figures,
         "fairness": {
             name: {key: found[key] for key in ("group", "differences", "speakers")} for name, found in fairness.items()

@@ -10,8 +10,8 @@ from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.utterances import Skipped
 from dino_speech.evaluation.reports.drawing import has_matplotlib
 from dino_speech.evaluation.reports.tables_and_plots import markdown_table, write_report
+from dino_speech.studies.comparison.benchmark import CLASSES, NUMBERS, TRIALS, Benchmark
 from dino_speech.studies.comparison.plot import plot_comparison
-from dino_speech.studies.comparison.question import CLASSES, NUMBERS, TRIALS, Question
 from dino_speech.studies.comparison.table import Row, flat_row, kind_rows, reading_row, title_of
 
 TASKS = {
@@ -23,14 +23,14 @@ NO_PLOT = "no picture: it needs matplotlib: pip install 'dino-speech[plots]'; th
 
 
 def describe_comparison(
-    question: Question, floor: str, conditions: Sequence[str], num_skipped: int, cost: Mapping[str, Any]
+    benchmark: Benchmark, floor: str, conditions: Sequence[str], num_skipped: int, cost: Mapping[str, Any]
 ) -> list[str]:
     """What a reader must know beside the table, one sentence each."""
-    notes = [TASKS[task] for task in question.tasks]
-    people = "" if question.num_speakers is None else f" of {question.num_speakers} speakers"
-    folds = "" if question.folds_used is None else f" and the same {question.folds_used} folds"
+    notes = [TASKS[task] for task in benchmark.tasks]
+    people = "" if benchmark.num_speakers is None else f" of {benchmark.num_speakers} speakers"
+    folds = "" if benchmark.folds_used is None else f" and the same {benchmark.folds_used} folds"
     notes.append(
-        f"{len(question.rows) - num_skipped} utterances{people}, the same ones{folds} for all systems; {num_skipped}"
+        f"{len(benchmark.rows) - num_skipped} utterances{people}, the same ones{folds} for all systems; {num_skipped}"
         f" left out. In brackets: 95 %, {'trials' if not people else 'speakers'} resampled."
     )
     notes.append(f"The floor is {floor}; of a difference from it both sides are resampled together.")
@@ -39,7 +39,7 @@ def describe_comparison(
             f"Unchanged: share of the predictions that stay, change: of the figure; means over {len(conditions)}"
             f" conditions ({', '.join(conditions)})."
         )
-    group = question.compared_group
+    group = benchmark.compared_group
     if group is None:
         notes.append("No groups are compared: the manifest has no column `sex` with two of them, and none was named.")
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dino_speech.studies.comparison.answers import MEAN
+from dino_speech.studies.comparison.task_predictions import MEAN
 
 Row = Mapping[str, Any]
 COSTS = ("num_parameters", "macs_per_s", "real_time_factor", "peak_memory_mb", "size_mb")
@@ -31,7 +31,7 @@ def summarise_outcomes(outcomes: Mapping[str, Mapping[str, Any]], names: Sequenc
     """Figure -> `unchanged` (share of predictions) and `change`, means over the conditions, and by kind in `kinds`.
 
     Args:
-        outcomes: of each condition, by task, as `Examination.outcomes` gives them.
+        outcomes: of each condition, by task, as `JudgedEncoder.outcomes` gives them.
         names: of the conditions that count; none of them: None.
     """
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}

@@ -222,7 +222,7 @@ def test_each_utterance_is_embedded_once_per_condition_and_nothing_that_is_finis
     embedded.clear()
     labelled.write_text(labelled.read_text().replace("s0,calm", "s0,tense"))
     other = compare(folders[:1], labelled, tmp_path / "out", perturbations="none", **given)
-    assert not embedded  # the audio is the same, the answers are not
+    assert not embedded  # the audio is the same, the predictions are not
     assert other.rows[0]["figures"]["uar"] != first.rows[0]["figures"]["uar"]
     compare(folders[:1], labelled, tmp_path / "out", perturbations="none", resume=False, **given)
     assert len(embedded) == 48

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dino_speech.data.resumable_store import ResumableStore
 from dino_speech.data.utterances import Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.errors import InputError
@@ -29,9 +30,8 @@ from dino_speech.evaluation.stress.trial_task import TrialTask, trial_task
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.models.embed_files import Embeddings, Transform
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.studies.comparison.answers import Answers, figure_names
-from dino_speech.studies.comparison.finished_parts import Kept
-from dino_speech.studies.comparison.question import CLASSES, NUMBERS, TRIALS, Question
+from dino_speech.studies.comparison.benchmark import CLASSES, NUMBERS, TRIALS, Benchmark
+from dino_speech.studies.comparison.task_predictions import TaskPredictions, figure_names
 from dino_speech.training.run_identity import fingerprint
 
 
@@ -68,30 +68,30 @@ class OncePerTransform:
         return Embeddings(list(vectors), rows, failures)
 
 
-class Examination:
-    """What is asked of one encoder.
+class JudgedEncoder:
+    """What one encoder is worth on a benchmark.
 
     Args:
-        question: the same for all.
+        benchmark: the same for all.
         load: gives the encoder, whenever it is needed again.
-        kept: finished parts.
+        store: finished parts.
         options: passed to `embed_files`.
     """
 
     def __init__(
         self,
-        question: Question,
+        benchmark: Benchmark,
         load: Callable[[], SpeechEncoder],
-        kept: Kept,
+        store: ResumableStore,
         options: Mapping[str, Any],
     ) -> None:
         encoder = load()
-        self.question = question
+        self.benchmark = benchmark
         self.config = encoder.config
         self.device = encoder.device
         self.options = dict(options)
-        self._kept = kept
-        self._kept.depends_on = {"config": self.config.to_dict(), "weights": fingerprint(encoder)}
+        self._store = store
+        self._store.depends_on = {"config": self.config.to_dict(), "weights": fingerprint(encoder)}
         self._load = load
         self._once = OncePerTransform(load)
         self._excluded: list[str] = []
@@ -106,41 +106,41 @@ class Examination:
         """What the encoder costs on this machine, as plain data; the options are those of `measure_efficiency`."""
         threads = torch.get_num_threads() if options.get("num_threads") is None else options["num_threads"]
         machine = [str(self.device), platform.node(), threads]
-        return self._kept.data(
+        return self._store.data(
             "efficiency", [machine, options], lambda: _without_origin(measure_efficiency(self._load(), **options))
         )
 
     @cached_property
     def clean(self) -> EmbeddedManifest:
         """(M, D) of what could be embedded among the utterances that are needed."""
-        question = self.question
+        benchmark = self.benchmark
 
         def embed() -> dict[str, NDArray[Any]]:
-            found = embed_manifest(self._once, question.manifest, rows=question.rows, **self.options)  # type: ignore[arg-type]
+            found = embed_manifest(self._once, benchmark.manifest, rows=benchmark.rows, **self.options)  # type: ignore[arg-type]
             skipped = np.array([(item.name, item.reason) for item in found.skipped], dtype=np.str_).reshape(-1, 2)
-            return {"embeddings": found.embeddings[question.rows], "skipped": skipped}
+            return {"embeddings": found.embeddings[benchmark.rows], "skipped": skipped}
 
-        arrays = self._kept.arrays("clean", [question.audio, self.options.get("precision")], embed)
-        embeddings = np.full((len(question.manifest), arrays["embeddings"].shape[1]), np.nan, dtype=np.float32)
-        embeddings[question.rows] = arrays["embeddings"]
-        return EmbeddedManifest(question.manifest, embeddings, [Skipped(*pair) for pair in arrays["skipped"].tolist()])
+        arrays = self._store.arrays("clean", [benchmark.audio, self.options.get("precision")], embed)
+        embeddings = np.full((len(benchmark.manifest), arrays["embeddings"].shape[1]), np.nan, dtype=np.float32)
+        embeddings[benchmark.rows] = arrays["embeddings"]
+        return EmbeddedManifest(benchmark.manifest, embeddings, [Skipped(*pair) for pair in arrays["skipped"].tolist()])
 
     def leave_out(self, skipped: Sequence[Skipped]) -> None:
         """Utterances that some encoder could not embed count for none: folds and figures are of the same ones."""
-        positions = self.question.manifest.by_id()
+        positions = self.benchmark.manifest.by_id()
         self._excluded = sorted({item.name for item in skipped})
         self.clean.embeddings[[positions[name] for name in self._excluded]] = np.nan
 
-    def answers(self, task: str) -> Answers:
-        """To the clean speech."""
-        made = self._kept.arrays(
-            f"answers_{task}", self._identity(task), lambda: Answers.of_task(self._tasks[task]).arrays()
+    def predictions(self, task: str) -> TaskPredictions:
+        """Of the clean speech."""
+        made = self._store.arrays(
+            f"answers_{task}", self._identity(task), lambda: TaskPredictions.of_task(self._tasks[task]).arrays()
         )
-        return Answers(**made)
+        return TaskPredictions(**made)
 
     def report(self, task: str) -> dict[str, Any]:
         """The report of the evaluation, as plain data."""
-        return self._kept.data(f"report_{task}", self._identity(task), lambda: _without_origin(self._report(task)))
+        return self._store.data(f"report_{task}", self._identity(task), lambda: _without_origin(self._report(task)))
 
     def groups(self, task: str) -> dict[str, Any]:
         """Figure -> `differences` between groups and spread over `speakers`; None where they cannot be compared.
@@ -148,21 +148,21 @@ class Examination:
         Raises:
             InputError: a column of groups was named, and the groups cannot be compared by this task.
         """
-        depends_on = [self._identity(task), self.question.group_identity()]
-        return self._kept.data(f"fairness_{task}", depends_on, lambda: self._groups(task))
+        depends_on = [self._identity(task), self.benchmark.group_identity()]
+        return self._store.data(f"fairness_{task}", depends_on, lambda: self._groups(task))
 
     def outcomes(self, condition: Condition, sounds: Any) -> dict[str, Any]:
         """Task -> what a condition does to it, as plain data; `sounds` says what recordings the condition draws on."""
         precision = self.options.get("precision")
-        depends_on = [[self._identity(task) for task in self.question.tasks], _identity(condition), sounds, precision]
-        return self._kept.data(f"condition_{condition.name}", depends_on, lambda: self._outcomes(condition))
+        depends_on = [[self._identity(task) for task in self.benchmark.tasks], _identity(condition), sounds, precision]
+        return self._store.data(f"condition_{condition.name}", depends_on, lambda: self._outcomes(condition))
 
     def _identity(self, task: str) -> list[Any]:
-        return [self.question.identity(task), self._excluded, self.options.get("precision")]
+        return [self.benchmark.identity(task), self._excluded, self.options.get("precision")]
 
     @cached_property
     def _tasks(self) -> dict[str, LabelTask | TrialTask]:
-        return {task: self._task(task) for task in self.question.tasks}
+        return {task: self._task(task) for task in self.benchmark.tasks}
 
     @cached_property
     def _judges(self) -> dict[str, Judge]:
@@ -170,21 +170,21 @@ class Examination:
         return {name: TrialJudge(x) if isinstance(x, TrialTask) else LabelJudge(x, None) for name, x in tasks}
 
     def _task(self, task: str) -> LabelTask | TrialTask:
-        question = self.question
-        common: dict[str, Any] = {"speaker": question.speaker, "embedded": self.clean, **self.options}
+        benchmark = self.benchmark
+        common: dict[str, Any] = {"speaker": benchmark.speaker, "embedded": self.clean, **self.options}
         if task == TRIALS:
-            assert question.trials is not None
-            return trial_task(self._once, question.manifest, question.trials, **common)
-        asked: dict[str, Any] = {"label": question.label} if task == CLASSES else {"labels": list(question.labels)}
-        common |= {"num_folds": question.num_folds, "seed": question.seed}
-        return label_task(self._once, question.manifest, **asked, **common)
+            assert benchmark.trials is not None
+            return trial_task(self._once, benchmark.manifest, benchmark.trials, **common)
+        asked: dict[str, Any] = {"label": benchmark.label} if task == CLASSES else {"labels": list(benchmark.labels)}
+        common |= {"num_folds": benchmark.num_folds, "seed": benchmark.seed}
+        return label_task(self._once, benchmark.manifest, **asked, **common)
 
     def _report(self, task: str) -> Any:
-        question, found = self.question, self._tasks[task]
-        bootstrap: dict[str, Any] = {"num_resamples": question.num_resamples, "seed": question.seed}
+        benchmark, found = self.benchmark, self._tasks[task]
+        bootstrap: dict[str, Any] = {"num_resamples": benchmark.num_resamples, "seed": benchmark.seed}
         if not isinstance(found, LabelTask):
-            assert question.trials is not None
-            return evaluate_verification(None, question.manifest, question.trials, embedded=self.clean, **bootstrap)
+            assert benchmark.trials is not None
+            return evaluate_verification(None, benchmark.manifest, benchmark.trials, embedded=self.clean, **bootstrap)
         shared: dict[str, Any] = {"num_folds": found.num_folds, "skipped": found.skipped, "provenance": {}, **bootstrap}
         if task == NUMBERS:
             numbers = found.true, found.predicted
@@ -194,14 +194,14 @@ class Examination:
         return classification_report(true, said, found.speakers, label=found.labels[0], strengths=[], **shared)
 
     def _groups(self, task: str) -> dict[str, Any]:
-        question, found = self.question, self._tasks[task]
-        spread: dict[str, Any] = {"min_items": question.min_items, "seed": question.seed}
-        group = question.compared_group
+        benchmark, found = self.benchmark, self._tasks[task]
+        spread: dict[str, Any] = {"min_items": benchmark.min_items, "seed": benchmark.seed}
+        group = benchmark.compared_group
         if group is not None:
             try:
-                compared, _ = compare_groups(found, group, num_resamples=question.num_resamples, **spread)
+                compared, _ = compare_groups(found, group, num_resamples=benchmark.num_resamples, **spread)
             except InputError:
-                if question.group is not None:
+                if benchmark.group is not None:
                     raise
             else:
                 figures = zip(figure_names(found), compared.values(), strict=True)
@@ -220,13 +220,13 @@ class Examination:
         }
 
     def _outcomes(self, condition: Condition) -> dict[str, Any]:
-        num_resamples = min(NUM_RESAMPLES, self.question.num_resamples)
+        num_resamples = min(NUM_RESAMPLES, self.benchmark.num_resamples)
         found = judge_condition(
-            list(self._judges.values()), condition, num_resamples=num_resamples, seed=self.question.seed
+            list(self._judges.values()), condition, num_resamples=num_resamples, seed=self.benchmark.seed
         )
         return {
             task: {**outcome.to_dict(), "changes": _renamed(outcome.to_dict()["changes"], self._tasks[task])}
-            for task, outcome in zip(self.question.tasks, found, strict=True)
+            for task, outcome in zip(self.benchmark.tasks, found, strict=True)
         }
 
 

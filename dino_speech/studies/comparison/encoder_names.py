@@ -14,7 +14,7 @@ Source = str | SpeechEncoder
 Given = Mapping[str, Source | os.PathLike[str]] | Sequence[str | os.PathLike[str]]
 
 
-def name_contenders(given: Given) -> dict[str, Source]:
+def name_encoders(given: Given) -> dict[str, Source]:
     """Name -> encoder, or where `load_encoder` finds it.
 
     Args:
@@ -25,7 +25,7 @@ def name_contenders(given: Given) -> dict[str, Source]:
         InputError: none at all, an empty name, the same name or the same place twice.
 
     Example:
-        >>> list(name_contenders(["results/dino/encoder", "results/old/encoder", "fbank_stats", "b=random:xvector"]))
+        >>> list(name_encoders(["results/dino/encoder", "results/old/encoder", "fbank_stats", "b=random:xvector"]))
         ['dino', 'old', 'fbank_stats', 'b']
     """
     if isinstance(given, (str, os.PathLike)) or not len(given):
@@ -50,24 +50,24 @@ def name_contenders(given: Given) -> dict[str, Source]:
     return found
 
 
-def with_floor(contenders: Mapping[str, Source], floor: str) -> tuple[dict[str, Source], str]:
+def with_floor(encoders: Mapping[str, Source], floor: str) -> tuple[dict[str, Source], str]:
     """The encoders, with `fbank_stats` at their end where that is the floor and is not among them, and its name.
 
     Args:
-        contenders: encoders by name.
+        encoders: encoders by name.
         floor: a name, or a place that is among them, or "fbank_stats".
 
     Raises:
         InputError: there is no such encoder.
     """
-    if floor in contenders:
-        return dict(contenders), floor
-    for name, source in contenders.items():
+    if floor in encoders:
+        return dict(encoders), floor
+    for name, source in encoders.items():
         if source == floor:
-            return dict(contenders), name
+            return dict(encoders), name
     if floor == FLOOR:
-        return {**contenders, FLOOR: FLOOR}, FLOOR
-    raise InputError(f"the floor {floor!r} is none of the systems; expected one of {', '.join(contenders)}, or {FLOOR}")
+        return {**encoders, FLOOR: FLOOR}, FLOOR
+    raise InputError(f"the floor {floor!r} is none of the systems; expected one of {', '.join(encoders)}, or {FLOOR}")
 
 
 def _split(text: str) -> tuple[str | None, Source]:

@@ -1,4 +1,4 @@
-"""What one encoder says to a task, beside the truth, and how it differs from another one: over the same speakers.
+"""What one encoder predicts in a task, beside the truth, and how its figures differ from another encoder's.
 
 Letters: `N` utterances or trials, `L` labels.
 """
@@ -22,8 +22,8 @@ Statistic = Callable[[NDArray[Any] | None], float]  # how often each counts, Non
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """N answers.
+class TaskPredictions:
+    """N predictions.
 
     Args:
         true: (N, L) classes as numbers, or numbers, or (N, 1) targets of trials.
@@ -38,7 +38,7 @@ class Answers:
     names: NDArray[np.str_]
 
     @classmethod
-    def of_task(cls, task: LabelTask | TrialTask) -> "Answers":
+    def of_task(cls, task: LabelTask | TrialTask) -> "TaskPredictions":
         """From a task that was carried out on clean speech."""
         if isinstance(task, TrialTask):
             sides = np.stack(task.sides, axis=1) if task.sides else np.zeros((len(task.scores), 0), dtype=np.str_)
@@ -75,26 +75,26 @@ def figure_names(task: LabelTask | TrialTask) -> list[str]:
     return [f"ccc_{label}" for label in task.labels]
 
 
-def compare_answers(
-    answers: Answers, floor: Answers | None, *, num_resamples: int, seed: int
+def figures_with_differences(
+    predictions: TaskPredictions, floor: TaskPredictions | None, *, num_resamples: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Each figure as plain data: `value`, `interval`, and `difference` from the floor with `difference_interval`.
 
     Args:
-        answers: of one encoder.
-        floor: of another one, to the very same question; None for the floor itself.
+        predictions: of one encoder.
+        floor: of another one, on the very same benchmark; None for the floor itself.
         num_resamples: of the bootstrap; for the difference the same speakers are drawn on both sides.
         seed: of the bootstrap.
     """
     others: Mapping[str, Statistic] = {} if floor is None else floor.statistics()
     found: dict[str, dict[str, Any]] = {}
-    for name, own in answers.statistics().items():
+    for name, own in predictions.statistics().items():
         parts: Sequence[tuple[str, Statistic]] = [("", own)]
         if name in others:
             parts = [*parts, ("difference", _difference(own, others[name]))]
         found[name] = {"difference": None, "difference_interval": None}
         for part, statistic in parts:
-            interval = answers.interval(statistic, num_resamples=num_resamples, seed=seed)
+            interval = predictions.interval(statistic, num_resamples=num_resamples, seed=seed)
             found[name] |= {part or "value": statistic(None), f"{part}_interval".lstrip("_"): interval.to_dict()}
     return found
 

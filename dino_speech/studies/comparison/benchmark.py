@@ -1,4 +1,4 @@
-"""What all encoders of a comparison are asked: of which utterances, which labels or trials, in which folds.
+"""What all encoders of a comparison are judged by: which utterances, labels or trials, in which folds.
 
 Letters: `M` rows of the manifest, `L` labels.
 """
@@ -27,8 +27,8 @@ CLASSES, NUMBERS, TRIALS = TASKS = ("label", "labels", "trials")
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
-    """One question of one, two or three tasks; all else is as in the evaluations.
+class Benchmark:
+    """One, two or three tasks on the same utterances; all else is as in the evaluations.
 
     Args:
         manifest: the utterances.
@@ -118,7 +118,7 @@ class Question:
         return None if "" in found else len(found)
 
     def identity(self, task: str) -> dict[str, Any]:
-        """Plain data on all that the answer to a task depends on, beside the encoder, groups and conditions."""
+        """Plain data on all that the predictions in a task depend on, beside the encoder, groups and conditions."""
         asked: dict[str, Any] = {CLASSES: self.label, NUMBERS: list(self.labels), TRIALS: None}
         columns = {CLASSES: [str(self.label)], NUMBERS: list(self.labels), TRIALS: []}[task]
         columns += [self.speaker] if self.speaker in self.manifest.columns else []

@@ -5,21 +5,21 @@ from pathlib import Path
 import pytest
 
 from dino_speech.errors import InputError
-from dino_speech.studies.comparison.contenders import name_contenders, with_floor
+from dino_speech.studies.comparison.encoder_names import name_encoders, with_floor
 
 
 def test_names_are_the_shortest_ends_that_differ() -> None:
     given = ["results/dino/encoder", "results/cpu/1986/encoder", "results/cpu/1987/encoder", "fbank_stats"]
     given += ["random:ecapa_tdnn", "untrained:results/dino/encoder", "mine"]
     expected = ["dino", "1986", "1987", "fbank_stats", "random:ecapa_tdnn", "untrained:dino", "mine"]
-    assert name_contenders(given) == dict(zip(expected, given, strict=True))
-    assert list(name_contenders(["a/x/encoder", "b/x/encoder", "b/y"])) == ["a/x", "b/x", "y"]
+    assert name_encoders(given) == dict(zip(expected, given, strict=True))
+    assert list(name_encoders(["a/x/encoder", "b/x/encoder", "b/y"])) == ["a/x", "b/x", "y"]
 
 
 def test_a_name_may_be_given() -> None:
-    assert name_contenders(["one=a/x/encoder", "b/x/encoder"]) == {"one": "a/x/encoder", "x": "b/x/encoder"}
-    assert name_contenders({"one": Path("a")}) == {"one": "a"}
-    assert list(name_contenders(["results/a=b/encoder"])) == ["a=b"]  # an equals sign in a path
+    assert name_encoders(["one=a/x/encoder", "b/x/encoder"]) == {"one": "a/x/encoder", "x": "b/x/encoder"}
+    assert name_encoders({"one": Path("a")}) == {"one": "a"}
+    assert list(name_encoders(["results/a=b/encoder"])) == ["a=b"]  # an equals sign in a path
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_name_may_be_given() -> None:
 )
 def test_mistakes_are_named(given: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        name_contenders(given)
+        name_encoders(given)
 
 
 def test_the_floor_is_found_or_added() -> None:

@@ -1,0 +1,98 @@
+"""Finished pieces of a long piece of work, each in a file that is named by all that the piece depends on.
+
+Whatever embeds, examines or trains for hours keeps what is finished here, and goes on from there.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech import __version__
+from dino_speech.data.atomic import read_json, write_atomically, write_json_atomically
+
+Arrays = dict[str, NDArray[Any]]
+Piece = TypeVar("Piece")
+
+
+def safe_name(text: str) -> str:
+    """At most 80 characters that may stand in the name of a file: letters, digits, `.`, `_`, `-`."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in text)[:80]
+
+
+def name_with_hash(name: str, depends_on: Any, *, digits: int = 12) -> str:
+    """A file's name for a person, with a hash of plain data that the file depends on."""
+    facts = json.dumps(depends_on, sort_keys=True, default=str)
+    return f"{safe_name(name)}_{hashlib.sha256(facts.encode()).hexdigest()[:digits]}"
+
+
+def read_or_make(
+    path: Path,
+    make: Callable[[], Piece],
+    *,
+    read: Callable[[Path], Piece] = read_json,
+    write: Callable[[Path, Piece], None] = write_json_atomically,
+    reuse: bool = True,
+) -> Piece:
+    """What is in a file; made and written, with the folder, where there is none, or one that cannot be read."""
+    if reuse and path.is_file():
+        try:
+            return read(path)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # damaged: made again
+            pass
+    piece = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, piece)
+    return piece
+
+
+class ResumableStore:
+    """Pieces in a folder: asked for again, with the same dependencies, a piece is read instead of made.
+
+    A piece is written in one move, so that it is complete or absent whenever the process is killed; one that cannot be
+    read is made again. Another version of this package makes all pieces anew.
+
+    Args:
+        folder: made with its parents when the first piece is finished.
+        depends_on: plain data that all pieces depend on.
+        reuse: False makes every piece once more.
+    """
+
+    def __init__(self, folder: Path, depends_on: Any = None, *, reuse: bool = True) -> None:
+        self.folder = folder
+        self.depends_on = depends_on
+        self.reuse = reuse
+
+    def data(self, name: str, depends_on: Any, make: Callable[[], Any]) -> Any:
+        """Plain data, as JSON holds it.
+
+        Args:
+            name: of the piece, for people.
+            depends_on: plain data, beside what all pieces depend on.
+            make: called where there is no such piece yet.
+        """
+        return read_or_make(self._path(name, depends_on, "json"), make, reuse=self.reuse)
+
+    def arrays(self, name: str, depends_on: Any, make: Callable[[], Mapping[str, NDArray[Any]]]) -> Arrays:
+        """Arrays by name; the arguments are those of `data`."""
+        path = self._path(name, depends_on, "npz")
+        return read_or_make(path, lambda: dict(make()), read=read_arrays, write=write_arrays, reuse=self.reuse)
+
+    def _path(self, name: str, depends_on: Any, suffix: str) -> Path:
+        return self.folder / f"{name_with_hash(name, [__version__, self.depends_on, depends_on])}.{suffix}"
+
+
+def read_arrays(path: Path) -> Arrays:
+    """The arrays of an npz file by name; nothing in it can run."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an npz file in one move."""
+    write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
