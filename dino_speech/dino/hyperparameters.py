@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from dino_speech.argument_checks import require_choice, require_ranges
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.precision import PRECISIONS
-from dino_speech.training.argument_checks import require_choice, require_ranges
 from dino_speech.training.optimizer import OPTIMIZERS
 from dino_speech.training.schedules import cosine, linear_warmup, warmup_cosine
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from dino_speech.argument_checks import require_choice, require_ranges
 from dino_speech.data.atomic import write_atomically
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.errors import InputError
@@ -25,7 +26,6 @@ from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
 from dino_speech.models.precision import choose_precision
 from dino_speech.models.registry import encoder_from_config
 from dino_speech.provenance import provenance
-from dino_speech.training.argument_checks import require_choice, require_ranges
 from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
 from dino_speech.training.state import seed_everything
 

@@ -3,9 +3,9 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
+from dino_speech.argument_checks import require_choice, require_ranges
 from dino_speech.errors import InputError
 from dino_speech.models.precision import PRECISIONS
-from dino_speech.training.argument_checks import require_choice, require_ranges
 from dino_speech.training.optimizer import OPTIMIZERS
 
 # How a run is carried out, not what it computes: these may change when it is resumed.

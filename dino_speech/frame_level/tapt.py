@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dino_speech.argument_checks import require_ranges
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.errors import InputError
@@ -27,7 +28,6 @@ from dino_speech.frame_level.pretrained import read_quantizer
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.precision import choose_precision
 from dino_speech.provenance import provenance
-from dino_speech.training.argument_checks import require_ranges
 from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
 from dino_speech.training.state import seed_everything
 

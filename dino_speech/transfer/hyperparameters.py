@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal
 
+from dino_speech.argument_checks import require, require_choice, require_ranges
 from dino_speech.audio.io import SILENT_DBFS
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.precision import PRECISIONS
-from dino_speech.training.argument_checks import require, require_choice, require_ranges
 from dino_speech.training.optimizer import OPTIMIZERS
 from dino_speech.training.schedules import linear_warmup
 from dino_speech.transfer.stages import FineTuneStage

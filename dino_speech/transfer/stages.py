@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dino_speech.argument_checks import require_ranges
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.training.argument_checks import require_ranges
 from dino_speech.training.optimizer import split_by_decay
 
 EPOCHS = 10

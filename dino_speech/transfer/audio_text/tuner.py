@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dino_speech.argument_checks import require_ranges
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.errors import InputError
 from dino_speech.frame_level.frame_states import freeze_convolutions
@@ -23,7 +24,6 @@ from dino_speech.frame_level.parameters import RUN_ONLY, StepParameters
 from dino_speech.models.encoder import SpeechEncoder, evaluating
 from dino_speech.models.precision import choose_precision
 from dino_speech.provenance import provenance
-from dino_speech.training.argument_checks import require_ranges
 from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
 from dino_speech.training.state import seed_everything, write_text_atomically
 from dino_speech.transfer.audio_text.readout import ReadOut, layer_means
