@@ -58,7 +58,7 @@ def test_every_imported_package_is_declared(setup: configparser.ConfigParser) ->
             imported |= {name.partition(".")[0] for name in names}
     outside = imported - set(sys.stdlib_module_names) - {"dino_speech"} - OPTIONAL.keys()
     assert {"torch", "numpy", "soundfile"} <= outside
-    # `ruamel` is a namespace that ruamel.yaml fills; scikit-learn is imported as sklearn.
+    # scikit-learn is imported as sklearn, pyyaml as yaml.
     owners = {
         name: {owner.lower().replace("_", "-").replace(".", "-") for owner in distributions[name]} for name in outside
     }

@@ -8,11 +8,10 @@ what `safety.py` lists, so that a hole in the check before would still not be a 
 from functools import partial
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from dino_speech.errors import InputError, RecipeError
-from dino_speech.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, compose, place, tag_of
-from dino_speech.recipe.safety import PLAIN_TAGS, TUPLE, find_constructor
+from dino_speech.recipe.nodes import place
+from dino_speech.recipe.safety import CALL_TAGS, PLAIN_TAGS, TUPLE, TUPLE_TAG, find_constructor
+from dino_speech.recipe.yaml_text import STRING, MappingNode, Node, ScalarNode, SequenceNode, compose, scalar_value
 
 
 def construct_tree(tree: MappingNode) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def construct_tree(tree: MappingNode) -> dict[str, Any]:
 
     def make(node: Node) -> Any:
         if id(node) not in made:
-            made[id(node)] = _call(node, make) if tag_of(node).startswith("!") else _plain(node, make)
+            made[id(node)] = _call(node, make) if node.tag.startswith(CALL_TAGS) else _plain(node, make)
         return made[id(node)]
 
     return {key.value: make(value) for key, value in tree.value}
@@ -36,19 +35,22 @@ def _plain(node: Node, make: Any) -> Any:
         return {key.value: make(value) for key, value in node.value}
     if isinstance(node, SequenceNode):
         return [make(value) for value in node.value]
-    if isinstance(node, ScalarNode) and node.style is None and TUPLE.fullmatch(node.value):
-        return _tuple(node)
-    if node.tag not in PLAIN_TAGS:
+    if node.tag not in PLAIN_TAGS[ScalarNode]:
         raise RecipeError(f"{place(node)}: the tag {node.tag} is not allowed in a recipe")
+    is_text = node.tag == TUPLE_TAG or (node.tag == STRING and node.style is None)
+    if is_text and TUPLE.fullmatch(node.value):
+        return _tuple(node)
     try:
-        return YAML(typ="safe", pure=True).constructor.construct_object(node)
+        return str(node.value) if is_text else scalar_value(node)
     except ValueError as error:
-        raise RecipeError(f"{place(node)}: {node.value!r}: {error}") from error
+        raise RecipeError(f"{place(node)}: {node.value!r} {error}") from error
 
 
 def _tuple(node: ScalarNode) -> tuple[Any, ...]:
     inner = compose(f"[{node.value.strip()[1:-1]}]", str(node.start_mark.name))
     assert isinstance(inner, SequenceNode)
+    for item in inner.value:
+        item.start_mark = node.start_mark
     return tuple(_plain(item, None) for item in inner.value)
 
 
@@ -56,12 +58,12 @@ def _call(node: Node, make: Any) -> Any:
     target = find_constructor(node)
     positional = [make(value) for value in node.value] if isinstance(node, SequenceNode) else []
     keyword = {key.value: make(value) for key, value in node.value} if isinstance(node, MappingNode) else {}
-    if tag_of(node).startswith("!name:"):
+    if node.tag.startswith("!name:"):
         return partial(target, *positional, **keyword) if positional or keyword else target
     try:
         return target(*positional, **keyword)
     except RecipeError:
         raise
     except (InputError, ValueError, TypeError) as error:
-        name = tag_of(node).partition(":")[2].rpartition(".")[2]
+        name = node.tag.partition(":")[2].rpartition(".")[2]
         raise RecipeError(f"{place(node)}: {name}: {error}") from error

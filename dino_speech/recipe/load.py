@@ -8,18 +8,16 @@ difference from another recipe, `base`. Any further key must be read by some `!r
 misspelt one.
 """
 
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from dino_speech.errors import RecipeError
 from dino_speech.recipe.construct import construct_tree
-from dino_speech.recipe.nodes import MappingNode, get, read_tree
+from dino_speech.recipe.nodes import get, read_tree
 from dino_speech.recipe.references import referenced_keys, resolve, weigh
 from dino_speech.recipe.safety import check_complete, check_names, check_tree
+from dino_speech.recipe.yaml_text import to_text
 
 KEYS = ("train_manifest", "where", "output_folder", "seed", "crops", "encoder", "trainer", "monitor")
 TUNING_KEYS = (
@@ -87,7 +85,7 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
     keys = next((known for kind, known in KEYS_BY_KIND.items() if get(tree, kind) is not None), KEYS)
     check_names(((k.value, k) for k, _ in tree.value if k.value not in further), keys, "a recipe")
     check_complete(tree)
-    text = _as_text(tree)
+    text = to_text(tree)
     recipe = Recipe(_load_trusted(text, path) if trust else construct_tree(resolve(tree)))
     recipe.path, recipe.text = Path(path), text
     return recipe
@@ -100,9 +98,3 @@ def _load_trusted(text: str, path: str | Path) -> dict[str, Any]:
         return dict(load_hyperpyyaml(text))
     except (ValueError, TypeError, ImportError, KeyError) as error:
         raise RecipeError(f"{path}: {error}") from error
-
-
-def _as_text(tree: MappingNode) -> str:
-    text = io.StringIO()
-    YAML(typ="safe", pure=True).serialize(tree, text)
-    return text.getvalue()

@@ -9,33 +9,15 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import StreamMark, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from ruamel.yaml.tag import Tag
+from yaml import Mark
 
 from dino_speech.errors import RecipeError
+from dino_speech.recipe.yaml_text import MAPPING, NULL, STRING, MappingNode, Node, ScalarNode, SequenceNode, compose
 
-MAX_CHARACTERS = 100_000  # ours: fifty times a long recipe
 MAX_BASES = 4
 RECIPES = "recipes"  # a base may lie anywhere below the nearest folder of this name, and nowhere else
 BASE_PATH = re.compile(r"(?:[\w. -]+/)*[\w. -]+\.ya?ml")  # neither absolute, nor of a user, a drive or a network
-STRING, MAPPING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:map"
 COMMAND_LINE = "on the command line"
-
-__all__ = [
-    "COMMAND_LINE",
-    "MappingNode",
-    "Node",
-    "ScalarNode",
-    "SequenceNode",
-    "children",
-    "compose",
-    "get",
-    "place",
-    "read_tree",
-    "tag_of",
-]
 
 
 def read_tree(path: str | Path, overrides: Iterable[str] = ()) -> MappingNode:
@@ -74,11 +56,6 @@ def place(node: Node) -> str:
     """Where a node was written: `cpu.yaml line 12`, or `--lr=x on the command line`."""
     name = str(node.start_mark.name)
     return f"{name} {COMMAND_LINE}" if name.startswith("--") else f"{name} line {node.start_mark.line + 1}"
-
-
-def tag_of(node: Node) -> str:
-    """The node's tag; YAML's own in their long form, `tag:yaml.org,2002:int`."""
-    return node.tag or ""
 
 
 def get(node: Node, key: str) -> Node | None:
@@ -126,63 +103,18 @@ def _compose_file(path: Path) -> MappingNode:
     return tree
 
 
-def compose(text: str, name: str) -> Node | None:
-    """The nodes of a YAML text (one document); `name` is what messages call it.
-
-    Raises:
-        RecipeError: the text is not YAML, or far too long.
-    """
-    if len(text) > MAX_CHARACTERS:
-        raise RecipeError(f"{name}: {len(text)} characters; a recipe has at most {MAX_CHARACTERS}")
-    try:
-        tree = YAML(typ="safe", pure=True).compose(text)
-    except RecursionError:
-        raise RecipeError(f"{name}: nested too deeply") from None
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark is not None else ""
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise RecipeError(f"{name}{line}: not valid YAML: {what}") from error
-    _settle(tree, name)
-    return tree
-
-
-def _settle(tree: Node | None, name: str) -> None:
-    """Write the file's name into every node's mark, which knows only the line; and undo the tag of tuples.
-
-    `hyperpyyaml`, once it has read anything in this process, makes the YAML library tag a text in parentheses `!tuple`.
-    What a recipe means must not depend on that.
-    """
-    waiting, seen = [tree] if tree is not None else [], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        mark = node.start_mark
-        node.start_mark = StreamMark(name, mark.index, mark.line, mark.column)
-        if isinstance(node, ScalarNode) and node.tag == "!tuple":
-            node.ctag, node.style = Tag(suffix=STRING), None
-        if isinstance(node, MappingNode):
-            waiting += [part for pair in node.value for part in pair]
-        waiting += children(node)
-
-
 def _lay_over(mapping: MappingNode, key: Node, value: Node) -> None:
     """Put a value under a key; arguments of a constructor (a tagged mapping) are merged with a mapping without tag."""
     for number, (present_key, present) in enumerate(mapping.value):
         if present_key.value == key.value:
-            if _is_mapping(present) and present.tag != MAPPING and _is_mapping(value) and value.tag == MAPPING:
+            tagged = isinstance(present, MappingNode) and present.tag != MAPPING
+            if tagged and isinstance(value, MappingNode) and value.tag == MAPPING:
                 for pair in value.value:
                     _lay_over(present, *pair)
             else:
                 mapping.value[number] = (key, value)
             return
     mapping.value.append((key, value))
-
-
-def _is_mapping(node: Node) -> bool:
-    return isinstance(node, MappingNode)
 
 
 def _apply(tree: MappingNode, override: str) -> None:
@@ -192,7 +124,7 @@ def _apply(tree: MappingNode, override: str) -> None:
         raise RecipeError(f"{override!r}: expected --key=value or --key.subkey=value")
     value = compose(text, option)
     if value is None:  # `--monitor=` is null, as `monitor:` in a file
-        value = ScalarNode("tag:yaml.org,2002:null", "", start_mark=StreamMark(option, 0, 0, 0))
+        value = ScalarNode(NULL, "", start_mark=Mark(option, 0, 0, 0, None, None))
     for number, key in enumerate(keys[:-1]):
         below = get(tree, key)
         if not isinstance(below, MappingNode):

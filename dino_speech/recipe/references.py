@@ -12,7 +12,8 @@ import operator
 import re
 
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.nodes import STRING, MappingNode, Node, ScalarNode, SequenceNode, children, get, place, tag_of
+from dino_speech.recipe.nodes import children, get, place
+from dino_speech.recipe.yaml_text import STRING, YAML_TAG, MappingNode, Node, ScalarNode, SequenceNode
 
 REFERENCE = re.compile(r"<([^<>]*)>")
 KEY_PATH = re.compile(r"\w+(\[\w+\])*")
@@ -105,7 +106,7 @@ def resolve(tree: MappingNode) -> MappingNode:
             return copy.deepcopy(target) if node.tag == "!copy" else target
         parts = {path: resolved(_target(tree, path, node)) for path in REFERENCE.findall(node.value)}
         for path, part in parts.items():
-            if not isinstance(part, ScalarNode) or not tag_of(part).startswith("tag:yaml.org,2002:"):
+            if not isinstance(part, ScalarNode) or not part.tag.startswith(YAML_TAG):
                 raise RecipeError(f"{place(node)}: <{path}> is not a plain value; it cannot be written into a text")
         text = REFERENCE.sub(lambda found: parts[found[1]].value, node.value)
         return _computed(text, node)
@@ -140,7 +141,7 @@ def _computed(text: str, node: Node) -> ScalarNode:
     except (ZeroDivisionError, OverflowError) as error:
         raise RecipeError(f"{place(node)}: {text}: {error}") from error
     kind = "float" if isinstance(number, float) else "int"
-    return ScalarNode(f"tag:yaml.org,2002:{kind}", repr(number), start_mark=node.start_mark)
+    return ScalarNode(f"{YAML_TAG}{kind}", repr(number), start_mark=node.start_mark)
 
 
 def _arithmetic(expression: ast.expr) -> float:

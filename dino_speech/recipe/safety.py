@@ -15,10 +15,13 @@ from typing import Any
 
 import dino_speech
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, children, place, tag_of
+from dino_speech.recipe.nodes import children, place
+from dino_speech.recipe.yaml_text import YAML_TAG, MappingNode, Node, ScalarNode, SequenceNode
 
-PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
-PLAIN_TAGS |= {"!ref", "!copy", "!PLACEHOLDER"}
+TUPLE_TAG = "!tuple"  # HyperPyYAML's; a text that is no tuple stays a text
+SCALAR_TAGS = {f"{YAML_TAG}{kind}" for kind in ("str", "int", "float", "bool", "null")}
+SCALAR_TAGS |= {"!ref", "!copy", "!PLACEHOLDER", TUPLE_TAG}
+PLAIN_TAGS = {ScalarNode: SCALAR_TAGS, SequenceNode: {f"{YAML_TAG}seq"}, MappingNode: {f"{YAML_TAG}map"}}
 CALL_TAGS = ("!new:", "!name:", "!apply:")
 TUPLE = re.compile(r"\(\s*[-+\w./]+(\s*,\s*[-+\w./]+)*\s*,?\s*\)")
 
@@ -56,10 +59,12 @@ def check_tree(tree: MappingNode) -> None:
             continue
         seen.add(id(node))
         _check_keys(node)
-        if tag_of(node).startswith(CALL_TAGS):
+        if node.tag.startswith(CALL_TAGS):
             check_arguments(node, find_constructor(node))
-        elif node.tag not in PLAIN_TAGS:
-            raise RecipeError(f"{place(node)}: the tag {_short(tag_of(node))} is not allowed in a recipe{_trust()}")
+        elif node.tag in SCALAR_TAGS and not isinstance(node, ScalarNode):
+            raise RecipeError(f"{place(node)}: {_short(node.tag)} belongs before a single text; found a {node.id}")
+        elif node.tag not in PLAIN_TAGS[type(node)]:
+            raise RecipeError(f"{place(node)}: the tag {_short(node.tag)} is not allowed in a recipe{_trust()}")
         waiting += children(node)
 
 
@@ -103,7 +108,7 @@ def find_constructor(node: Node) -> Callable[..., Any]:
     Raises:
         RecipeError: the name is not allowed, or not with this tag.
     """
-    tag, _, name = tag_of(node).partition(":")
+    tag, _, name = node.tag.partition(":")
     target = _allowed(name)
     if target is None:
         close = difflib.get_close_matches(name, _listed_names(), n=1, cutoff=0.8)
@@ -123,7 +128,7 @@ def check_arguments(node: Node, target: Callable[..., Any]) -> None:
     Raises:
         RecipeError: an argument is unknown or missing, or there are too many.
     """
-    name = tag_of(node).partition(":")[2]
+    name = node.tag.partition(":")[2]
     if isinstance(node, ScalarNode) and node.value:
         raise RecipeError(f"{place(node)}: arguments of {name} go into a mapping or a list; found {node.value!r}")
     parameters = inspect.signature(target).parameters.values()
@@ -134,7 +139,7 @@ def check_arguments(node: Node, target: Callable[..., Any]) -> None:
     keyword = {key.value: None for key, _ in node.value} if isinstance(node, MappingNode) else {}
     signature = inspect.signature(target)
     try:
-        bind = signature.bind_partial if tag_of(node).startswith("!name:") else signature.bind
+        bind = signature.bind_partial if node.tag.startswith("!name:") else signature.bind
         bind(*positional, **keyword)
     except TypeError as error:
         raise RecipeError(f"{place(node)}: {name}: {error}") from error
@@ -145,8 +150,8 @@ def _check_keys(node: Node) -> None:
         return
     keys: set[str] = set()
     for key, _ in node.value:
-        if not isinstance(key, ScalarNode) or key.tag not in PLAIN_TAGS:
-            raise RecipeError(f"{place(key)}: a key must be a plain word; found {_short(tag_of(key))}")
+        if not isinstance(key, ScalarNode) or key.tag not in SCALAR_TAGS:
+            raise RecipeError(f"{place(key)}: a key must be a plain word; found {_short(key.tag)}")
         if key.value in keys:
             raise RecipeError(f"{place(key)}: the key {key.value!r} stands here twice")
         keys.add(key.value)
@@ -180,7 +185,7 @@ def _allowed(name: str) -> Callable[..., Any] | None:
 
 
 def _short(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")
+    return tag.replace(YAML_TAG, "!!")
 
 
 def _trust() -> str:
