@@ -4,6 +4,7 @@ This dict goes into every checkpoint, report and JSON answer, so that a number c
 """
 
 import hashlib
+import os
 import platform
 import subprocess
 import sys
@@ -72,16 +73,27 @@ def _device_name() -> str:
 
 
 def _git_commit() -> str | None:
-    """Commit of the checkout that the process was started in; None where git or a checkout is missing."""
+    """Commit of the checkout that the process was started in; None where git or a checkout is missing.
+
+    The folder may be a stranger's, and its configuration may name commands: none of them is run.
+    """
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return None
-    return commit if _git("status", "--porcelain", "--untracked-files=no") == "" else f"{commit}-dirty"
+    filters = (_git("config", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process|required)$") or "").split(
+        "\n"
+    )
+    switched_off = [word for name in filters if name for word in ("-c", f"{name}=")]
+    changes = _git(*switched_off, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+    return commit if changes == "" else f"{commit}-dirty"
 
 
 def _git(*arguments: str) -> str | None:
+    quiet = ["-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-c", "protocol.allow=never"]
+    environment = {**os.environ, "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    command = ["git", "--no-pager", *quiet, *arguments]
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -23,6 +23,12 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
+def memory_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsspec's storage in memory stands in for a bucket: no other protocol can be had without a network."""
+    monkeypatch.setattr("dino_speech.audio.urls.PROTOCOLS", ("s3", "memory", "flaky", "file", "nothing"))
+
+
+@pytest.fixture
 def tone() -> Callable[..., np.ndarray]:
     """A tone with a little noise: `tone(1.5, hz=220.0, seed=0)` gives (time,) float32 at 16 kHz."""
 

@@ -47,3 +47,36 @@ def test_commit_of_the_current_checkout(tmp_path: Path, monkeypatch: pytest.Monk
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance()["git_commit"] is None
+
+
+def test_no_command_that_the_folder_configures_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    proof = tmp_path / "proof"
+    script = tmp_path / "run.sh"
+    script.write_text(f"#!/bin/sh\ntouch {proof}\ncat\n")
+    script.chmod(0o755)
+    (tmp_path / "file").write_text("one")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "file"], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *words], check=True)
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "post-index-change").write_text(script.read_text())
+    (hooks / "post-index-change").chmod(0o755)
+    (tmp_path / ".git" / "info" / "attributes").write_text("* filter=evil\n")
+    for key, value in {
+        "core.fsmonitor": script,
+        "core.hooksPath": hooks,
+        "filter.evil.clean": script,
+        "filter.evil.required": "true",
+        "core.pager": script,
+        "core.sshCommand": script,
+    }.items():
+        subprocess.run(["git", "config", key, str(value)], check=True)
+    (tmp_path / "file").write_text("two")  # another size and time: git asks the filter what it holds
+    subprocess.run(["git", "status", "--porcelain"], check=True, capture_output=True)
+    assert proof.exists()  # git alone would run them
+    proof.unlink()
+    assert str(provenance()["git_commit"]).endswith("-dirty")
+    assert not proof.exists()

@@ -11,28 +11,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from dino_speech.audio.urls import file_system
 
 Result = TypeVar("Result")
 
 PAUSES_S = (1.0, 4.0, 15.0)  # ours: storage that asks to slow down does so for seconds
 FOLDER, LIMIT_GB = "DINO_SPEECH_SHARD_CACHE", "DINO_SPEECH_SHARD_CACHE_GB"
-
-
-def file_system(url: str) -> tuple[Any, str]:
-    """fsspec's file system for a URL, and the path in it.
-
-    Raises:
-        OSError: the protocol is unknown, or its package is not installed.
-    """
-    import fsspec
-
-    try:
-        # Asked each time: fsspec keeps the connections itself, and makes new ones in a forked process.
-        system, path = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise OSError(f"{url}: {error}") from error
-    return system, path
 
 
 def local_copy(url: str) -> Path | None:

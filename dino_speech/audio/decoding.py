@@ -14,7 +14,8 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from dino_speech.audio.sources import file_of, is_plain_file, is_url, open_bytes
+from dino_speech.audio.sources import file_of, is_plain_file, open_bytes
+from dino_speech.audio.urls import UnusableURLError, is_url
 from dino_speech.errors import InputError
 
 SAMPLE_RATE = 16_000
@@ -64,6 +65,8 @@ def open_audio(path: StrPath) -> Iterator[soundfile.SoundFile]:
             yield file
     except FileNotFoundError as error:
         raise AudioError(f"{place}: no such file; check the path in the manifest") from error
+    except UnusableURLError as error:
+        raise AudioError(str(error)) from error
     except (soundfile.LibsndfileError, OSError) as error:
         found = str(error).rpartition(": ")[2].strip(" .")
         found = "no known audio format" if "does not exist" in found else found  # what mpg123 says of garbage

@@ -1,8 +1,8 @@
 """Where the bytes of a sound lie: in a file, in a member of a tar archive, or behind a URL that fsspec opens.
 
 A place is a string. `speech.wav` is a file; `shard-000000.tar#1536,48120` are the 48,120 bytes from byte 1,536 on of an
-archive. Both may begin with a protocol of fsspec (`s3://`, `gs://`, `https://`). So a manifest can name any of them in
-its column `wav`, and whatever reads sounds reads them all. What the bytes mean is `decoding.py`'s business.
+archive. Both may begin with a protocol (`s3://`, `https://`, see `urls.py`). So a manifest can name any of them in its
+column `wav`, and whatever reads sounds reads them all. What the bytes mean is `decoding.py`'s business.
 """
 
 import io
@@ -11,17 +11,13 @@ import re
 from functools import lru_cache
 from typing import Any, BinaryIO
 
-from dino_speech.audio.archive_cache import file_system, local_copy, patiently
+from dino_speech.audio.archive_cache import local_copy, patiently
+from dino_speech.audio.urls import file_system, is_url
 
 MEMBER = re.compile(r"(?P<archive>.+\.tar)#(?P<offset>\d+),(?P<size>\d+)")
 LOCAL_BUFFER_BYTES = 1 << 16  # ours: a few seconds of speech, less than a network file system reads at once
 OPEN_ARCHIVES = 64  # ours: far below the usual limit of 1,024 open files
 REMOTE_SOUNDS = 4  # ours: a header and then a span are asked of one sound; more would only hold memory
-
-
-def is_url(place: str) -> bool:
-    """Whether a place is behind a protocol."""
-    return "://" in place
 
 
 def member_place(archive: str, offset: int, size: int) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from dino_speech import __version__
+from dino_speech.audio.urls import urls_agreed_to
 from dino_speech.cli import adapt, data, doctor, embed, finetune, pretrain, quickstart, study
 from dino_speech.cli.answer import Answer, as_json
 from dino_speech.cli.evaluating import clinical, compare, evaluate, probe
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words, overrides = pretrain.split_options(sys.argv[1:] if argv is None else argv)
     arguments = build_parser().parse_args(words)
     arguments.overrides = overrides
-    with _logs_to_stderr(), _sigterm_raises():
+    with _logs_to_stderr(), _sigterm_raises(), urls_agreed_to(getattr(arguments, "allow_urls", False)):
         return _run(arguments)
 
 

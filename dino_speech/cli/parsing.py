@@ -33,6 +33,11 @@ def add_command(
     if run is not None:
         parser.set_defaults(run=run)
         parser.add_argument("--json", action="store_true", help="print one JSON object as the last line of stdout")
+        parser.add_argument(
+            "--allow-urls",
+            action="store_true",
+            help="fetch from any host that a manifest or a recipe names",
+        )
     return parser
 
 

@@ -14,7 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dino_speech.audio.sources import is_url, join_place, open_bytes
+from dino_speech.audio.sources import join_place, open_bytes
+from dino_speech.audio.urls import UnusableURLError, check_named_by_file, is_url
 from dino_speech.data.utterances import Utterance
 from dino_speech.errors import InputError
 
@@ -73,6 +74,8 @@ class ManifestRows:
     def _opened(self) -> io.TextIOWrapper:
         try:
             return io.TextIOWrapper(open_bytes(self._given), encoding="utf-8-sig", newline="")
+        except UnusableURLError as error:
+            raise InputError(str(error)) from error
         except IsADirectoryError as error:
             raise InputError(f"{self._given} is a folder; expected a manifest (CSV)") from error
         except OSError as error:
@@ -161,6 +164,11 @@ class _Layout:
         start, stop = (None if i is None else _sample_index(column, cells[i]) for column, i in self.spans)
         if stop is not None and (start or 0) >= stop:
             raise _BadCellError("stop", str(stop), f"a sample index above start, which is {start or 0}")
+        if is_url(wav):
+            try:
+                check_named_by_file(wav, f"{origin}, column {self.found['wav']!r}", asked=self.folder)
+            except UnusableURLError as error:
+                raise InputError(str(error)) from None
         return Utterance(
             name,
             join_place(self.folder, wav),

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from dino_speech.audio.io import find_audio
-from dino_speech.audio.sources import is_url, join_place
+from dino_speech.audio.sources import join_place
+from dino_speech.audio.urls import is_url
 from dino_speech.data.manifest import read_headers
 from dino_speech.data.rows import ManifestRows
 from dino_speech.data.shards.reading import INDEX, MANIFEST, is_shards, shards_folder

@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import Any
 
 import dino_speech
+from dino_speech.audio.urls import UnusableURLError, check_named_by_file, is_url
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.nodes import children, place
+from dino_speech.recipe.nodes import COMMAND_LINE, children, place
 from dino_speech.recipe.yaml_text import YAML_TAG, MappingNode, Node, ScalarNode, SequenceNode
 
 TUPLE_TAG = "!tuple"  # HyperPyYAML's; a text that is no tuple stays a text
@@ -59,6 +60,7 @@ def check_tree(tree: MappingNode) -> None:
             continue
         seen.add(id(node))
         _check_keys(node)
+        _check_url(node)
         if node.tag.startswith(CALL_TAGS):
             check_arguments(node, find_constructor(node))
         elif node.tag in SCALAR_TAGS and not isinstance(node, ScalarNode):
@@ -155,6 +157,15 @@ def _check_keys(node: Node) -> None:
         if key.value in keys:
             raise RecipeError(f"{place(key)}: the key {key.value!r} stands here twice")
         keys.add(key.value)
+
+
+def _check_url(node: Node) -> None:
+    """A host that only a recipe names is asked for nothing before a person agrees; one on the command line is."""
+    if isinstance(node, ScalarNode) and is_url(node.value) and not place(node).endswith(COMMAND_LINE):
+        try:
+            check_named_by_file(node.value, place(node))
+        except UnusableURLError as error:
+            raise RecipeError(str(error)) from None
 
 
 @cache

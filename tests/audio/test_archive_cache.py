@@ -14,6 +14,8 @@ from dino_speech.audio.archive_cache import FOLDER, LIMIT_GB, local_copy
 from dino_speech.audio.decoding import AudioError
 from dino_speech.audio.io import load_audio
 
+pytestmark = pytest.mark.usefixtures("memory_urls")
+
 
 @pytest.fixture
 def remote(tmp_path, tone, monkeypatch) -> list[str]:

@@ -42,6 +42,7 @@ def test_a_member_of_an_archive_equals_the_file(tmp_path, sounds, suffix):
     assert judge_audio(place).ok
 
 
+@pytest.mark.usefixtures("memory_urls")
 def test_a_place_behind_a_url_equals_the_file(tmp_path, sounds):
     places = archive_with(tmp_path / "a.tar", sounds)
     system = fsspec.filesystem("memory")

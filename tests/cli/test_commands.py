@@ -139,6 +139,7 @@ def test_embed_into_a_folder(run: Run, voices_folder: Path, tmp_path: Path) -> N
     assert run(*words, "--output", tmp_path / "a.npz")["error"].endswith("need a folder, not an npz file")
 
 
+@pytest.mark.usefixtures("memory_urls")
 @pytest.mark.slow
 def test_shard_and_then_pretrain_embed_and_check(
     run: Run, voices_folder: Path, tmp_path: Path, tiny_recipe: Tiny

@@ -9,6 +9,8 @@ from dino_speech.data.manifest import read_manifest
 from dino_speech.data.rows import ManifestRows
 from dino_speech.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("memory_urls")
+
 
 def write_rows(path, num):
     path.write_text("ID,duration,wav,speaker\n" + "".join(f"u{i},1.5,{i % 7}.wav,s{i % 3}\n" for i in range(num)))

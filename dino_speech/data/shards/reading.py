@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dino_speech.audio.sources import is_url, join_place, open_bytes
+from dino_speech.audio.sources import join_place, open_bytes
+from dino_speech.audio.urls import is_url
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.rows import StrPath, Where
 from dino_speech.errors import InputError

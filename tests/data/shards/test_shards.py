@@ -26,6 +26,9 @@ from dino_speech.data.shards.writing import write_shards
 from dino_speech.errors import InputError
 from dino_speech.provenance import sha256
 
+pytestmark = pytest.mark.usefixtures("memory_urls")
+
+
 CROPS = MultiCrop(num_long=2, long_s=1.0, num_short=3, short_s=0.5)
 WEBDATASET_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")  # how webdataset parts a key from its extension
 
