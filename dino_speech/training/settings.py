@@ -11,9 +11,9 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
+from dino_speech.argument_checks import require_choice, require_ranges
 from dino_speech.errors import InputError
 from dino_speech.models.precision import PRECISIONS
-from dino_speech.training.argument_checks import require_choice, require_ranges
 
 logger = logging.getLogger(__name__)
 
