@@ -20,6 +20,7 @@ _HOMES = {
     "read_trials": "dino_speech.data.trials",
     "build_encoder": "dino_speech.models.registry",
     "list_encoders": "dino_speech.models.registry",
+    "register_encoder": "dino_speech.models.registry",
     "load_encoder": "dino_speech.models.checkpoint",
     "SpeechEncoder": "dino_speech.models.encoder",
     "DINOLoss": "dino_speech.dino.loss",

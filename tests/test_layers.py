@@ -14,7 +14,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core",
 # From the ground up. Rooms in one line may not import one another.
 LEVELS: list[set[str]] = [
     {"errors"},
-    {"compatibility", "argument_checks"},
+    {"compatibility", "registry", "argument_checks"},
     {"metrics", "distributed", "provenance"},
     {"intervals"},
     {"audio"},

@@ -95,16 +95,12 @@ class Wav2Vec2(nn.Module):
             *([self.affine_modules] if self.affine_modules else []),
         ]
 
-    def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
-        """Waves (B, time, 1) and true lengths (B,) -> (B, D).
+    def forward(self, frames: Tensor, num_frames: Tensor | None = None, note: Note = ignore) -> Tensor:
+        """Waves (B, time, 1), true lengths (B,) -> (B, D); `note` hears of `conv` and each `layer_N` that is there.
 
         Raises:
             InputError: an utterance is shorter than `min_frames` samples, the reach of the model's first frame.
         """
-        return self.run(frames, num_frames, ignore)
-
-    def run(self, frames: Tensor, num_frames: Tensor | None, note: Note) -> Tensor:
-        """The forward pass; `note` hears of `conv` and of each `layer_N` that is there."""
         conv, num_frames = self.convolve(frames, num_frames)
         mask = frame_mask(num_frames, conv.shape[1])
         note("conv", conv, mask)

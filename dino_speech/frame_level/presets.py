@@ -10,7 +10,7 @@ from dino_speech.features.waves import NormalizedWave
 from dino_speech.frame_level.architecture import complete_config
 from dino_speech.frame_level.network import HuBERT, Wav2Vec2, WavLM, embedding_dim_of, pruned
 from dino_speech.frame_level.pretrained import Pretrained, read_pretrained
-from dino_speech.models.registry import Preset, Resolved
+from dino_speech.models.registry import ENCODERS, Preset, Resolved
 
 
 def _resolve(model_type: str, features: dict[str, Any], backbone: dict[str, Any]) -> Resolved:
@@ -46,4 +46,4 @@ def _preset(network: type[Wav2Vec2]) -> Preset:
     )
 
 
-PRESETS = {network.model_type: _preset(network) for network in (Wav2Vec2, HuBERT, WavLM)}
+ENCODERS.known |= {network.model_type: _preset(network) for network in (Wav2Vec2, HuBERT, WavLM)}

@@ -1,7 +1,7 @@
 """`SpeechEncoder`: waves in, one vector per utterance out. What every evaluation and every transfer works with.
 
-Letters: `B` utterances, `T` frames, `F` bands, `D` embedding. Networks live in `ecapa.py`, `xvector.py` and
-`resnet.py` and in the room `wav2vec`, their names in `registry.py`, loading in `checkpoint.py`.
+Letters: `B` utterances, `T` frames, `F` bands, `D` embedding. Networks live in `backbones/` and in the room
+`frame_level/`, their names in `registry.py`, loading in `checkpoint.py`.
 """
 
 import os
@@ -184,8 +184,7 @@ class SpeechEncoder(nn.Module):
     def run(self, waves: Tensor, num_samples: Tensor | None, note: Note) -> Tensor:
         """The forward pass, (B, time) -> (B, D) float32; `note` hears of each layer of the network."""
         frames, num_frames = self.extract_features(waves, num_samples)
-        pooled = self.backbone.run(frames, num_frames, note)  # type: ignore[operator]
-        return self._finish(pooled, frames, num_frames)
+        return self._finish(self.backbone(frames, num_frames, note), frames, num_frames)
 
     def _finish(self, embedding: Tensor, frames: Tensor, num_frames: Tensor | None) -> Tensor:
         """The network's output -> embedding, (B, D) float32."""
@@ -268,7 +267,7 @@ class SpeechEncoder(nn.Module):
         self.config = replace(self.config, whitening=True)
 
     def save(self, folder: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None) -> Path:
-        """Write the encoder's folder (see `folder.py`), for `load_encoder`; an encoder that is there is replaced.
+        """Write the folder that `load_encoder` reads (see `encoder_folder.py`); an encoder that is there is replaced.
 
         Args:
             folder: made with its parents.

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -21,6 +20,9 @@ from dino_speech.models.backbones.frame_statistics import FrameStatistics
 from dino_speech.models.backbones.resnet import ResNet34
 from dino_speech.models.backbones.xvector import XVector
 from dino_speech.models.encoder import EncoderConfig, Features, SpeechEncoder
+from dino_speech.registry import Registry
+
+Network = TypeVar("Network", bound=Callable[..., nn.Module])
 
 # Options of the encoder itself, with their defaults.
 _ENCODER_OPTIONS = {"embedding_batchnorm": False, "statistics_shortcut": False}
@@ -67,7 +69,7 @@ class Preset:
     resolve: Callable[[dict[str, Any], dict[str, Any]], Resolved] | None = None
 
 
-PRESETS: dict[str, Preset] = {
+PRESETS = {
     "ecapa_tdnn": Preset(ECAPA),
     "xvector": Preset(XVector),
     "resnet34": Preset(ResNet34),
@@ -81,8 +83,32 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
-# Each module holds `PRESETS` with these names.
-PRESETS_ELSEWHERE = dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.frame_level.presets")
+ENCODERS = Registry(
+    "encoder", PRESETS, dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.frame_level.presets")
+)
+
+
+def register_encoder(name: str, **preset: Any) -> Callable[[Network], Network]:
+    """Make a network of one's own known under a name, to `build_encoder`, `load_encoder` and recipes: a decorator.
+
+    The page "Add your own" has an example. The network is called with the number of bands, the embedding dimension, and
+    its options as keywords. Its `forward` takes frames (B, T, F), their true numbers (B,) or None, and `note`, which
+    hears of each layer (see `layer_means.py`); it gives (B, D), for each utterance the same whatever it is batched
+    with. It may have `min_frames`, `affine_modules` and `depth_modules`, as `ECAPA`.
+
+    Args:
+        name: how the encoder is asked for, and what its folders say.
+        preset: `features` or `backbone` (options whose defaults differ), `frontend`; see `Preset`.
+
+    Raises:
+        InputError: an encoder of this package has the name.
+    """
+
+    def register(network: Network) -> Network:
+        ENCODERS.register(name, Preset(network, **preset))
+        return network
+
+    return register
 
 
 def list_encoders(*, trainable_only: bool = False) -> list[str]:
@@ -92,7 +118,7 @@ def list_encoders(*, trainable_only: bool = False) -> list[str]:
         >>> list_encoders()
         ['ecapa_tdnn', 'xvector', 'resnet34', 'light_resnet34', 'fbank_stats', 'wav2vec2', 'hubert', 'wavlm']
     """
-    return [*(name for name, preset in PRESETS.items() if preset.trainable or not trainable_only), *PRESETS_ELSEWHERE]
+    return [name for name in ENCODERS if name not in PRESETS or PRESETS[name].trainable or not trainable_only]
 
 
 def encoder_options(name: str) -> dict[str, Any]:
@@ -101,7 +127,7 @@ def encoder_options(name: str) -> dict[str, Any]:
     Raises:
         InputError: there is no such encoder.
     """
-    preset = _preset(name)
+    preset = ENCODERS[name]
     if not preset.trainable:
         return {}
     return {**preset.own, **_feature_options(preset), **_backbone_options(preset)}
@@ -128,7 +154,7 @@ def build_encoder(
         >>> encoder.embedding_dim, encoder.config.backbone["channels"]
         (256, 16)
     """
-    preset = _preset(name)
+    preset = ENCODERS[name]
     known = encoder_options(name)
     for option in options:
         if option not in known:
@@ -158,7 +184,7 @@ def encoder_from_config(config: EncoderConfig, *, seed: int | None = None) -> Sp
     Raises:
         InputError: the configuration names an encoder or an option that does not exist.
     """
-    preset = _preset(config.name)
+    preset = ENCODERS[config.name]
     for given, known in ((config.features, _feature_options(preset)), (config.backbone, _backbone_options(preset))):
         unknown = sorted(set(given) - set(known))
         if unknown:
@@ -167,18 +193,6 @@ def encoder_from_config(config: EncoderConfig, *, seed: int | None = None) -> Sp
     with _seeded(seed):
         network = preset.network(features.num_bands, config.embedding_dim, **config.backbone)
         return SpeechEncoder(config, features, network)
-
-
-def _preset(name: str) -> Preset:
-    if name in PRESETS:
-        return PRESETS[name]
-    if name in PRESETS_ELSEWHERE:
-        preset: Preset = import_module(PRESETS_ELSEWHERE[name]).PRESETS[name]
-        return preset
-    known = list_encoders()
-    near = get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"no encoder is called {name!r}{hint}; there are {', '.join(known)}")
 
 
 def _resolve(features: dict[str, Any], backbone: dict[str, Any]) -> Resolved:

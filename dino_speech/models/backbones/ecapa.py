@@ -98,16 +98,12 @@ class ECAPA(nn.Module):
             self.affine_modules,
         ]
 
-    def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
-        """(B, T, F) and (B,) -> (B, D).
+    def forward(self, frames: Tensor, num_frames: Tensor | None = None, note: Note = ignore) -> Tensor:
+        """(B, T, F) and (B,) -> (B, D); `note` hears of `tdnn`, each `block_N`, `mfa` (all blocks) and `pooled`.
 
         Raises:
             InputError: an utterance has fewer than `min_frames` frames.
         """
-        return self.run(frames, num_frames, ignore)
-
-    def run(self, frames: Tensor, num_frames: Tensor | None, note: Note) -> Tensor:
-        """The forward pass; `note` hears of `tdnn`, each `block_N`, `mfa` (all blocks together) and `pooled`."""
         num_frames = same_length(frames, num_frames, min_frames=self.min_frames)
         mask = frame_mask(num_frames, frames.shape[1])
         first, *blocks = self.model.blocks

@@ -29,12 +29,8 @@ class FrameStatistics(nn.Module):
             )
         self.pooling = StatisticsPooling()
 
-    def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
-        """(B, T, F) and (B,) -> (B, 2F)."""
-        return self.run(frames, num_frames, ignore)
-
-    def run(self, frames: Tensor, num_frames: Tensor | None, note: Note) -> Tensor:
-        """The forward pass; there are no layers to tell `note` of."""
+    def forward(self, frames: Tensor, num_frames: Tensor | None = None, note: Note = ignore) -> Tensor:
+        """(B, T, F) and (B,) -> (B, 2F); there are no layers to tell `note` of."""
         mean, deviation = self.pooling(frames, frame_mask(num_frames, frames.shape[1])).chunk(2, dim=1)
         return torch.cat([mean - mean.mean(1, keepdim=True), deviation], dim=1)
 

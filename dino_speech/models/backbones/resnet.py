@@ -60,12 +60,8 @@ class ResNet34(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
-        """(B, T, F) and (B,) -> (B, D)."""
-        return self.run(frames, num_frames, ignore)
-
-    def run(self, frames: Tensor, num_frames: Tensor | None, note: Note) -> Tensor:
-        """The forward pass; `note` hears of `stem`, each `block_N` (all bands of all channels) and `pooled`."""
+    def forward(self, frames: Tensor, num_frames: Tensor | None = None, note: Note = ignore) -> Tensor:
+        """(B, T, F) and (B,) -> (B, D); `note` hears of `stem`, each `block_N` (all bands and channels), `pooled`."""
         num_frames = same_length(frames, num_frames)
         # (B, T, F) -> (B, 1, T, F)
         x = _hide_padding(frames[:, None], num_frames).contiguous(memory_format=torch.channels_last)

@@ -76,16 +76,8 @@ class XVector(nn.Module):
         layers = [tuple(f"model.blocks.{3 * layer + part}" for part in range(3)) for layer in range(len(channels))]
         self.depth_modules = [*layers, ("pooling",), self.affine_modules]
 
-    def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
-        """(B, T, F) and (B,) -> (B, D).
-
-        Raises:
-            InputError: an utterance has fewer than `min_frames` frames.
-        """
-        return self.run(frames, num_frames, ignore)
-
-    def run(self, frames: Tensor, num_frames: Tensor | None, note: Note) -> Tensor:
-        """The forward pass; `note` hears of each `tdnn_N` and of `pooled`."""
+    def forward(self, frames: Tensor, num_frames: Tensor | None = None, note: Note = ignore) -> Tensor:
+        """(B, T, F) and (B,), at least `min_frames` -> (B, D); `note` hears of each `tdnn_N` and of `pooled`."""
         num_frames = same_length(frames, num_frames, min_frames=self.min_frames)
         *layers, _, affine = self.model.blocks  # what stands between is SpeechBrain's pooling
         x, mask = frames, frame_mask(num_frames, frames.shape[1])

@@ -1,0 +1,73 @@
+"""Parts by name, those of this package and those that people add: a file of their own, and one line that names it.
+
+The line is an entry point of the package that a person installs, in its `pyproject.toml`:
+
+    [project.entry-points."dino_speech.encoders"]
+    my_network = "my_package.my_network"
+
+The module is imported when the name is asked for, and registers the part. A recipe can only say the name: what runs is
+what was installed. In one's own script, importing the module is enough.
+"""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from dino_speech.errors import InputError
+
+Part = TypeVar("Part")
+
+
+class Registry(Generic[Part]):
+    """Parts of one kind.
+
+    Args:
+        kind: in the singular; `dino_speech.<kind>s` is the group of entry points.
+        parts: of this package, by name.
+        elsewhere: further ones, name -> the module that puts the part into `known` when it is imported.
+
+    Attributes:
+        known: all parts that are imported, by name.
+    """
+
+    def __init__(self, kind: str, parts: Mapping[str, Part], elsewhere: Mapping[str, str] | None = None) -> None:
+        self.kind, self.group = kind, f"dino_speech.{kind}s"
+        self.known = dict(parts)
+        self._elsewhere = dict(elsewhere or {})
+        self._reserved = {*parts, *self._elsewhere}
+
+    def register(self, name: str, part: Part) -> None:
+        """Make a part of one's own known; a former one of that name is replaced, as in a notebook run again.
+
+        Raises:
+            InputError: a part of this package has the name.
+        """
+        if name in self._reserved:
+            raise InputError(f"{self.kind} {name!r} is one of dino_speech; register yours under another name")
+        self.known[name] = part
+
+    def __iter__(self) -> Iterator[str]:
+        """All names; nothing is imported for it."""
+        return iter(dict.fromkeys([*self.known, *self._modules()]))
+
+    def __getitem__(self, name: str) -> Part:
+        """The part of that name, imported where it is not known yet.
+
+        Raises:
+            InputError: there is no such name, or its module does not register it.
+        """
+        if name not in self.known:
+            module = self._modules().get(name)
+            if module is None:
+                near = get_close_matches(name, list(self), n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise InputError(f"no {self.kind} is called {name!r}{hint}; there are {', '.join(self)}")
+            import_module(module)
+            if name not in self.known:
+                raise InputError(f"{module} is to register the {self.kind} {name!r}, and does not")
+        return self.known[name]
+
+    def _modules(self) -> dict[str, str]:
+        return {point.name: point.module for point in entry_points(group=self.group)} | self._elsewhere

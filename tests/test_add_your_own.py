@@ -1,0 +1,113 @@
+"""The page "Add your own": a part of one's own is one file and one line, and is then known everywhere by its name."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dino_speech import build_encoder, list_encoders, load_encoder, register_encoder
+from dino_speech.cli.main import main
+from dino_speech.errors import InputError
+from dino_speech.models.registry import ENCODERS
+
+BACKBONE = """
+from torch import nn
+from dino_speech import register_encoder
+from dino_speech.models.backbones.pooling import frame_mask, masked_mean
+from dino_speech.models.layer_means import ignore
+
+
+@register_encoder("mean_of_frames", features={"mean_norm": "none"})
+class MeanOfFrames(nn.Module):
+    def __init__(self, num_bands, embedding_dim, *, hidden=16):
+        super().__init__()
+        self.hidden = nn.Linear(num_bands, hidden)
+        self.affine = nn.Linear(hidden, embedding_dim)
+
+    def forward(self, frames, num_frames=None, note=ignore):
+        mask = frame_mask(num_frames, frames.shape[1])
+        x = self.hidden(frames).relu()
+        note("hidden", x, mask)
+        return self.affine(masked_mean(x, mask).squeeze(1))
+"""
+RECIPE = """
+train_manifest: {manifest}
+output_folder: {output}
+seed: 1
+crops: !new:dino_speech.MultiCrop
+  num_long: 2
+  long_s: 0.5
+  num_short: 1
+  short_s: 0.3
+encoder: !apply:dino_speech.build_encoder
+  name: mean_of_frames
+  embedding_dim: 8
+  hidden: 12
+  seed: 1
+trainer: !new:dino_speech.DINOPretrainer
+  encoder: !ref <encoder>
+  crops: !ref <crops>
+  num_prototypes: 16
+  head_hidden_dim: 8
+  head_bottleneck_dim: 8
+  batch_size: 4
+  num_steps: 2
+"""
+
+
+@pytest.fixture
+def my_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package as `pip install` leaves it: the file, and the one line that names it."""
+    folder = tmp_path / "site"
+    (folder / "my_lab-1.0.dist-info").mkdir(parents=True)
+    (folder / "my_lab-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: my-lab\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(ENCODERS, "known", dict(ENCODERS.known))
+    return folder
+
+
+def install(my_lab: Path, group: str, line: str, module: str, text: str) -> None:
+    (my_lab / "my_lab-1.0.dist-info" / "entry_points.txt").write_text(f"[{group}]\n{line}\n")
+    (my_lab / f"{module}.py").write_text(text)
+    sys.modules.pop(module, None)
+
+
+def test_a_backbone(my_lab: Path, tmp_path: Path) -> None:
+    install(my_lab, "dino_speech.encoders", "mean_of_frames = my_network", "my_network", BACKBONE)
+    assert "mean_of_frames" in list_encoders()
+    assert "my_network" not in sys.modules  # nothing is imported to list it
+    encoder = build_encoder("mean_of_frames", embedding_dim=8, seed=0).eval()
+    assert encoder.config.backbone == {"hidden": 16}
+    waves, lengths = torch.randn(2, 8_000), torch.tensor([8_000, 5_000])
+    alone = encoder(waves[1:, :5_000])
+    torch.testing.assert_close(encoder(waves, lengths)[1:], alone)
+    layers = encoder.embed_layers(waves, lengths)
+    assert {name: tuple(x.shape) for name, x in layers.items()} == {"hidden": (2, 16), "embedding": (2, 8)}
+    encoder.save(tmp_path / "saved")
+    torch.testing.assert_close(load_encoder(tmp_path / "saved")(waves, lengths), encoder(waves, lengths))
+    assert load_encoder("random:mean_of_frames").embedding_dim == 192
+
+
+def test_a_backbone_in_a_recipe_of_the_command_line(
+    my_lab: Path, voices_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(my_lab, "dino_speech.encoders", "mean_of_frames = my_network", "my_network", BACKBONE)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(manifest=voices_folder / "manifest.csv", output=tmp_path / "run"))
+    assert main(["pretrain", str(recipe), "--json"]) == 0
+    folder = Path(json.loads(capsys.readouterr().out.splitlines()[-1])["encoder"])
+    assert json.loads((folder / "encoder.json").read_text())["name"] == "mean_of_frames"
+    assert load_encoder(folder).config.backbone == {"hidden": 12}
+
+
+def test_what_is_registered_cannot_pose_as_ours(my_lab: Path) -> None:
+    for name in ("ecapa_tdnn", "wav2vec2"):
+        with pytest.raises(InputError, match="is one of dino_speech"):
+            register_encoder(name)(torch.nn.Linear)
+    install(my_lab, "dino_speech.encoders", "ecapa_tdnn = my_fake\nnothing = my_fake", "my_fake", "")
+    assert build_encoder("ecapa_tdnn", channels=8).config.name == "ecapa_tdnn"
+    assert "my_fake" not in sys.modules
+    with pytest.raises(InputError, match="my_fake is to register the encoder 'nothing', and does not"):
+        build_encoder("nothing")
