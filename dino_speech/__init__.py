@@ -53,7 +53,7 @@ _HOMES = {
     "evaluate_robustness": "dino_speech.evaluation.stress.robustness",
     "evaluate_fairness": "dino_speech.evaluation.stress.fairness",
     "measure_efficiency": "dino_speech.evaluation.stress.efficiency",
-    "det_plot": "dino_speech.evaluation.reports.tables_and_plots",
+    "det_plot": "dino_speech.evaluation.reports.pictures",
     "write_results": "dino_speech.evaluation.reports.result_folder",
     "PLDA": "dino_speech.evaluation.verification.plda",
 }

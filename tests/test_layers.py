@@ -15,7 +15,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core",
 LEVELS: list[set[str]] = [
     {"errors"},
     {"compatibility", "registry", "argument_checks"},
-    {"metrics", "distributed", "provenance"},
+    {"metrics", "distributed", "provenance", "plain_data"},
     {"intervals"},
     {"audio"},
     {"synthesis"},

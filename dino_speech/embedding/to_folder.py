@@ -5,8 +5,6 @@ and a part that is on disk is done; so a run that was killed goes on with the pa
 number of processes, and no utterance is embedded twice or lost.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -25,6 +23,7 @@ from dino_speech.embedding.to_file import EmbedReport
 from dino_speech.errors import InputError
 from dino_speech.models.embed_files import Embeddings
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 
 logger = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ def embed_to_folder(
     identity = {
         "num_utterances": survey.num_utterances,
         "sha256": survey.sha256,
-        "encoder_sha256": fingerprint(encoder),
+        "encoder_sha256": fingerprint(encoder, encoder.config.to_dict()),
         "part_size": part_size,
         "precision": choose_precision(precision, encoder.device),
     }
@@ -89,15 +88,6 @@ def embed_to_folder(
         write_index(folder, num_parts, {"encoder": encoder.config.to_dict(), "run": identity})
     barrier(group)
     return _report(folder)
-
-
-def fingerprint(encoder: SpeechEncoder) -> str:
-    """SHA-256 of what an encoder computes: its configuration and weights."""
-    digest = hashlib.sha256(json.dumps(encoder.config.to_dict(), sort_keys=True).encode())
-    for name, tensor in encoder.state_dict().items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
-    return digest.hexdigest()
 
 
 def _begin(folder: Path, identity: dict[str, Any], group: Any) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dino_speech.data.resumable_store import safe_name
 from dino_speech.evaluation.reports.drawing import has_matplotlib
-from dino_speech.evaluation.reports.tables_and_plots import det_plot
+from dino_speech.evaluation.reports.pictures import det_plot
 from dino_speech.studies.grid import GridTable, Row
 
 SCORES_FILE = "scores.npz"

@@ -17,7 +17,7 @@ from typing import Any
 from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.resumable_store import name_with_hash, read_or_make
 from dino_speech.errors import InputError
-from dino_speech.evaluation.reports.tables_and_plots import markdown_table
+from dino_speech.evaluation.reports.report_file import markdown_table
 
 logger = logging.getLogger(__name__)
 

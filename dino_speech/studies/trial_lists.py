@@ -15,7 +15,7 @@ from dino_speech.data.utterances import Manifest, Skipped, Utterance
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
-from dino_speech.evaluation.verification.systems import refuse_leaks
+from dino_speech.evaluation.verification.fitted_backend import refuse_leaks
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.det_pictures import Scored, keep_scores
 from dino_speech.studies.grid import CellResult

@@ -25,7 +25,7 @@ from sklearn.metrics import roc_curve
 
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import read_trials, resolve
-from dino_speech.embedding.embedded_manifest import cosine_scores
+from dino_speech.evaluation.verification.scoring import cosine_scores
 from dino_speech.intervals import bootstrap_trials
 from dino_speech.metrics import DetCurve, eer, min_cllr, min_dcf
 

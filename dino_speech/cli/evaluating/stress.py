@@ -156,7 +156,7 @@ def _answer(report: Any, tables: Mapping[str, Sequence[Any]], arguments: argpars
 def _written(
     data: dict[str, Any], tables: Mapping[str, Sequence[Any]], arguments: argparse.Namespace, provenance: Any
 ) -> Answer:
-    from dino_speech.evaluation.reports.tables_and_plots import markdown_table, write_report
+    from dino_speech.evaluation.reports.report_file import markdown_table, write_report
 
     if arguments.output:
         write_report(arguments.output, f"{arguments.kind.capitalize()}", tables, {}, provenance)

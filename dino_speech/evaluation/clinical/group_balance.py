@@ -51,7 +51,7 @@ def people_table(
 
 
 @dataclass(frozen=True)
-class Difference:
+class Imbalance:
     """How two classes differ in one thing.
 
     Args:
@@ -79,7 +79,7 @@ class Difference:
         return plain | {"num_known": list(self.num_known), "noteworthy": self.noteworthy}
 
 
-def age_difference(people: PeopleTable) -> Difference | None:
+def age_difference(people: PeopleTable) -> Imbalance | None:
     """Ages of the classes; None where no age is known."""
     from scipy.stats import ttest_ind
 
@@ -95,7 +95,7 @@ def age_difference(people: PeopleTable) -> Difference | None:
     return _difference(groups, math.sqrt(sum(variances) / 2), p)
 
 
-def sex_difference(people: PeopleTable) -> Difference | None:
+def sex_difference(people: PeopleTable) -> Imbalance | None:
     """Shares of women in the classes; None where no sex is known."""
     from scipy.stats import chi2_contingency
 
@@ -129,10 +129,10 @@ def fold_rows(people: PeopleTable, folds: Sequence[str], names: Mapping[bool, st
     return rows
 
 
-def _difference(groups: tuple[NDArray, NDArray], deviation: float, p: float) -> Difference:
+def _difference(groups: tuple[NDArray, NDArray], deviation: float, p: float) -> Imbalance:
     positive, negative = (_known_mean(group) for group in groups)
     standardized = (positive - negative) / deviation if deviation > 0 else math.nan
-    return Difference(positive, negative, (groups[0].size, groups[1].size), standardized, p)
+    return Imbalance(positive, negative, (groups[0].size, groups[1].size), standardized, p)
 
 
 def _groups(people: PeopleTable, values: NDArray) -> tuple[NDArray, NDArray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.data.utterances import Skipped
-from dino_speech.evaluation.clinical.group_balance import SIGNIFICANT, Difference
+from dino_speech.evaluation.clinical.group_balance import SIGNIFICANT, Imbalance
 from dino_speech.evaluation.clinical.silence_control import SilenceControl
 from dino_speech.evaluation.clinical.subject_scores import (
     FIGURES,
@@ -16,7 +16,7 @@ from dino_speech.evaluation.clinical.subject_scores import (
     SubjectScores,
     TrivialScore,
 )
-from dino_speech.evaluation.reports.tables_and_plots import markdown_table, write_report
+from dino_speech.evaluation.reports.report_file import markdown_table, write_report
 from dino_speech.intervals import Interval
 
 FEW_PEOPLE = 20  # of a class; ours: below, a bootstrap interval is optimistic
@@ -48,8 +48,8 @@ class ClinicalReport:
     result: SubjectResult
     silence: SilenceControl | None
     duration: TrivialScore | None
-    age: Difference | None
-    sex: Difference | None
+    age: Imbalance | None
+    sex: Imbalance | None
     folds: list[dict[str, Any]]
     num_folds: int
     split: str | None
@@ -208,7 +208,7 @@ def _figure_row(name: str, result: SubjectResult) -> dict[str, Any]:
     return {"on": name, "people": result.num_subjects, **figures}
 
 
-def _balance_row(name: str, part: Difference) -> dict[str, Any]:
+def _balance_row(name: str, part: Imbalance) -> dict[str, Any]:
     return {
         "": name,
         "positive": part.positive,

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.data.utterances import Manifest, Skipped, Utterance
-from dino_speech.embedding.embedded_manifest import LogisticProbe
 from dino_speech.errors import InputError
 from dino_speech.evaluation.clinical.subjects import TARGET
+from dino_speech.evaluation.probing.probes import LogisticProbe
 from dino_speech.models.encoder import SpeechEncoder
 
 

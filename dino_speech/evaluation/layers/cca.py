@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dino_speech.data.folds import Fold, group_folds
-from dino_speech.embedding.embedded_manifest import one_thread
+from dino_speech.data.folds import Fold
+from dino_speech.evaluation.one_thread import one_thread
+from dino_speech.evaluation.probing.probes import inner_folds
 
 Floats = NDArray[np.float64]
 # ours: in units of a standardised column's sum of squares (N); from "none to speak of" to "strong directions only"
@@ -140,7 +141,8 @@ class SplitView:
         groups = np.asarray(speakers)
         with one_thread():
             self._outer = [View.of(self.columns[train]) for train, _ in self.folds]
-            self._inner = [_inner_split(train, groups, seed) for train, _ in self.folds]
+            inner = [(train, inner_folds(groups[train], seed=seed)) for train, _ in self.folds]
+            self._inner = [(rows[found[0][0]], rows[found[0][1]]) if found else None for rows, found in inner]
             self._inner_views = [None if inner is None else View.of(self.columns[inner[0]]) for inner in self._inner]
 
     def compare(self, others: ArrayLike) -> Similarity:
@@ -165,12 +167,3 @@ class SplitView:
             projected = cca.project(self.columns[test], y[test])
             merits.append(Similarity([(test, *projected, cca.importance_)]).value())
         return STRENGTHS[int(np.nanargmax(merits))] if np.isfinite(merits).any() else STRENGTHS[-1]
-
-
-def _inner_split(train: NDArray[np.int64], speakers: NDArray, seed: int) -> Fold | None:
-    groups = speakers[train]
-    num_folds = min(3, np.unique(groups).size)
-    if num_folds < 2:
-        return None
-    inner_train, inner_test = group_folds(np.zeros(len(train), int), groups, num_folds=num_folds, seed=seed)[0]
-    return train[inner_train], train[inner_test]

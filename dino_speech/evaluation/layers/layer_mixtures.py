@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy, mse_loss
 
-from dino_speech.data.folds import Fold, group_folds
-from dino_speech.embedding.embedded_manifest import LogisticProbe, one_thread, standardiser
-from dino_speech.evaluation.probing.ridge import RidgeProbe
+from dino_speech.data.folds import Fold
+from dino_speech.evaluation.one_thread import one_thread
+from dino_speech.evaluation.probing.probes import LogisticProbe, RidgeProbe, inner_folds, standardiser
 from dino_speech.intervals import Interval, bootstrap_interval
 from dino_speech.metrics import ccc, uar
 
@@ -212,13 +212,9 @@ def _best_layer(stack: NDArray, target: Target, train: NDArray, speakers: NDArra
 
 def _inner_folds(target: Target, train: NDArray, speakers: NDArray, seed: int) -> list[Fold]:
     """Speaker-disjoint folds of a training part, as positions of the whole; none where there is one speaker."""
-    groups, values = speakers[train], target.values[train]
-    classes = values if values.dtype.kind in "US" else np.zeros(len(train), int)
-    num_folds = min(3, np.unique(groups).size, np.unique(classes, return_counts=True)[1].max())
-    if num_folds < 2:
-        return []
-    folds = group_folds(classes, groups, num_folds=num_folds, seed=seed)
-    return [(train[a], train[b]) for a, b in folds if np.unique(values[a]).size > 1]
+    values = target.values[train]
+    classes = values if values.dtype.kind in "US" else None
+    return [(train[a], train[b]) for a, b in inner_folds(speakers[train], seed=seed, classes=classes)]
 
 
 def _learn_weights(

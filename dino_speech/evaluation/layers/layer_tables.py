@@ -7,7 +7,7 @@ from typing import Any
 
 from dino_speech.evaluation.layers.probe_layers import LayerReport
 from dino_speech.evaluation.reports.drawing import has_matplotlib, new_figure, save_figure
-from dino_speech.evaluation.reports.tables_and_plots import write_report
+from dino_speech.evaluation.reports.report_file import write_report
 
 Rows = Sequence[Mapping[str, Any]]
 

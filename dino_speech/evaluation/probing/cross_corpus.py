@@ -13,8 +13,8 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.classification import ClassificationReport
 from dino_speech.evaluation.probing.finetuned import judge, pooled_report
 from dino_speech.evaluation.probing.labelled_speech import labelled_speech
+from dino_speech.evaluation.probing.probes import RidgeProbe
 from dino_speech.evaluation.probing.regression import RegressionReport, regression_report
-from dino_speech.evaluation.probing.ridge import RidgeProbe
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
 from dino_speech.transfer.audio_text.system import AudioTextSystem

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.data.folds import Fold, speaker_disjoint_folds, speaker_folds
-from dino_speech.embedding.embedded_manifest import LogisticProbe
 from dino_speech.evaluation.probing.labelled_speech import LabelledSpeech
-from dino_speech.evaluation.probing.ridge import RidgeProbe
+from dino_speech.evaluation.probing.probes import LogisticProbe, RidgeProbe
 
 
 @dataclass(frozen=True, eq=False)

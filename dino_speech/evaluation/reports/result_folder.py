@@ -10,8 +10,8 @@ from dino_speech.evaluation.clinical.report import NOT_A_DIAGNOSIS, ClinicalRepo
 from dino_speech.evaluation.probing.classification import ClassificationReport
 from dino_speech.evaluation.probing.regression import RegressionReport
 from dino_speech.evaluation.reports.drawing import has_matplotlib
-from dino_speech.evaluation.reports.prediction_plots import agreement_plot, confusion_plot
-from dino_speech.evaluation.reports.tables_and_plots import det_plot, write_report
+from dino_speech.evaluation.reports.pictures import agreement_plot, confusion_plot, det_plot
+from dino_speech.evaluation.reports.report_file import write_report
 from dino_speech.evaluation.verification.evaluate import VerificationReport
 
 Report = VerificationReport | ClassificationReport | RegressionReport | ClinicalReport

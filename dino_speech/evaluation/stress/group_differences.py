@@ -44,7 +44,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Difference:
+class GroupGap:
     """One group's figure minus another's, both on matched labels, with its 95 % interval over speakers."""
 
     value: float
@@ -70,7 +70,7 @@ class Comparison:
     overall: float
     groups: dict[str, Figure]
     matched: dict[str, float]
-    differences: dict[str, Difference]
+    differences: dict[str, GroupGap]
     speakers: SpeakerSpread
 
     def to_dict(self) -> dict[str, Any]:
@@ -205,12 +205,12 @@ def _sides(task: TrialTask) -> tuple[NDArray, NDArray]:
     return task.sides
 
 
-def _differences(names: list[str], figure: Weigh, resample: Resample) -> dict[str, Difference]:
+def _differences(names: list[str], figure: Weigh, resample: Resample) -> dict[str, GroupGap]:
     def difference(counts: NDArray | None, pair: tuple[str, str]) -> float:
         return figure(counts, pair[0]) - figure(counts, pair[1])
 
     return {
-        f"{pair[0]} - {pair[1]}": Difference(difference(None, pair), resample(partial(difference, pair=pair)))
+        f"{pair[0]} - {pair[1]}": GroupGap(difference(None, pair), resample(partial(difference, pair=pair)))
         for pair in combinations(names, 2)
     }
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
+from dino_speech.evaluation.verification.fitted_backend import usable_trials
 from dino_speech.evaluation.verification.scoring import Backend, CosineBackend
-from dino_speech.evaluation.verification.systems import usable_trials
 from dino_speech.models.embed_files import Transform
 
 

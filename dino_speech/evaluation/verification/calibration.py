@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.embedding.embedded_manifest import one_thread
 from dino_speech.errors import InputError
+from dino_speech.evaluation.one_thread import one_thread
 
 MEASURES = ("duration", "norm", "cohort")
 P_TARGET = 0.01  # as in minDCF of the reports

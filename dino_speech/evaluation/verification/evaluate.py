@@ -1,8 +1,8 @@
 """Speaker verification: does an encoder put two utterances of one speaker closer than two of different speakers?
 
 Each utterance of the trials is embedded once, a trial's score is a cosine (or what a back-end learnt from other speech
-makes of it: see `systems.py`), and everything reported is read off one sorted list. Bad audio never changes a result in
-silence: it is listed, and so are the trials it takes along.
+makes of it: see `fitted_backend.py`), and everything reported is read off one sorted list. Bad audio never changes a
+result in silence: it is listed, and so are the trials it takes along.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped
-from dino_speech.embedding.embedded_manifest import EmbeddedManifest, cosine_scores, embed_manifest
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.evaluation.verification.calibration import P_TARGET
-from dino_speech.evaluation.verification.scoring import Backend
-from dino_speech.evaluation.verification.systems import (
+from dino_speech.evaluation.verification.fitted_backend import (
+    BackendOptions,
     Material,
-    SystemOptions,
     calibrated,
-    fit_system,
+    fit_backend,
     manifest_of,
     refuse_leaks,
     usable_trials,
 )
+from dino_speech.evaluation.verification.scoring import Backend, cosine_scores
 from dino_speech.intervals import Interval, bootstrap_trials
 from dino_speech.metrics import DetCurve, det_curve, min_cllr
 from dino_speech.models.encoder import SpeechEncoder
@@ -145,17 +145,17 @@ def evaluate_verification(
     Raises:
         InputError: unknown names or columns, trials of one kind only, options that do not fit, or a leak of speakers.
     """
-    chosen = SystemOptions(backend, mean, train, score_norm, cohort, top, calibration, quality, p_target)
+    chosen = BackendOptions(backend, mean, train, score_norm, cohort, top, calibration, quality, p_target)
     embedded = _heard(encoder, manifest, trials, chosen, group_by, embedded, options)
     enroll, test, labels = usable_trials(trials, embedded)
-    system = fit_system(chosen, lambda material, rows: _embed(encoder, material, rows, options))
-    scores, calibration_figures = calibrated(system, system.score(embedded, enroll, test), labels)
+    fitted = fit_backend(chosen, lambda material, rows: _embed(encoder, material, rows, options))
+    scores, calibration_figures = calibrated(fitted, fitted.score(embedded, enroll, test), labels)
     return VerificationReport(
         **_figures(scores, labels),
         **_spreads(scores, labels, _speakers(manifest, enroll, test), num_resamples, seed),
         **_by_group(scores, labels, None if group_by is None else np.array(manifest.label(group_by))[enroll]),
-        **system.describe(),
-        **_left_out(trials, enroll, test, [*embedded.skipped, *system.skipped]),
+        **fitted.describe(),
+        **_left_out(trials, enroll, test, [*embedded.skipped, *fitted.skipped]),
         calibration=calibration_figures,
         provenance=_origin(seed, manifest, trials, chosen),
     )
@@ -165,12 +165,12 @@ def _heard(
     encoder: SpeechEncoder | None,
     manifest: Manifest,
     trials: Trials,
-    chosen: SystemOptions,
+    chosen: BackendOptions,
     group_by: str | None,
     embedded: EmbeddedManifest | None,
     options: dict[str, Any],
 ) -> EmbeddedManifest:
-    """The utterances of the trials, embedded; what the system is learnt from may not hold them."""
+    """The utterances of the trials, embedded; what the back-end is learnt from may not hold them."""
     rows = np.unique(resolve(trials, manifest))
     if group_by is not None:
         manifest.label(group_by)  # a column that is not there is refused before the minutes of embedding
@@ -243,7 +243,7 @@ def _by_group(scores: NDArray, labels: NDArray, groups: NDArray | None) -> dict[
     return {"groups": eers, "group_trials": counts}
 
 
-def _origin(seed: int, manifest: Manifest, trials: Trials, options: SystemOptions) -> dict[str, Any]:
+def _origin(seed: int, manifest: Manifest, trials: Trials, options: BackendOptions) -> dict[str, Any]:
     paths = dict.fromkeys([*manifest.paths, *(p for other in options.materials().values() for p in other.paths)])
     found = provenance(seed=seed, manifest=list(paths)) | {"trials": _trials_file(trials)}
     return found | ({"calibration_trials": _trials_file(options.calibration[0])} if options.calibration else {})

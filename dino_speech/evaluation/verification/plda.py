@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dino_speech.embedding.embedded_manifest import normalize, one_thread
 from dino_speech.errors import InputError
-from dino_speech.evaluation.verification.scoring import Projection
+from dino_speech.evaluation.one_thread import one_thread
+from dino_speech.evaluation.verification.scoring import Projection, normalize
 
 LDA_DIM = 200  # the back-end of arXiv 2208.05445's authors (hyperion, egs/voxceleb/v2)
 RESIDUALS_PER_DIMENSION = 2  # ours: a within-speaker variance of fewer values is mostly luck
@@ -109,16 +109,13 @@ class PLDA:
         self.lda_dim, self.whiten, self.length_norm = lda_dim, whiten, length_norm
         self.num_iterations = num_iterations
 
+    @one_thread()
     def fit(self, embeddings: NDArray, speakers: ArrayLike) -> "PLDA":
         """Learn from labelled utterances (N, D) of speakers (N,); speakers with one utterance help to know B.
 
         Raises:
             InputError: see `LDA.fit`; without whitening also where utterances do not determine W.
         """
-        with one_thread():
-            return self._fit(embeddings, speakers)
-
-    def _fit(self, embeddings: NDArray, speakers: ArrayLike) -> "PLDA":
         rows, codes, counts = _check(embeddings, speakers)
         if self.whiten:
             lda = LDA(self.lda_dim).fit(rows, speakers)

@@ -7,7 +7,7 @@ Each utterance is compared with a cohort once; mean and deviation of these score
     s   the mean of both
     as  the mean of both, each over its own `top` nearest of the cohort (adaptive)
 
-The cohort must hold no speaker of the trials; that is checked where manifests are known, in `systems.py`.
+The cohort must hold no speaker of the trials; that is checked where manifests are known, in `fitted_backend.py`.
 Letters: `N` utterances, `T` trials, `C` cohort.
 
 Source: Auckenthaler, Carey and Lloyd-Thomas, DSP 10 (2000) for z and t; Kenny, Odyssey 2010 for s; Matejka et al.,

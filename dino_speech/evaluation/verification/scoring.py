@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.embedding.embedded_manifest import normalize, pair_products
+CHUNK = 65_536  # trials scored at once: bounds the memory of a list of millions
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,11 @@ class Projection:
 
     def score_pairs(self, enroll: NDArray[np.integer], test: NDArray[np.integer]) -> NDArray[np.float32]:
         """(T,) scores of the trials between rows `enroll` (T,) and `test` (T,)."""
-        return pair_products(self.vectors, enroll, test) + self.offsets[enroll] + self.offsets[test]
+        products = np.empty(len(enroll), dtype=np.float32)
+        for begin in range(0, len(enroll), CHUNK):
+            part = slice(begin, begin + CHUNK)
+            products[part] = np.einsum("nd,nd->n", self.vectors[enroll[part]], self.vectors[test[part]])
+        return products + self.offsets[enroll] + self.offsets[test]
 
     def score_all(self, rows: NDArray[np.integer], others: "Projection") -> NDArray[np.float32]:
         """(R, C) scores of the utterances at `rows` (R,) against all of `others`."""
@@ -71,3 +75,17 @@ class CosineBackend:
     def describe(self) -> dict[str, Any]:
         """The name alone."""
         return {"name": self.name}
+
+
+def cosine_scores(
+    embeddings: NDArray, enroll: NDArray[np.integer], test: NDArray[np.integer], *, mean: NDArray | None = None
+) -> NDArray[np.float32]:
+    """(T,) cosines in [-1, 1] of the rows `enroll` (T,) and `test` (T,) of embeddings (N, D), less `mean` (D,)."""
+    return CosineBackend(mean).project(embeddings).score_pairs(enroll, test)
+
+
+def normalize(embeddings: NDArray) -> NDArray[np.float32]:
+    """Rows (N, D) of length one; a row of zeros stays, and scores 0."""
+    rows = np.asarray(embeddings, dtype=np.float64)  # large embeddings must not overflow when squared
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)

@@ -9,7 +9,7 @@ from typing import Any
 from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.utterances import Skipped
 from dino_speech.evaluation.reports.drawing import has_matplotlib
-from dino_speech.evaluation.reports.tables_and_plots import markdown_table, write_report
+from dino_speech.evaluation.reports.report_file import markdown_table, write_report
 from dino_speech.studies.comparison.benchmark import CLASSES, NUMBERS, TRIALS, Benchmark
 from dino_speech.studies.comparison.plot import plot_comparison
 from dino_speech.studies.comparison.table import Row, flat_row, kind_rows, reading_row, title_of

@@ -13,7 +13,6 @@ from dino_speech.data.folds import speaker_disjoint_folds, speaker_folds
 from dino_speech.data.manifest import Manifest
 from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Utterance
-from dino_speech.embedding.embedded_manifest import LogisticProbe
 from dino_speech.errors import InputError
 from dino_speech.evaluation.layers.layer_mixtures import (
     ClassTarget,
@@ -22,6 +21,7 @@ from dino_speech.evaluation.layers.layer_mixtures import (
     layers_of_one_width,
 )
 from dino_speech.evaluation.layers.layer_tables import layer_rows, mixture_rows, write_layers
+from dino_speech.evaluation.probing.probes import LogisticProbe
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.models.encoder import SpeechEncoder
 

@@ -13,8 +13,8 @@ from dino_speech.data.folds import speaker_folds
 from dino_speech.data.manifest import Manifest, Utterance
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
+from dino_speech.evaluation.probing.probes import RidgeProbe
 from dino_speech.evaluation.probing.regression import evaluate_regression
-from dino_speech.evaluation.probing.ridge import RidgeProbe
 from dino_speech.metrics import ccc
 
 LABELS = ("arousal", "valence")

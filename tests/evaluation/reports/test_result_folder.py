@@ -13,9 +13,9 @@ from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.classification import evaluate_classification
 from dino_speech.evaluation.probing.regression import evaluate_regression
-from dino_speech.evaluation.reports import prediction_plots
+from dino_speech.evaluation.reports import pictures
 from dino_speech.evaluation.reports import result_folder as results
-from dino_speech.evaluation.reports.prediction_plots import agreement_plot, confusion_plot
+from dino_speech.evaluation.reports.pictures import agreement_plot, confusion_plot
 from dino_speech.evaluation.reports.result_folder import Report, write_results
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 
@@ -108,7 +108,7 @@ def test_without_matplotlib_the_tables_are_written(tmp_path: Path, monkeypatch: 
 
 def test_confusion_plot_shows_counts_and_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
-    monkeypatch.setattr(prediction_plots, "save_figure", lambda figure, path: kept.append(figure) or Path(path))
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: kept.append(figure) or Path(path))
     confusion_plot(tmp_path / "x.png", {"one": [[3, 1], [0, 0]], "two": np.eye(2)}, ["no", "yes"])
     panel = kept[0].axes[0]
     assert [text.get_text() for text in panel.texts] == ["3", "1", "0", "0"]
@@ -121,7 +121,7 @@ def test_confusion_plot_shows_counts_and_shares(tmp_path: Path, monkeypatch: pyt
 
 def test_agreement_plot_thins_what_is_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
-    monkeypatch.setattr(prediction_plots, "save_figure", lambda figure, path: kept.append(figure) or Path(path))
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: kept.append(figure) or Path(path))
     agreement_plot(tmp_path / "x.png", {"arousal": (np.arange(12_000.0), np.arange(12_000.0) + 1)})
     points = kept[0].axes[0].collections[0].get_offsets()
     assert len(points) == 4_000

@@ -1,4 +1,4 @@
-"""A whole verification system: back-end, score normalisation and calibration, each learnt from speech not judged.
+"""A whole back-end: projection, score normalisation and calibration, each learnt from speech not judged.
 
 Material is refused, with names, where it shares a speaker or a recording with the trials. What each part does is in
 `scoring.py`, `plda.py`, `score_norm.py` and `calibration.py`. Letters: `N` utterances, `T` trials.
@@ -28,8 +28,8 @@ Embed = Callable[[Material, NDArray | None], EmbeddedManifest]  # the second: th
 
 
 @dataclass(frozen=True, eq=False)
-class SystemOptions:
-    """What a verification system is made of; see `evaluate_verification`, whose options these are."""
+class BackendOptions:
+    """What a back-end is made of; see `evaluate_verification`, whose options these are."""
 
     backend: str | Backend = "cosine"
     mean: NDArray | None = None
@@ -87,14 +87,14 @@ class ScoredTrials:
 
 
 @dataclass(frozen=True, eq=False)
-class System:
-    """A fitted verification system.
+class FittedBackend:
+    """A fitted back-end.
 
     Args:
         backend: maps embeddings so that pairs can be scored.
         norm: score normalisation, or None.
         measures: names of the quality measures.
-        calibration: learnt from scores of this very system, or None.
+        calibration: learnt from scores of this very back-end, or None.
         skipped: audio of what it was learnt from that could not be read.
     """
 
@@ -119,7 +119,7 @@ class System:
         return {"backend": self.backend.describe(), "score_norm": self.norm.describe() if self.norm else None}
 
 
-def fit_system(options: SystemOptions, embed: Embed) -> System:
+def fit_backend(options: BackendOptions, embed: Embed) -> FittedBackend:
     """Fit back-end, cohort and calibration, in this order.
 
     Args:
@@ -136,25 +136,25 @@ def fit_system(options: SystemOptions, embed: Embed) -> System:
             known[id(material)] = embed(material, rows)
         return known[id(material)]
 
-    backend = fit_backend(options, once)
+    backend = _fit_projection(options, once)
     norm = None
     cohort = options.cohort if options.cohort is not None else options.train
     if options.score_norm is not None and cohort is not None:
         embedded = once(cohort)
         norm = ScoreNorm(options.score_norm, backend.project(embedded.embeddings[embedded.usable]), top=options.top)
-    system = System(backend, norm, tuple(options.quality))
+    fitted = FittedBackend(backend, norm, tuple(options.quality))
     if options.calibration is not None:
         trials, material = options.calibration
         rows = np.unique(resolve(trials, manifest_of(material)))
         embedded = once(material, rows)  # last, because it may be some rows only
         enroll, test, labels = usable_trials(trials, embedded)
-        scored = system.score(embedded, enroll, test)
+        scored = fitted.score(embedded, enroll, test)
         calibration = Calibration(p_target=options.p_target).fit(scored.scores, labels, scored.quality)
-        system = replace(system, calibration=calibration)
-    return replace(system, skipped=tuple(item for embedded in known.values() for item in embedded.skipped))
+        fitted = replace(fitted, calibration=calibration)
+    return replace(fitted, skipped=tuple(item for embedded in known.values() for item in embedded.skipped))
 
 
-def fit_backend(options: SystemOptions, embed: Callable[[Material], EmbeddedManifest]) -> Backend:
+def _fit_projection(options: BackendOptions, embed: Callable[[Material], EmbeddedManifest]) -> Backend:
     """The back-end that the options name, fitted where it needs to be."""
     if not options.needs_training or options.train is None:
         return CosineBackend(options.mean) if isinstance(options.backend, str) else options.backend
@@ -170,17 +170,17 @@ def fit_backend(options: SystemOptions, embed: Callable[[Material], EmbeddedMani
         raise InputError(f"{embedded.manifest.name}: {error}") from error
 
 
-def calibrated(system: System, scored: ScoredTrials, labels: NDArray) -> tuple[NDArray, dict[str, Any] | None]:
+def calibrated(fitted: FittedBackend, scored: ScoredTrials, labels: NDArray) -> tuple[NDArray, dict[str, Any] | None]:
     """Scores after calibration, and what it did to decisions on these trials; unchanged and None without one."""
-    if system.calibration is None:
+    if fitted.calibration is None:
         return scored.scores, None
-    ratios, p_target = system.calibration.apply(scored.scores, scored.quality), system.calibration.p_target
+    ratios, p_target = fitted.calibration.apply(scored.scores, scored.quality), fitted.calibration.p_target
     figures = {
         f"{name}{when}": value
         for when, values in (("_before", scored.scores), ("", ratios))
         for name, value in (("cllr", cllr(values, labels)), ("act_dcf", act_dcf(values, labels, p_target=p_target)))
     }
-    return ratios, system.calibration.describe() | {"quality": list(system.measures)} | figures
+    return ratios, fitted.calibration.describe() | {"quality": list(fitted.measures)} | figures
 
 
 def usable_trials(trials: Trials, embedded: EmbeddedManifest) -> tuple[NDArray, NDArray, NDArray]:

@@ -10,7 +10,8 @@ import pytest
 import soundfile  # noqa: F401  (loaded before matplotlib is hidden below)
 
 from dino_speech.errors import InputError
-from dino_speech.evaluation.reports import tables_and_plots as report
+from dino_speech.evaluation.reports import pictures
+from dino_speech.evaluation.reports.report_file import write_report
 from dino_speech.intervals import Interval
 
 PNG = b"\x89PNG"
@@ -24,7 +25,7 @@ def test_report_in_markdown_and_json(tmp_path: Path) -> None:
         {"encoder": "before", "eer": 31.23456, "interval": Interval(28.0, 34.0, 0.95)},
         {"encoder": "after | best", "eer": np.float32(20.5), "trials": 10, "uar": math.nan},
     ]
-    path = report.write_report(
+    path = write_report(
         tmp_path / "out",
         "Quickstart",
         {"Results": rows, "Nothing": []},
@@ -53,14 +54,14 @@ def scores(separation: float, num: int = 4000) -> tuple[np.ndarray, np.ndarray]:
 
 def test_det_plot_shows_every_system_with_its_eer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
-    monkeypatch.setattr(report, "save_figure", lambda figure, path: kept.append(figure) or Path(path))
-    report.det_plot(tmp_path / "det.png", {"before": scores(0.5), "after": scores(2.0), "perfect": ([1, 0], [1, 0])})
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: kept.append(figure) or Path(path))
+    pictures.det_plot(tmp_path / "det.png", {"before": scores(0.5), "after": scores(2.0), "perfect": ([1, 0], [1, 0])})
     axes = kept[0].axes[0]
     names = [text.get_text() for text in axes.get_legend().get_texts()]
     assert [name.split(" (")[0] for name in names] == ["before", "after", "perfect"]
     assert names[2] == "perfect (EER 0.0 %)"
     before, after = axes.lines[0].get_xydata(), axes.lines[1].get_xydata()
-    assert len(before) <= report.MAX_DRAWN
+    assert len(before) <= pictures.MAX_DRAWN
     # Unit normals give a straight line of slope -1 on these axes, through EER = normal(-separation / 2).
     middle = after[np.abs(after[:, 0] + 1) < 0.3]
     assert middle.sum(axis=1) == pytest.approx(-2.0, abs=0.25)
@@ -68,26 +69,26 @@ def test_det_plot_shows_every_system_with_its_eer(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.slow
 def test_pictures_are_written(tmp_path: Path) -> None:
-    assert report.det_plot(tmp_path / "new" / "det.png", {"one": scores(1.0)}).read_bytes()[:4] == PNG
+    assert pictures.det_plot(tmp_path / "new" / "det.png", {"one": scores(1.0)}).read_bytes()[:4] == PNG
     rng = np.random.default_rng(0)
     labels = [f"speaker {i % 30}" for i in range(120)]
     embeddings = {"before": rng.standard_normal((120, 8)), "after": rng.standard_normal((120, 8)).astype(np.float32)}
     for method in ("tsne", "pca"):
-        picture = report.embedding_plot(tmp_path / f"{method}.png", embeddings, labels, method=method)
+        picture = pictures.embedding_plot(tmp_path / f"{method}.png", embeddings, labels, method=method)
         assert picture.read_bytes()[:4] == PNG
     history = [
         {"step": 1, "loss": 8.0, "note": "x"},
         {"step": 2, "loss": math.nan, "monitor": {"eer": 30.0}},
         {"step": 3, "loss": 7.0},
     ]
-    assert b"<svg" in report.training_plot(tmp_path / "training.svg", history).read_bytes()
+    assert b"<svg" in pictures.training_plot(tmp_path / "training.svg", history).read_bytes()
 
 
 def test_training_plot_has_a_panel_per_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
-    monkeypatch.setattr(report, "save_figure", lambda figure, path: kept.append(figure) or Path(path))
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: kept.append(figure) or Path(path))
     history = [{"step": s, "loss": 8.0 / s, "note": "x"} for s in (1, 2, 3)] + [{"step": 3, "monitor": {"eer": 30.0}}]
-    report.training_plot(tmp_path / "x.png", history)
+    pictures.training_plot(tmp_path / "x.png", history)
     panels = {axes.get_title(): axes.lines[0].get_xydata().tolist() for axes in kept[0].axes}
     assert panels == {"loss": [[1, 8], [2, 4], [3, 8 / 3]], "monitor/eer": [[3, 30]]}
 
@@ -97,7 +98,7 @@ def test_embeddings_in_two_dimensions_keep_neighbours() -> None:
     groups = np.arange(90) % 3
     rows = 10 * np.eye(3, 12)[groups] + rng.standard_normal((90, 12))
     for method in ("tsne", "pca"):
-        points, kept = report._in_two_dimensions(rows, 90, method, 0)
+        points, kept = pictures._in_two_dimensions(rows, 90, method, 0)
         assert kept.tolist() == list(range(90))
         distances = np.linalg.norm(points[:, None] - points, axis=2) + 1e9 * np.eye(90)
         assert np.mean(groups[distances.argmin(axis=1)] == groups) > 0.95
@@ -105,11 +106,11 @@ def test_embeddings_in_two_dimensions_keep_neighbours() -> None:
 
 def test_wrong_input_to_plots_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="method is 'umap'; expected 'tsne' or 'pca'"):
-        report.embedding_plot(tmp_path / "x.png", {"a": np.zeros((3, 2))}, list("abc"), method="umap")
+        pictures.embedding_plot(tmp_path / "x.png", {"a": np.zeros((3, 2))}, list("abc"), method="umap")
     with pytest.raises(InputError, match=r"of 4 labels, at least 3; found shape \(3, 2\)"):
-        report.embedding_plot(tmp_path / "x.png", {"a": np.zeros((3, 2))}, list("abcd"))
+        pictures.embedding_plot(tmp_path / "x.png", {"a": np.zeros((3, 2))}, list("abcd"))
     with pytest.raises(InputError, match="no numbers over 'step'"):
-        report.training_plot(tmp_path / "x.png", [{"loss": 1.0}])
+        pictures.training_plot(tmp_path / "x.png", [{"loss": 1.0}])
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,5 +118,5 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"plots need matplotlib: pip install 'dino-speech\[plots\]'"):
-        report.det_plot(tmp_path / "det.png", {"one": scores(1.0)})
-    assert report.write_report(tmp_path, "t", {"r": [{"a": 1}]}, {}, {}).exists()
+        pictures.det_plot(tmp_path / "det.png", {"one": scores(1.0)})
+    assert write_report(tmp_path, "t", {"r": [{"a": 1}]}, {}, {}).exists()

@@ -1,10 +1,5 @@
-"""Results on paper: `report.md` for people, `report.json` for programs, and pictures of systems.
+"""Pictures: DET curves, confusions, predicted and true numbers, embeddings on a plane, the history of a training."""
 
-Without matplotlib (see `drawing.py`) the tables are written all the same. Pictures of predictions are in
-`prediction_plots.py`.
-"""
-
-import json
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -14,65 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dino_speech.embedding.embedded_manifest import one_thread
 from dino_speech.errors import InputError
+from dino_speech.evaluation.one_thread import one_thread
 from dino_speech.evaluation.reports.drawing import new_figure, save_figure
 from dino_speech.metrics import det_curve
 
 Row = Mapping[str, Any]
-DET_TICKS = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80)  # percent
+EDGE = 1e-4  # rates of 0 and 1 have no place on normal-deviate axes: drawn here
 MAX_DRAWN = 2_000  # points of one curve: beyond, the picture is the same and the file large
 MAX_NAMED = 20  # speakers with a colour of their own; the others are grey
 MAX_TSNE = 2_000  # takes a few seconds
-
-
-def write_report(
-    folder: str | PathLike[str],
-    title: str,
-    tables: Mapping[str, Sequence[Row]],
-    figures: Mapping[str, str | PathLike[str]],
-    provenance: Mapping[str, Any],
-    *,
-    notes: Mapping[str, str] | None = None,
-    results: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write `report.md` and `report.json` into a folder.
-
-    Args:
-        folder: made if it does not exist.
-        title: first line.
-        tables: heading -> rows; the columns are the keys of the rows, in the order in which they first occur.
-        figures: caption -> picture; one below the folder is linked by its relative path.
-        provenance: what made the results (see `provenance.provenance`).
-        notes: heading -> text, before the tables.
-        results: further plain data, for `report.json` only.
-
-    Returns:
-        The path of `report.md`.
-    """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    links = {caption: _relative(Path(path), target) for caption, path in figures.items()}
-    parts = [f"# {title}"]
-    parts += [f"## {heading}\n\n{text.strip()}" for heading, text in (notes or {}).items()]
-    parts += [f"## {heading}\n\n{markdown_table(rows)}" for heading, rows in tables.items()]
-    parts += [f"## {caption}\n\n![{caption}]({link})" for caption, link in links.items()]
-    parts.append("## Provenance\n\n```json\n" + json.dumps(_plain(provenance), indent=2) + "\n```")
-    content = {"title": title, "notes": notes or {}, "tables": tables, "figures": links, "provenance": provenance}
-    content |= {"results": results} if results is not None else {}
-    (target / "report.json").write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
-    report = target / "report.md"
-    report.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return report
-
-
-def markdown_table(rows: Sequence[Row]) -> str:
-    """A Markdown table of rows that need not have the same keys; numbers get four significant digits."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    if not columns:
-        return "(nothing)"
-    lines = [columns, ["---"] * len(columns), *([_cell(row.get(name)) for name in columns] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+MAX_POINTS = 5_000  # of one panel: beyond, the picture is the same and the file large
 
 
 def det_plot(path: str | PathLike[str], curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Path:
@@ -85,24 +32,72 @@ def det_plot(path: str | PathLike[str], curves: Mapping[str, tuple[ArrayLike, Ar
     Returns:
         The path.
     """
-    from scipy.special import ndtri
-
     figure, axes = new_figure(6, 6)
-    low, high = DET_TICKS[0] / 100, DET_TICKS[-1] / 100
+    from sklearn.metrics import DetCurveDisplay
+
     for name, (scores, labels) in curves.items():
         curve = det_curve(scores, labels)
         chosen = np.unique(np.linspace(0, len(curve.p_miss) - 1, MAX_DRAWN).astype(int))
-        # Rates of 0 and 1 have no place on these axes: drawn at the edges.
-        x, y = (ndtri(np.clip(rate[chosen], low / 10, 1 - low / 10)) for rate in (curve.p_false_alarm, curve.p_miss))
-        axes.plot(x, y, label=f"{name} (EER {curve.eer():.1f} %)")
-    ticks = ndtri(np.array(DET_TICKS) / 100)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(ticks, [f"{tick:g}" for tick in DET_TICKS])
-    axes.plot(ticks[[0, -1]], ticks[[0, -1]], color="0.7", linewidth=0.8, zorder=0)
-    axes.set(xlim=(ndtri(low), ndtri(high)), ylim=(ndtri(low), ndtri(high)), aspect="equal")
-    axes.set(xlabel="false alarms in %", ylabel="misses in %")
+        fpr, fnr = (np.clip(rate[chosen], EDGE, 1 - EDGE) for rate in (curve.p_false_alarm, curve.p_miss))
+        DetCurveDisplay(fpr=fpr, fnr=fnr).plot(axes, name=f"{name} (EER {curve.eer():.1f} %)")
+    axes.axline((0, 0), slope=1, color="0.7", linewidth=0.8, zorder=0)
+    axes.set(xlabel="false alarms", ylabel="misses", aspect="equal")
     axes.grid(color="0.9")
     axes.legend(loc="upper right")
+    return save_figure(figure, path)
+
+
+def confusion_plot(path: str | PathLike[str], matrices: Mapping[str, ArrayLike], labels: Sequence[str]) -> Path:
+    """Confusion matrices, one panel per system: colour is the share of the true class, numbers are utterances.
+
+    Args:
+        path: picture to write (.png, .svg or .pdf).
+        matrices: name -> (C, C) counts, rows true, columns predicted.
+        labels: the C classes.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: no matrix, or one of another shape.
+    """
+    num = len(labels)
+    counts = {name: np.asarray(matrix) for name, matrix in matrices.items()}
+    wrong = [matrix.shape for matrix in counts.values() if matrix.shape != (num, num)]
+    if wrong or not counts:
+        raise InputError(f"expected confusion matrices of {num} classes; found shapes {wrong or 'none'}")
+    side = 1.5 + 0.6 * num
+    figure, *panels = new_figure(side * len(counts), side, num_panels=len(counts))
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    for axes, (title, matrix) in zip(panels, counts.items(), strict=True):
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        drawn = ConfusionMatrixDisplay(shares, display_labels=labels)
+        drawn.plot(ax=axes, cmap="Blues", colorbar=False, xticks_rotation=45, im_kw={"vmin": 0, "vmax": 1})
+        for text, count in zip(drawn.text_.flat, matrix.flat, strict=True):
+            text.set_text(f"{count:g}")
+        axes.set(title=title, xlabel="predicted", ylabel="true")
+    return save_figure(figure, path)
+
+
+def agreement_plot(path: str | PathLike[str], pairs: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Path:
+    """Predicted against true numbers, one panel per label; the line is where they are equal.
+
+    Args:
+        path: picture to write.
+        pairs: name -> (true (N,), predicted (N,)); of more than 5,000 points every so many are drawn.
+
+    Returns:
+        The path.
+    """
+    figure, *panels = new_figure(4 * len(pairs), 4, num_panels=len(pairs))
+    for axes, (title, pair) in zip(panels, pairs.items(), strict=True):
+        true, predicted = (_thinned(np.asarray(side, dtype=np.float64)) for side in pair)
+        axes.scatter(true, predicted, s=5, alpha=0.5, linewidths=0)
+        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
+        axes.plot(ends, ends, color="0.7", linewidth=0.8, zorder=0)
+        axes.set(title=title, xlabel="true", ylabel="predicted")
+        axes.grid(color="0.9")
     return save_figure(figure, path)
 
 
@@ -205,32 +200,9 @@ def _flat(row: Row) -> dict[str, Any]:
     return flat
 
 
-def _relative(path: Path, folder: Path) -> str:
-    inside = path.absolute().is_relative_to(folder.absolute())
-    return path.absolute().relative_to(folder.absolute()).as_posix() if inside else path.as_posix()
+def _thinned(values: NDArray) -> NDArray:
+    return values[:: -(-len(values) // MAX_POINTS)]
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    text = f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _plain(value: Any) -> Any:
-    """As JSON can hold it: arrays become lists, numbers that are not finite None, objects their `to_dict`."""
-    if hasattr(value, "to_dict"):
-        return _plain(value.to_dict())
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
