@@ -11,7 +11,7 @@ import pytest
 from dino_speech import MultiCrop
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "pages" / "scaling.md"
+PAGE = ROOT / "docs" / "pages" / "clusters.md"
 CROPS = MultiCrop(num_long=2, long_s=3.0, num_short=4, short_s=1.5)
 
 
@@ -60,8 +60,16 @@ def test_crops_span_what_plans_say(plan: ModuleType) -> None:
 
 @pytest.mark.slow
 def test_the_page_shows_what_the_script_prints(plan: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    found = re.findall(r"plan.py (--utterances.*?)\n```.*?```text\n(.*?)\n```", PAGE.read_text(), re.DOTALL)
-    assert len(found) == 3
-    for command, shown in found:
+    """One column of the page's table per command, the three numbers of devices in each cell."""
+    page = PAGE.read_text("utf-8")
+    commands = re.findall(r"^python \S+/plan.py (.+)$", page, re.MULTILINE)
+    assert len(commands) == 3
+    shown = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    for column, command in enumerate(commands):
         plan.main(shlex.split(command))
-        assert capsys.readouterr().out.strip() == shown, command
+        printed = capsys.readouterr().out.strip().splitlines()
+        rows = [line.strip("| ").split(" | ") for line in printed if line.startswith("| `")]
+        assert len(rows) == 15
+        for name, *cells in rows:
+            assert [row[2 + column] for row in shown if row[0] == name and len(row) == 5] == ["/".join(cells)], name
+        assert [line for line in printed if line and line[0] != "|" and line not in page.splitlines()] == []

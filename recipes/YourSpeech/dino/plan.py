@@ -2,7 +2,7 @@
 
 Sizes of networks, crops and bytes are computed from the library's own parts; throughput, links and latency are inputs,
 and a plan is worth what they are worth. Measure the throughput on one device of yours: it is `utt/s` in the log of a
-run. docs/pages/scaling.md explains each row.
+run. docs/pages/clusters.md explains each row.
 """
 
 import argparse

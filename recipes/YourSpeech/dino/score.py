@@ -1,6 +1,6 @@
 """The tables of docs/pages/results.md: `python score.py DATA results/cpu/1986/encoder results/cpu/1987/encoder ...`.
 
-DATA is the folder of the open packs (see docs/pages/reproduce.md). Each encoder is scored on the trials and emotions,
+DATA is the folder of the open packs (see docs/pages/results.md). Each encoder is scored on the trials and emotions,
 beside its floors: plain `fbank_stats` and `random:ecapa_tdnn`, and two that are harder to beat, whitened by the same
 unlabelled training speech as the trained encoder: `fbank_stats`, and the first encoder's network untrained.
 Intervals are 95 %, bootstrap over speakers.

@@ -1,6 +1,6 @@
 """What each setting of the laptop recipe is worth: `python sweep.py DATA [--num-steps 150] [--only NAME ...]`.
 
-DATA is the folder of the open packs (see docs/pages/reproduce.md). Each row changes one thing of `hparams/cpu.yaml` in
+DATA is the folder of the open packs (see docs/pages/results.md). Each row changes one thing of `hparams/cpu.yaml` in
 a short run and prints EER before and after whitening on the three trial lists. Finished rows are kept in the output
 folder, so that a stopped sweep goes on. One seed, short runs: differences under a point or two say nothing.
 """

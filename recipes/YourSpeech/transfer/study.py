@@ -1,6 +1,6 @@
 """The transfer tables of docs/pages/results.md: `python study.py DATA --dino ENCODER [--only emotion ...]`.
 
-DATA is the folder of the open packs (see docs/pages/reproduce.md). Trains the supervised x-vector on the speakers whose
+DATA is the folder of the open packs (see docs/pages/results.md). Trains the supervised x-vector on the speakers whose
 names are known, then compares it with the DINO encoder and with the same network without pretraining: frozen, tuned at
 once, tuned in stages. Everything that is finished is kept in the output folder, so that a stopped study goes on.
 """
