@@ -14,20 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from dino_speech.errors import InputError
 from dino_speech.metrics import DetCurve, RankedTrials
+from dino_speech.plain_data import PlainData
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(PlainData):
     """A percentile interval `[low, high]`; both are NaN where too few resamples could be evaluated."""
 
     low: float
     high: float
     confidence: float
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Plain numbers for JSON; NaN becomes None."""
-        low, high = (value if np.isfinite(value) else None for value in (self.low, self.high))
-        return {"low": low, "high": high, "confidence": self.confidence}
 
     def __str__(self) -> str:
         return f"{self.low:.4g} to {self.high:.4g}" if self.is_known else "not known"

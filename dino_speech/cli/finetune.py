@@ -87,7 +87,7 @@ def _run(arguments: argparse.Namespace, *, keep_encoder: bool) -> Answer:
 
 def _predict(arguments: argparse.Namespace) -> Answer:
     from dino_speech.data.utterances import list_some
-    from dino_speech.embedding.to_file import collect
+    from dino_speech.embedding.inputs import collect
     from dino_speech.errors import InputError
     from dino_speech.transfer.audio_text.system import AudioTextSystem, load_system
 

@@ -2,17 +2,19 @@
 
 A part holds the embeddings of `part_size` utterances that follow each other in the input, and the reasons of those that
 could not be embedded: it is complete or absent. `index.json` is written last. Embedding into such a folder is in
-`embed_folder.py`.
+`to_folder.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dino_speech.data.atomic import read_json, write_atomically, write_json_atomically
+from dino_speech.data.atomic import read_json, write_json_atomically
 from dino_speech.data.loading.skipped import write_failures
+from dino_speech.data.resumable_store import read_arrays
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
 from dino_speech.models.embed_files import Embeddings
@@ -26,48 +28,36 @@ def part_path(folder: Path, number: int) -> Path:
     return folder / f"part-{number:06d}.npz"
 
 
-def write_part(path: Path, found: Embeddings) -> None:
-    """Write one part in one move."""
-    names, reasons = [item.name for item in found.failures], [item.reason for item in found.failures]
-    arrays: dict[str, Any] = {
+def pack(found: Embeddings) -> dict[str, NDArray[Any]]:
+    """Embeddings as named arrays."""
+    return {
         "ids": np.array(found.ids, dtype=str),
         "embeddings": found.embeddings,
-        "failed_ids": np.array(names, dtype=str),
-        "failed_reasons": np.array(reasons, dtype=str),
+        "failed_ids": np.array([item.name for item in found.failures], dtype=str),
+        "failed_reasons": np.array([item.reason for item in found.failures], dtype=str),
     }
-    write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
-def read_part(path: Path) -> Embeddings:
+def unpack(arrays: Mapping[str, NDArray[Any]]) -> Embeddings:
     """The inverse."""
-    with np.load(path) as part:
-        failed = zip(part["failed_ids"].tolist(), part["failed_reasons"].tolist(), strict=True)
-        return Embeddings(part["ids"].tolist(), part["embeddings"], [Skipped(*item) for item in failed])
+    failed = zip(arrays["failed_ids"].tolist(), arrays["failed_reasons"].tolist(), strict=True)
+    return Embeddings(arrays["ids"].tolist(), arrays["embeddings"], [Skipped(*item) for item in failed])
 
 
-def write_index(folder: Path, num_parts: int, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write `failures.csv` and then `index.json` of a folder whose parts are all there; what the index says."""
+def write_index(folder: Path, num_parts: int, facts: dict[str, Any]) -> None:
+    """Write `failures.csv` and then `index.json` of a folder whose parts are all there."""
     parts: list[dict[str, Any]] = []
     failures: list[Skipped] = []
     dim = 0
-    for number in range(num_parts):
-        path = part_path(folder, number)
-        with np.load(path) as part:
-            failed = zip(part["failed_ids"].tolist(), part["failed_reasons"].tolist(), strict=True)
-            failures += [Skipped(*item) for item in failed]
-            dim = part["embeddings"].shape[1]
-            parts.append({"file": path.name, "num_embedded": len(part["ids"]), "num_skipped": len(part["failed_ids"])})
+    for path in (part_path(folder, number) for number in range(num_parts)):
+        part = unpack(read_arrays(path))
+        failures += part.failures
+        dim = part.embeddings.shape[1]
+        parts.append({"file": path.name, "num_embedded": len(part.ids), "num_skipped": len(part.failures)})
     write_failures(failures, folder / FAILURES)
-    index = {
-        "version": VERSION,
-        "num_embedded": sum(part["num_embedded"] for part in parts),
-        "num_skipped": len(failures),
-        "embedding_dim": dim,
-        **facts,
-        "parts": parts,
-    }
+    counts = {"num_embedded": sum(part["num_embedded"] for part in parts), "num_skipped": len(failures)}
+    index = {"version": VERSION, **counts, "embedding_dim": dim, **facts, "parts": parts}
     write_json_atomically(folder / INDEX, index)
-    return index
 
 
 def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
@@ -84,11 +74,11 @@ def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
                 " command goes on with it"
             )
         for part in read_json(path / INDEX)["parts"]:
-            yield read_part(path / part["file"])
+            yield unpack(read_arrays(path / part["file"]))
         return
     try:
-        with np.load(path) as archive:
-            found = Embeddings(archive["ids"].tolist(), archive["embeddings"], [])
+        arrays = read_arrays(path)
+        found = Embeddings(arrays["ids"].tolist(), arrays["embeddings"], [])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: no embeddings ({error}); give what `dino-speech embed` wrote") from error
     yield found

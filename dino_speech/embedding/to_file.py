@@ -1,6 +1,5 @@
 """Embeddings of a person's files in one npz file, for whatever they want to do with them."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from dino_speech.data.utterances import Skipped, list_some
-from dino_speech.embedding.inputs import collect
+from dino_speech.data.resumable_store import write_arrays
+from dino_speech.data.utterances import Skipped, Utterance, list_some
+from dino_speech.embedding.inputs import Inputs, with_durations
 from dino_speech.errors import InputError
+from dino_speech.models.embed_files import Embeddings
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.plain_data import PlainData
 
 NUM_READING_THREADS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class EmbedReport:
+@dataclass(frozen=True)
+class EmbedReport(PlainData):
     """What `embed_to_file` or `embed_to_folder` did.
 
     Attributes:
@@ -34,13 +36,7 @@ class EmbedReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {
-            "output": self.output,
-            "num_embedded": self.num_embedded,
-            "embedding_dim": self.embedding_dim,
-            "num_skipped": len(self.skipped),
-            "skipped": [item.to_dict() for item in self.skipped],
-        }
+        return {**super().to_dict(), "num_skipped": len(self.skipped)}
 
 
 def embed_to_file(
@@ -67,23 +63,30 @@ def embed_to_file(
     Raises:
         InputError: nothing could be embedded, an input does not exist, or two have one ID.
     """
-    manifest = collect(inputs)
-    target = Path(output)
+    given, target = Inputs(inputs), Path(output)
+    given.survey()
     target.parent.mkdir(parents=True, exist_ok=True)  # now, not after an hour of embedding
-    skipped = list(manifest.skipped)
-    if manifest:
-        found = encoder.embed_files(
-            list(manifest), num_workers=num_workers, on_error="skip", progress=progress, precision=precision
-        )
-        skipped += found.failures
-    if not manifest or not found.ids:
+    found = embed_readable(list(given), encoder, num_workers=num_workers, progress=progress, precision=precision)
+    refuse_nothing(len(found.ids), found.failures)
+    write_arrays(target, {"ids": np.array(found.ids), "embeddings": found.embeddings})
+    return EmbedReport(str(output), len(found.ids), found.embeddings.shape[1], tuple(found.failures))
+
+
+def embed_readable(utterances: Sequence[Utterance], encoder: SpeechEncoder, **options: Any) -> Embeddings:
+    """Embed what can be embedded, also files whose headers were not read yet; the others are its `failures`."""
+    known, skipped = with_durations(utterances)
+    if not known:
+        return Embeddings([], np.zeros((0, encoder.embedding_dim), np.float32), skipped)
+    found = encoder.embed_files(known, on_error="skip", **options)
+    return Embeddings(found.ids, found.embeddings, [*skipped, *found.failures])
+
+
+def refuse_nothing(num_embedded: int, skipped: Sequence[Skipped]) -> None:
+    """Refuse inputs of which nothing could be embedded.
+
+    Raises:
+        InputError: with the reasons.
+    """
+    if not num_embedded:
         reasons = list_some([f"{item.name}: {item.reason}" for item in skipped])
         raise InputError(f"none of {len(skipped)} files could be embedded ({reasons})")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, ids=np.array(found.ids), embeddings=found.embeddings)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return EmbedReport(str(output), len(found.ids), found.embeddings.shape[1], tuple(skipped))

@@ -11,17 +11,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dino_speech.data.atomic import read_json, write_json_atomically
 from dino_speech.data.loading.skipped import read_failures
-from dino_speech.data.utterances import Utterance, list_some
+from dino_speech.data.resumable_store import write_arrays
+from dino_speech.data.utterances import Utterance
 from dino_speech.distributed import barrier, is_main_process, patient_group, rank, world_size
-from dino_speech.embedding.inputs import Inputs, with_durations
-from dino_speech.embedding.parts_on_disk import FAILURES, INDEX, part_path, write_index, write_part
-from dino_speech.embedding.to_file import EmbedReport
+from dino_speech.embedding.inputs import Inputs
+from dino_speech.embedding.parts_on_disk import FAILURES, INDEX, pack, part_path, write_index
+from dino_speech.embedding.to_file import EmbedReport, embed_readable, refuse_nothing
 from dino_speech.errors import InputError
-from dino_speech.models.embed_files import Embeddings
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
@@ -43,7 +41,7 @@ def embed_to_folder(
     progress: bool = False,
     precision: str = "fp32",
 ) -> EmbedReport:
-    """Embed files, folders, manifests and shards into a folder of parts (see `embedding_store.py`).
+    """Embed files, folders, manifests and shards into a folder of parts (see `parts_on_disk.py`).
 
     Under torchrun each process embeds its own parts. Of manifests and shards only `part_size` rows are in memory at a
     time. What cannot be read is listed in `failures.csv` and left out.
@@ -72,17 +70,14 @@ def embed_to_folder(
         "part_size": part_size,
         "precision": choose_precision(precision, encoder.device),
     }
+    options = {"num_workers": num_workers, "batch_s": batch_s, "progress": progress, "precision": precision}
     _begin(folder, identity, group)
     num_parts = -(-survey.num_utterances // part_size)
     for number, window in _missing_parts(given, part_size, folder):
-        found = _embed(
-            window, encoder, num_workers=num_workers, batch_s=batch_s, progress=progress, precision=precision
-        )
-        write_part(part_path(folder, number), found)
-        logger.info(
-            "part %d of %d: %d embedded, %d skipped",
-            *(number + 1, num_parts, len(found.ids), len(found.failures)),
-        )
+        found = embed_readable(window, encoder, **options)
+        write_arrays(part_path(folder, number), pack(found))
+        counts = len(found.ids), len(found.failures)
+        logger.info("part %d of %d: %d embedded, %d skipped", number + 1, num_parts, *counts)
     barrier(group)
     if is_main_process() and not (folder / INDEX).exists():
         write_index(folder, num_parts, {"encoder": encoder.config.to_dict(), "run": identity})
@@ -125,17 +120,7 @@ def _missing_parts(given: Inputs, part_size: int, folder: Path) -> Iterator[tupl
         number += 1
 
 
-def _embed(window: Sequence[Utterance], encoder: SpeechEncoder, **options: Any) -> Embeddings:
-    known, skipped = with_durations(window)
-    if not known:
-        return Embeddings([], np.zeros((0, encoder.embedding_dim), np.float32), skipped)
-    found = encoder.embed_files(known, on_error="skip", **options)
-    return Embeddings(found.ids, found.embeddings, [*skipped, *found.failures])
-
-
 def _report(folder: Path) -> EmbedReport:
     index, failures = read_json(folder / INDEX), tuple(read_failures(folder / FAILURES))
-    if not index["num_embedded"]:
-        reasons = list_some([f"{item.name}: {item.reason}" for item in failures])
-        raise InputError(f"none of {len(failures)} files could be embedded ({reasons})")
+    refuse_nothing(index["num_embedded"], failures)
     return EmbedReport(str(folder), index["num_embedded"], index["embedding_dim"], failures)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.data.utterances import Manifest
+from dino_speech.plain_data import PlainData
 
 NOTEWORTHY = 0.25  # standardised difference; Stuart, Statistical Science 25 (2010), Sec. 5.2 and the works named there
 SIGNIFICANT = 0.05
@@ -51,7 +52,7 @@ def people_table(
 
 
 @dataclass(frozen=True)
-class Imbalance:
+class Imbalance(PlainData):
     """How two classes differ in one thing.
 
     Args:
@@ -74,9 +75,8 @@ class Imbalance:
         return bool(abs(self.standardized) > NOTEWORTHY or self.p < SIGNIFICANT)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; NaN becomes None."""
-        plain = {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in self.__dict__.items()}
-        return plain | {"num_known": list(self.num_known), "noteworthy": self.noteworthy}
+        """Plain data for JSON."""
+        return {**super().to_dict(), "noteworthy": self.noteworthy}
 
 
 def age_difference(people: PeopleTable) -> Imbalance | None:

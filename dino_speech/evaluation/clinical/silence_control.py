@@ -26,12 +26,13 @@ from dino_speech.evaluation.clinical.subject_scores import (
     trivial_score,
 )
 from dino_speech.evaluation.clinical.subjects import SubjectFold, Subjects, can_learn
+from dino_speech.plain_data import PlainData
 
 MIN_PEOPLE = 5  # ours: of each class; fewer say nothing even where they are told apart without an error
 
 
 @dataclass(frozen=True)
-class SilenceControl:
+class SilenceControl(PlainData):
     """What the recordings tell without the voice.
 
     Args:
@@ -61,17 +62,7 @@ class SilenceControl:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        parts = {name: getattr(self, name) for name in ("result", "same_people", "nonspeech_fraction")}
-        return {
-            "possible": self.result is not None,
-            "reason": self.reason,
-            "above_chance": self.above_chance,
-            **{name: None if part is None else part.to_dict() for name, part in parts.items()},
-            "num_people": list(self.num_people),
-            "num_missing": list(self.num_missing),
-            "missing_p": self.missing_p,
-            "vad": self.vad,
-        }
+        return {"possible": self.result is not None, "above_chance": self.above_chance, **super().to_dict()}
 
 
 def control_silence(

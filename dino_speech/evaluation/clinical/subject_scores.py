@@ -16,6 +16,7 @@ from dino_speech.evaluation.clinical.subject_classifier import SubjectClassifier
 from dino_speech.evaluation.clinical.subjects import TARGET, SubjectFold, Subjects
 from dino_speech.intervals import Interval, bootstrap_interval
 from dino_speech.metrics import auc
+from dino_speech.plain_data import PlainData
 
 THRESHOLD = 0.0  # of the log-odds: both classes equally common, both errors equally dear
 FIGURES = ("accuracy", "uar", "f1", "sensitivity", "specificity", "auc")
@@ -161,7 +162,7 @@ def figure_intervals(scores: SubjectScores, *, num_resamples: int = 1000, seed: 
 
 
 @dataclass(frozen=True)
-class TrivialScore:
+class TrivialScore(PlainData):
     """How well one number per person, looked at alone, tells the classes apart.
 
     Args:
@@ -183,7 +184,7 @@ class TrivialScore:
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
-        return {**self.__dict__, "interval": self.interval.to_dict(), "tells": self.tells}
+        return {**super().to_dict(), "tells": self.tells}
 
 
 def trivial_score(
@@ -209,7 +210,7 @@ def trivial_score(
 
 
 @dataclass(frozen=True)
-class SubjectResult:
+class SubjectResult(PlainData):
     """The figures of one set of decisions.
 
     Args:
@@ -227,14 +228,9 @@ class SubjectResult:
     num_segments: int
 
     def to_dict(self) -> dict[str, object]:
-        """Plain data for JSON: the figures by their names; NaN becomes None."""
-        return {
-            **{name: value if np.isfinite(value) else None for name, value in self.figures.items()},
-            "intervals": {name: interval.to_dict() for name, interval in self.intervals.items()},
-            "num_subjects": self.num_subjects,
-            "num_positive": self.num_positive,
-            "num_segments": self.num_segments,
-        }
+        """Plain data for JSON: the figures by their names."""
+        found = super().to_dict()
+        return {**found.pop("figures"), **found}
 
 
 def subject_result(scores: SubjectScores, *, num_resamples: int = 1000, seed: int = 0) -> SubjectResult:

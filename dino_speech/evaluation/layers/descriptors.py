@@ -6,7 +6,8 @@ whose licence allows research only. Letters: `N` utterances, `Q` descriptors.
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dino_speech.audio.io import SAMPLE_RATE, load_audio
-from dino_speech.data.atomic import write_atomically
-from dino_speech.data.utterances import Manifest
+from dino_speech.data.resumable_store import ResumableStore
+from dino_speech.data.utterances import Manifest, Utterance
 from dino_speech.errors import InputError
 from dino_speech.evaluation.layers.layer_features import utterances_digest
 
@@ -139,17 +140,13 @@ def _checked(name: str, values: ArrayLike, manifest: Manifest) -> NDArray[np.flo
 
 
 def _egemaps(manifest: Manifest, rows: NDArray[np.integer], cache: str | os.PathLike[str] | None) -> Descriptors:
-    digest = utterances_digest([manifest[row] for row in rows.tolist()])[:32]
-    file = None if cache is None else Path(cache) / f"egemaps-{digest}.npz"
-    if file is not None and file.is_file():
-        with np.load(file, allow_pickle=False) as arrays:
-            names, found = arrays["names"].tolist(), arrays["values"]
+    wanted = [manifest[row] for row in rows.tolist()]
+    if cache is None:
+        arrays = _smile(wanted)
     else:
-        names, found = _smile(manifest, rows)
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            named = np.array(names, dtype=np.str_)
-            write_atomically(file, lambda out: np.savez(out, names=named, values=found))
+        store = ResumableStore(Path(cache))
+        arrays = store.arrays(EGEMAPS, utterances_digest(wanted), lambda: _smile(wanted))
+    names, found = arrays["names"].tolist(), arrays["values"]
     values = np.full((len(manifest), len(names)), np.nan)
     values[rows] = found
     groups = {"eGeMAPS": values}
@@ -159,8 +156,8 @@ def _egemaps(manifest: Manifest, rows: NDArray[np.integer], cache: str | os.Path
     return groups
 
 
-def _smile(manifest: Manifest, rows: NDArray[np.integer]) -> tuple[list[str], NDArray[np.float64]]:
-    """Names (88) and values (len(rows), 88); NaN for audio that cannot be read."""
+def _smile(utterances: Sequence[Utterance]) -> dict[str, NDArray[Any]]:
+    """`names` (88,) and `values` (N, 88); NaN for audio that cannot be read."""
     try:
         import opensmile
     except ImportError as error:
@@ -171,12 +168,9 @@ def _smile(manifest: Manifest, rows: NDArray[np.integer]) -> tuple[list[str], ND
     smile = opensmile.Smile(
         feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=opensmile.FeatureLevel.Functionals
     )
-    found = np.full((len(rows), len(smile.feature_names)), np.nan)
-    for number, row in enumerate(rows.tolist()):
-        utterance = manifest[row]
-        try:
+    found = np.full((len(utterances), len(smile.feature_names)), np.nan)
+    for row, utterance in zip(found, utterances, strict=True):
+        with suppress(InputError):  # the encoder cannot read it either, and says so
             wave = load_audio(utterance.wav, start=utterance.start or 0, stop=utterance.stop)
-        except InputError:
-            continue  # the encoder cannot read it either, and says so
-        found[number] = smile.process_signal(wave.numpy(), SAMPLE_RATE).to_numpy()[0]
-    return list(smile.feature_names), found
+            row[:] = smile.process_signal(wave.numpy(), SAMPLE_RATE).to_numpy()[0]
+    return {"names": np.array(smile.feature_names, dtype=np.str_), "values": found}

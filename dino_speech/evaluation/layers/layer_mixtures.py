@@ -19,6 +19,7 @@ from dino_speech.evaluation.one_thread import one_thread
 from dino_speech.evaluation.probing.probes import LogisticProbe, RidgeProbe, inner_folds, standardiser
 from dino_speech.intervals import Interval, bootstrap_interval
 from dino_speech.metrics import ccc, uar
+from dino_speech.plain_data import PlainData
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 PLAIN_STRENGTH = {"classes": 1e-2, "numbers": 1e-1}  # ours: the middle ones, with which layers are compared
@@ -27,7 +28,7 @@ NUM_STEPS, LR = 200, 0.05  # ours: of the learnt sum
 
 
 @dataclass(frozen=True, eq=False)
-class Mixture:
+class Mixture(PlainData):
     """What a choice or a sum of layers is worth.
 
     Args:
@@ -49,11 +50,6 @@ class Mixture:
     chosen: list[str]
     weights: dict[str, float]
     predicted: NDArray = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without the single predictions."""
-        plain = {name: value for name, value in self.__dict__.items() if name != "predicted"}
-        return plain | {"interval": self.interval.to_dict(), "gain_interval": self.gain_interval.to_dict()}
 
 
 class Target(Protocol):

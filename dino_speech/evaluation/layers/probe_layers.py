@@ -33,6 +33,7 @@ from dino_speech.evaluation.probing.regression import evaluate_regression
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.intervals import Interval, bootstrap_interval
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
 
 NUM_FOLDS = 5
@@ -40,7 +41,7 @@ MAX_SIMILARITY_RESAMPLES = 200  # each takes as long as a hundred of a probe's
 
 
 @dataclass(frozen=True)
-class LayerResult:
+class LayerResult(PlainData):
     """One layer. What was not asked for is None or empty.
 
     Args:
@@ -66,13 +67,9 @@ class LayerResult:
         single = {"uar": self.uar, "eer": self.eer}
         return {name: x for name, x in {**single, **self.ccc, **self.similarity}.items() if x is not None}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {**self.__dict__, "intervals": {name: one.to_dict() for name, one in self.intervals.items()}}
-
 
 @dataclass(frozen=True, eq=False)
-class LayerReport:
+class LayerReport(PlainData):
     """What `probe_layers` found.
 
     Args:
@@ -99,15 +96,6 @@ class LayerReport:
     num_folds: int
     skipped: list[Skipped]
     provenance: dict[str, Any] = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without the single predictions."""
-        return {
-            **self.__dict__,
-            "layers": [layer.to_dict() for layer in self.layers],
-            "comparison": {name: [one.to_dict() for one in found] for name, found in self.comparison.items()},
-            "skipped": [item.to_dict() for item in self.skipped],
-        }
 
 
 def probe_layers(

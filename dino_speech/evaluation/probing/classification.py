@@ -18,13 +18,14 @@ from dino_speech.evaluation.probing.labelled_speech import labelled_speech
 from dino_speech.intervals import Interval, speaker_interval
 from dino_speech.metrics import confusion_matrix, macro_f1, micro_f1, uar
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
 
 METRICS: dict[str, Callable[..., float]] = {"uar": uar, "micro_f1": micro_f1, "macro_f1": macro_f1}
 
 
 @dataclass(frozen=True, eq=False)
-class ClassificationReport:
+class ClassificationReport(PlainData):
     """What `evaluate_classification` found; all figures are fractions from 0 to 1.
 
     Args:
@@ -66,14 +67,6 @@ class ClassificationReport:
     true: NDArray[np.str_] = field(repr=False)
     predicted: NDArray[np.str_] = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without the single predictions."""
-        plain = {name: value for name, value in self.__dict__.items() if name not in ("true", "predicted")}
-        return plain | {
-            "intervals": {name: interval.to_dict() for name, interval in self.intervals.items()},
-            "skipped": [item.to_dict() for item in self.skipped],
-        }
 
 
 def evaluate_classification(

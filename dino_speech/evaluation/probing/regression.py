@@ -19,11 +19,12 @@ from dino_speech.evaluation.probing.labelled_speech import labelled_speech
 from dino_speech.intervals import Interval, speaker_interval
 from dino_speech.metrics import ccc
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
 
 
 @dataclass(frozen=True, eq=False)
-class RegressionReport:
+class RegressionReport(PlainData):
     """What `evaluate_regression` found; the dictionaries have one entry per label.
 
     Args:
@@ -59,15 +60,6 @@ class RegressionReport:
     true: NDArray[np.float64] = field(repr=False)
     predicted: NDArray[np.float64] = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without the single predictions."""
-        plain = {name: value for name, value in self.__dict__.items() if name not in ("true", "predicted")}
-        return plain | {
-            "intervals": {name: interval.to_dict() for name, interval in self.intervals.items()},
-            "pearson": {name: value if np.isfinite(value) else None for name, value in self.pearson.items()},
-            "skipped": [item.to_dict() for item in self.skipped],
-        }
 
 
 def evaluate_regression(

@@ -6,15 +6,13 @@ of the features, normalisations and activations are not counted. Time and memory
 else it is doing.
 """
 
-import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -23,11 +21,12 @@ from torch import Tensor, nn
 from dino_speech.audio.io import seconds_to_samples
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import evaluating
+from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
 
 
 @dataclass(frozen=True)
-class EfficiencyReport:
+class EfficiencyReport(PlainData):
     """What `measure_efficiency` found.
 
     Attributes:
@@ -60,10 +59,6 @@ class EfficiencyReport:
     num_rounds: int
     device: str
     provenance: dict[str, Any] = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {**self.__dict__, "real_time_factor_range": list(self.real_time_factor_range)}
 
     def row(self) -> dict[str, Any]:
         """A row of a table of several encoders."""
@@ -186,18 +181,12 @@ def _peak_memory(network: Callable[[Tensor], Tensor], waves: Tensor) -> int:
     # Without a GPU the profiler of a CUDA build prints a line of ERROR, which is none.
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")
     # Not the process's memory: that depends on what ran before, and on when the allocator gives pages back.
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
-            network(waves)
-        profiler.export_chrome_trace(str(folder / "trace.json"))
-        events = json.loads((folder / "trace.json").read_text(encoding="utf-8"))["traceEvents"]
-    allocations = [event for event in events if event.get("name") == "[memory]"]
-    held = peak = 0
-    for event in sorted(allocations, key=lambda event: event["args"]["Ev Idx"]):
-        held += event["args"]["Bytes"]
-        peak = max(peak, held)
-    return peak
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+        network(waves)
+    assert profiler.profiler is not None
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(accumulate(changes, initial=0))
 
 
 def _device_name(device: torch.device) -> str:

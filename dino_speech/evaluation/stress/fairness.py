@@ -16,11 +16,12 @@ from dino_speech.evaluation.stress.group_differences import Comparison, compare_
 from dino_speech.evaluation.stress.label_task import LabelTask, label_task
 from dino_speech.evaluation.stress.trial_task import TrialTask, trial_task
 from dino_speech.evaluation.verification.scoring import Backend
+from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
 
 
 @dataclass(frozen=True, eq=False)
-class FairnessReport:
+class FairnessReport(PlainData):
     """What `evaluate_fairness` found.
 
     Attributes:
@@ -36,14 +37,6 @@ class FairnessReport:
     figures: dict[str, Comparison]
     skipped: list[Skipped]
     provenance: dict[str, Any] = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {
-            **self.__dict__,
-            "figures": {name: comparison.to_dict() for name, comparison in self.figures.items()},
-            "skipped": [item.to_dict() for item in self.skipped],
-        }
 
     def rows(self) -> list[dict[str, Any]]:
         """A table of the groups and their differences."""

@@ -23,6 +23,7 @@ from dino_speech.evaluation.stress.speaker_spread import SpeakerSpread, speaker_
 from dino_speech.evaluation.stress.trial_task import TrialTask
 from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
 from dino_speech.metrics import RankedTrials, det_curve
+from dino_speech.plain_data import PlainData
 
 NUM_BINS = 5  # ours: of equally many utterances each, for matching numbers
 Weigh = Callable[[NDArray | None, str], float]  # (how often each counts, group) -> its figure
@@ -30,7 +31,7 @@ Resample = Callable[[Callable[[NDArray], float]], Interval]
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(PlainData):
     """A figure with its 95 % interval, over speakers; `num` utterances (or trials) by `num_speakers`."""
 
     value: float
@@ -38,25 +39,17 @@ class Figure:
     num: int
     num_speakers: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {**self.__dict__, "interval": self.interval.to_dict()}
-
 
 @dataclass(frozen=True)
-class GroupGap:
+class GroupGap(PlainData):
     """One group's figure minus another's, both on matched labels, with its 95 % interval over speakers."""
 
     value: float
     interval: Interval
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {"value": self.value, "interval": self.interval.to_dict()}
-
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(PlainData):
     """Groups and speakers by one figure.
 
     Attributes:
@@ -72,16 +65,6 @@ class Comparison:
     matched: dict[str, float]
     differences: dict[str, GroupGap]
     speakers: SpeakerSpread
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {
-            "overall": self.overall,
-            "groups": {name: figure.to_dict() for name, figure in self.groups.items()},
-            "matched": self.matched,
-            "differences": {name: difference.to_dict() for name, difference in self.differences.items()},
-            "speakers": self.speakers.to_dict(),
-        }
 
 
 def matched_weights(strata: NDArray, groups: NDArray, counts: NDArray | None = None) -> NDArray[np.float64]:

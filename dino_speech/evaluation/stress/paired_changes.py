@@ -4,7 +4,6 @@ An interval of a change resamples speakers, the same ones clean and changed. Let
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +14,13 @@ from dino_speech.evaluation.stress.trial_task import TrialTask
 from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
 from dino_speech.metrics import RankedTrials, det_curve
 from dino_speech.models.embed_files import Transform
+from dino_speech.plain_data import PlainData
 
 UNCHANGED_WITHIN = 0.05  # of the range of the labels: audeering's ser-tests, whose labels range from 0 to 1
 
 
 @dataclass(frozen=True)
-class Change:
+class Change(PlainData):
     """One figure under one condition.
 
     Attributes:
@@ -38,10 +38,6 @@ class Change:
     interval: Interval
     unchanged: float
     num: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {**self.__dict__, "interval": self.interval.to_dict()}
 
 
 class LabelJudge:

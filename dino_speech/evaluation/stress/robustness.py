@@ -23,6 +23,7 @@ from dino_speech.evaluation.stress.label_task import label_task
 from dino_speech.evaluation.stress.paired_changes import Change, LabelJudge, TrialJudge
 from dino_speech.evaluation.stress.trial_task import trial_task
 from dino_speech.evaluation.verification.scoring import Backend
+from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
 
 NUM_RESAMPLES = 500  # ours: for each condition, of which there are some forty
@@ -56,7 +57,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class RobustnessReport:
+class RobustnessReport(PlainData):
     """What `evaluate_robustness` found.
 
     Attributes:
@@ -76,14 +77,6 @@ class RobustnessReport:
     unchanged_within: dict[str, float]
     skipped: list[Skipped]
     provenance: dict[str, Any] = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {
-            **self.__dict__,
-            "conditions": [outcome.to_dict() for outcome in self.conditions],
-            "skipped": [item.to_dict() for item in self.skipped],
-        }
 
     def rows(self) -> list[dict[str, Any]]:
         """A table: one row per condition and figure."""

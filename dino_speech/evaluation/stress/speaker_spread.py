@@ -6,19 +6,19 @@ speakers stands the one that is left when predictions are exchanged between spea
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.errors import InputError
+from dino_speech.plain_data import PlainData
 
 NUM_EXCHANGES = 50
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class SpeakerSpread:
+class SpeakerSpread(PlainData):
     """One figure per speaker, summed up.
 
     Attributes:
@@ -44,10 +44,6 @@ class SpeakerSpread:
     worst: list[str]
     share_below_chance: float
     values: dict[str, float] = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {name: None if value != value else value for name, value in self.__dict__.items()}
 
 
 def speaker_spread(

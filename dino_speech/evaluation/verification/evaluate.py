@@ -30,6 +30,7 @@ from dino_speech.evaluation.verification.scoring import Backend, cosine_scores
 from dino_speech.intervals import Interval, bootstrap_trials
 from dino_speech.metrics import DetCurve, det_curve, min_cllr
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance, sha256
 
 NUM_RESAMPLES = 1000
@@ -37,7 +38,7 @@ MAX_RESAMPLED = 200_000_000  # trials times resamples: a minute or so
 
 
 @dataclass(frozen=True, eq=False)
-class VerificationReport:
+class VerificationReport(PlainData):
     """What `evaluate_verification` found. `eer` and its intervals are in percent; min_dcf is normalised.
 
     Args:
@@ -87,16 +88,6 @@ class VerificationReport:
     scores: NDArray[np.float32] = field(repr=False)
     labels: NDArray[np.int8] = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without the scores."""
-        plain = {name: value for name, value in self.__dict__.items() if name not in ("scores", "labels")}
-        return plain | {
-            "eer_interval": self.eer_interval.to_dict(),
-            "min_dcf_interval": self.min_dcf_interval.to_dict(),
-            "skipped": [item.to_dict() for item in self.skipped],
-            "groups": {name: None if np.isnan(eer) else eer for name, eer in self.groups.items()},
-        }
 
 
 def evaluate_verification(
@@ -254,15 +245,11 @@ def _trials_file(trials: Trials) -> dict[str, str | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class VerificationDecision:
+class VerificationDecision(PlainData):
     """Cosine score in [-1, 1], and whether it reaches the threshold (None where no threshold was given)."""
 
     score: float
     same_speaker: bool | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {"score": self.score, "same_speaker": self.same_speaker}
 
 
 class Verifier:
