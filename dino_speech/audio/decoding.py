@@ -31,6 +31,9 @@ PREROLL_S = 4.0
 # Longer than the resampler's filter on either side: 0.02 s is where a span at 8 kHz comes out right.
 RESAMPLER_MARGIN_S = 0.1
 
+BLOCK = 1 << 23  # samples decoded at a time: nine minutes at 16 kHz
+LONGEST_S = 6 * 3600.0  # ours: of what is decoded at once, 1.4 GB at 16 kHz; a small file can decode to any length
+
 
 class AudioError(InputError):
     """A file that cannot give the samples asked of it; the message names the file, what was found and the cure."""
@@ -125,6 +128,11 @@ def decode(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
     Raises:
         AudioError: the file ends before its header says so.
     """
+    if stop - start > LONGEST_S * file.samplerate:
+        raise AudioError(
+            f"{file.name}: {(stop - start) / file.samplerate / 3600:.1f} hours at once; expected at most "
+            f"{LONGEST_S / 3600:g}: name parts of it by start and stop in the manifest"
+        )
     inexact = file.format in INEXACT_SEEK_FORMATS
     first = start
     if inexact:
@@ -132,7 +140,7 @@ def decode(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
         first = 0 if near else start - math.ceil(PREROLL_S * file.samplerate)
     if first:
         file.seek(first)
-    samples = file.read(stop - first, dtype="float32", always_2d=True)[start - first :]
+    samples = _read(file, stop - first)[start - first :]
     missing = stop - start - len(samples)
     # The header of an mp3 may promise a frame or two more than there are.
     if missing > (0.1 * file.samplerate if inexact else 0) or not len(samples):
@@ -141,6 +149,14 @@ def decode(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
             " promises them; copy it again, or leave it out of the manifest"
         )
     return samples
+
+
+def _read(file: soundfile.SoundFile, num_samples: int) -> np.ndarray:
+    """So many samples, or those that there are: a header that promises more than the file holds costs no memory."""
+    blocks = [file.read(min(num_samples, BLOCK), dtype="float32", always_2d=True)]
+    while len(blocks[-1]) == BLOCK and len(blocks) * BLOCK < num_samples:
+        blocks.append(file.read(min(num_samples - len(blocks) * BLOCK, BLOCK), dtype="float32", always_2d=True))
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def decode_mono(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:

@@ -5,6 +5,8 @@ could not be embedded: it is complete or absent. `index.json` is written last. E
 `to_folder.py`.
 """
 
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ from dino_speech.models.embed_files import Embeddings
 
 INDEX, FAILURES = "index.json", "failures.csv"
 VERSION = 1
+
+# What NumPy lets through of a damaged zip: its own reasons and those of zipfile and zlib.
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -79,7 +84,9 @@ def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
     try:
         arrays = read_arrays(path)
         found = Embeddings(arrays["ids"].tolist(), arrays["embeddings"], [])
-    except (OSError, ValueError, KeyError) as error:
+        if found.embeddings.ndim != 2 or len(found.ids) != len(found.embeddings):
+            raise ValueError(f"{np.size(found.ids)} ids for embeddings of the shape {found.embeddings.shape}")
+    except DAMAGED as error:
         raise InputError(f"{path}: no embeddings ({error}); give what `dino-speech embed` wrote") from error
     yield found
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dino_speech.errors import InputError
+from dino_speech.models.bounded_memory import bounded_memory
 from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
 from dino_speech.models.encoder_folder import CONFIG_FILE, WEIGHTS_FILE, read_folder
 from dino_speech.models.registry import build_encoder, encoder_from_config, list_encoders
@@ -18,6 +19,7 @@ RANDOM = "random:"
 UNTRAINED = "untrained:"
 UNTRAINED_SEED = 0
 NUM_LISTED = 3
+MARGIN, SPARE = 4, 10_000_000  # ours: numbers that building may take for each one that is saved, and beside them
 
 
 def load_encoder(source: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> SpeechEncoder:
@@ -78,10 +80,12 @@ def _find_folder(text: str) -> Path:
 
 def _from_folder(folder: Path) -> SpeechEncoder:
     data, tensors = read_folder(folder)
+    num_saved = sum(tensor.numel() for tensor in tensors.values())
     try:
-        encoder = encoder_from_config(EncoderConfig.from_dict(data), seed=UNTRAINED_SEED)
-    except (InputError, TypeError) as error:  # TypeError: a value of the wrong kind
-        raise InputError(f"{folder / CONFIG_FILE}: {error}") from error
+        with bounded_memory(MARGIN * num_saved + SPARE):
+            encoder = encoder_from_config(EncoderConfig.from_dict(data), seed=UNTRAINED_SEED)
+    except Exception as error:  # whatever a value of the wrong kind or size leads a constructor to
+        raise InputError(f"{folder / CONFIG_FILE}: {error or type(error).__name__}") from error
     reason = _misfit(encoder.state_dict(), tensors)
     if reason is not None:
         raise InputError(f"{folder / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {reason}; copy the whole folder again")

@@ -271,3 +271,32 @@ def test_resample_keeps_time_zero() -> None:
     pulse = np.zeros(4_410, dtype=np.float32)
     pulse[2_205] = 1.0  # at 0.05 s
     assert int(np.argmax(resample(pulse, 44_100, 16_000))) == 800
+
+
+@pytest.mark.parametrize(
+    ("promised", "found"), [(300_000_000, "cannot be decoded|cut off"), (2**32 - 1, "hours at once")]
+)
+def test_a_header_that_promises_hours_of_a_second_costs_no_memory(tmp_path, tone, promised, found) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, tone(1.0), 16_000)
+    data = bytearray(path.read_bytes())
+    data[22:26] = promised.to_bytes(4, "big")  # total samples of STREAMINFO, low 32 bits
+    path.write_bytes(data)
+    with pytest.raises(AudioError, match=found):
+        load_audio(path)
+
+
+def test_many_hours_at_once_are_refused_with_the_cure(write_wav, tone, monkeypatch) -> None:
+    monkeypatch.setattr("dino_speech.audio.decoding.LONGEST_S", 0.5)
+    path = write_wav("a.wav", tone(1.0))
+    with pytest.raises(AudioError, match=r"hours at once.*start and stop"):
+        load_audio(path)
+    assert len(load_audio(path, stop=8_000)) == 8_000
+
+
+def test_long_recordings_are_decoded_in_blocks(write_wav, tone, monkeypatch) -> None:
+    path = write_wav("a.wav", tone(1.0))
+    whole = load_audio(path)
+    monkeypatch.setattr("dino_speech.audio.decoding.BLOCK", 3_000)
+    assert torch.equal(load_audio(path), whole)
+    assert torch.equal(load_audio(path, start=100, stop=6_100), whole[100:6_100])

@@ -1,0 +1,36 @@
+"""Damaged and hostile files for half a minute: each is read, or refused by an error that says why."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from mutate import mutated
+from run import verdict
+from targets import Target, make_targets
+
+NAMES = ("manifest", "trials", "recipe", "encoder.json", "weights", "shards", "member", "audio", "state", "embeddings")
+NUM_INPUTS = 250  # of each target; the long run is `run.py`
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
+    return {target.name: target for target in make_targets(tmp_path_factory.mktemp("fuzz"))}
+
+
+def test_all_targets_are_tried(targets: dict[str, Target]) -> None:
+    assert tuple(targets) == NAMES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_only_documented_errors(name: str, targets: dict[str, Target], tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    found = [
+        verdict(targets[name], mutated(targets[name].seeds, targets[name].words, rng), tmp_path)
+        for _ in range(NUM_INPUTS)
+    ]
+    assert len(set(found) - {"read"}) >= 1  # some were refused, or nothing was tried
