@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dino_speech"
 MAX_LINES = 300
-MAX_MODULES = 15  # in one folder, without its `__init__`
+MAX_MODULES = 14  # in one folder, without its `__init__`
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core", "tools"}
 
 # From the ground up. Rooms in one line may not import one another.

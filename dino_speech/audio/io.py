@@ -5,9 +5,7 @@ indices at the *output* rate, and one rule, `seconds_to_samples`, turns seconds 
 """
 
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -29,20 +27,16 @@ from dino_speech.audio.decoding import (
 from dino_speech.errors import InputError
 
 __all__ = [
-    "AUDIO_SUFFIXES",
     "SAMPLE_RATE",
     "AudioError",
     "AudioInfo",
     "AudioJudgement",
     "audio_info",
-    "find_audio",
     "judge_audio",
     "load_audio",
     "resample",
     "seconds_to_samples",
 ]
-
-AUDIO_SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav")
 
 SILENT_DBFS = -70.0  # ours: a quiet but usable recording of speech has -50 dBFS or more
 CLIPPED_LEVEL = 0.999
@@ -62,34 +56,6 @@ def seconds_to_samples(seconds: float, sample_rate: int = SAMPLE_RATE) -> int:
     if not math.isfinite(seconds) or seconds < 0:
         raise InputError(f"{seconds} seconds: expected a finite number that is not negative")
     return math.floor(seconds * sample_rate + 0.5)
-
-
-def find_audio(folder: StrPath) -> list[Path]:
-    """Every audio file below a folder (links followed, hidden files skipped), sorted by path.
-
-    Raises:
-        AudioError: the folder is missing, or holds no file with one of `AUDIO_SUFFIXES`.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise AudioError(f"{folder}: no such folder; give the folder that holds the audio files")
-    found: list[Path] = []
-    visited: set[str] = set()
-    for parent, subfolders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in visited:  # a link that leads back to a folder already seen would be walked for ever
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if _is_audio(name)]
-    if not found:
-        raise AudioError(f"{folder}: no audio found; expected files ending in {' '.join(AUDIO_SUFFIXES)}")
-    return sorted(found)
-
-
-def _is_audio(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(AUDIO_SUFFIXES)
 
 
 def audio_info(path: StrPath) -> AudioInfo:

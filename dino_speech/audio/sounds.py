@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dino_speech.audio.decoding import StrPath
-from dino_speech.audio.io import find_audio
+from dino_speech.audio.files import find_audio
 from dino_speech.errors import InputError
 
 KINDS = ("noise", "music", "speech", "rir")

@@ -1,27 +1,13 @@
 """`dino-speech prepare`, `check` and `shard`: from a corpus on disk to manifests, bad files, tar shards."""
 
 import argparse
-from importlib import import_module
 from pathlib import Path
 
 from dino_speech.cli.answer import Answer, table
 from dino_speech.cli.parsing import Subparsers, add_command, positive_int
 from dino_speech.cli.progress import progress
+from dino_speech.data.corpora.catalogue import CORPORA, prepare
 
-CORPORA = {
-    "adress": ("adress", "prepare_adress"),
-    "adresso": ("adresso", "prepare_adresso"),
-    "crema-d": ("cremad", "prepare_cremad"),
-    "emodb": ("emodb", "prepare_emodb"),
-    "folder": ("folder", "prepare_folder"),
-    "iemocap": ("iemocap", "prepare_iemocap"),
-    "msp-podcast": ("msp_podcast", "prepare_msp_podcast"),
-    "nemo": ("nemo", "prepare_nemo"),
-    "ravdess": ("ravdess", "prepare_ravdess"),
-    "urdu": ("urdu", "prepare_urdu"),
-    "voxceleb1": ("voxceleb", "prepare_voxceleb1"),
-    "voxceleb2": ("voxceleb", "prepare_voxceleb2"),
-}  # name -> module of dino_speech.data.corpora, function
 NUM_SHOWN = 20
 
 
@@ -83,14 +69,12 @@ def add_commands(subparsers: Subparsers) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> Answer:
-    module, function = CORPORA[arguments.corpus]
     options = {"speaker_from_parent": True} if arguments.speaker_from_parent else {}
     if options and arguments.corpus != "folder":
         from dino_speech.errors import InputError
 
         raise InputError("--speaker-from-parent: only for the corpus `folder`; this corpus says itself who speaks")
-    prepare = getattr(import_module(f"dino_speech.data.corpora.{module}"), function)
-    summary = prepare(arguments.source, arguments.output, **options)
+    summary = prepare(arguments.corpus, arguments.source, arguments.output, **options)
     return Answer(summary, table([(key, _short(value)) for key, value in summary.items()]))
 
 

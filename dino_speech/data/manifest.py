@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dino_speech.audio.io import AudioError, AudioInfo, audio_info, find_audio
+from dino_speech.audio.files import find_audio
+from dino_speech.audio.io import AudioError, AudioInfo, audio_info
 from dino_speech.audio.sources import exists, file_of
 from dino_speech.data.rows import REQUIRED, SPANS, ManifestRows, StrPath, Where
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some

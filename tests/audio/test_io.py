@@ -10,10 +10,10 @@ import scipy.signal
 import soundfile
 import torch
 
+from dino_speech.audio.files import find_audio
 from dino_speech.audio.io import (
     AudioError,
     audio_info,
-    find_audio,
     judge_audio,
     load_audio,
     resample,

@@ -10,17 +10,17 @@ Layout: any folder that holds `idXXXXX/VIDEO/00001.wav` at some depth (`wav/`, `
 `dev/aac/` after conversion). The lists and `vox1_meta.csv`, `vox2_meta.csv` are found in the tree or beside it.
 """
 
-import os
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dino_speech.audio.io import AUDIO_SUFFIXES
-from dino_speech.data.corpora.layout import refuse_leaks, write_problems
-from dino_speech.data.manifest import Manifest, Utterance, read_headers, write_manifest
+from dino_speech.audio.files import is_audio, walk_files
+from dino_speech.data.corpora.corpus import Labels, Row
+from dino_speech.data.corpora.preparing import read_rows, refuse_leaks, write_problems
+from dino_speech.data.corpora.tree import read_table
+from dino_speech.data.manifest import Manifest, write_manifest
 from dino_speech.data.trials import Trials, read_trials, write_trials
 from dino_speech.data.utterances import list_some
 from dino_speech.errors import InputError
@@ -38,6 +38,7 @@ LISTS = {
     "list_test_hard.txt": ("trials_H_original", 552_536),
 }
 METADATA = {1: "vox1_meta.csv", 2: "vox2_meta.csv"}
+COLUMNS = ("speaker", "recording", "sex", "nationality", "split")
 UNREADABLE_SUFFIXES = (".m4a", ".aac", ".mp4")
 CONVERT = (
     r"cd {folder} && find . -name '*.m4a' | sed 's/\.m4a$//' | "
@@ -90,23 +91,19 @@ def prepare_voxceleb2(source: str | Path, output: str | Path) -> dict[str, Any]:
 
 def _prepare(source: Path, output: Path, version: int) -> dict[str, Any]:
     tree = _walk(source)
-    if not tree.files:
-        raise InputError(_no_audio(source, tree))
     speakers = _read_metadata(tree.papers.get(METADATA[version]))
-    utterances, unreadable = _utterances(tree, source, speakers, version)
-    if not utterances:
-        raise InputError(f"{source}: none of {len(tree.files)} files can be read ({list_some(unreadable)})")
-    manifest = Manifest(utterances, columns=["speaker", "recording", "sex", "nationality", "split"])
+    rows = [_row(name, tree.files[name], source, speakers, version) for name in sorted(tree.files)]
+    utterances, unreadable = read_rows(rows, COLUMNS, source)
+    manifest = Manifest(utterances, columns=COLUMNS)
     refuse_leaks(manifest, "split", name=f"VoxCeleb{version}")
     path = write_manifest(manifest, output / "manifest.csv")
-    present = {utterance.id for utterance in utterances}
-    found = {utterance.labels["speaker"] for utterance in utterances}
+    found = set(manifest.label("speaker"))
     missing = [f"{name}.wav: not converted from {file}" for name, file in tree.unconverted.items()]
     missing += [f"{speaker}: no file of this speaker" for speaker in sorted(speakers.keys() - found)]
     trials: dict[str, int] = {}
     for name in LISTS if version == 1 else ():
         if name in tree.papers:
-            trials |= _write_list(read_trials(tree.papers[name]), name, present, output, missing)
+            trials |= _write_list(read_trials(tree.papers[name]), name, set(manifest.by_id()), output, missing)
     problems = {"missing": list(dict.fromkeys(missing)), "extra": tree.extra, "unreadable": unreadable}
     write_problems(problems, output)
     num_speakers, num_utterances = NUM_OFFICIAL[version]
@@ -125,89 +122,55 @@ def _prepare(source: Path, output: Path, version: int) -> dict[str, Any]:
 def _walk(source: Path) -> _Tree:
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; give the folder that holds idXXXXX/VIDEO/00001.wav at some depth")
-    tree = _Tree()
-    for file in _files_beside(source):
-        tree.papers.setdefault(file.name, file)
-    for parent, folders, names in os.walk(source, followlinks=True):
-        folders.sort()
-        folder = Path(parent)
-        video, speaker = folder.name, folder.parent.name
-        for name in sorted(names):
-            suffix = Path(name).suffix.lower()
-            if name in LISTS or name in METADATA.values():
-                tree.papers[name] = folder / name
-            elif suffix in AUDIO_SUFFIXES or suffix in UNREADABLE_SUFFIXES:
-                _take(tree, folder / name, f"{speaker}/{video}/{Path(name).stem}" if SPEAKER.fullmatch(speaker) else "")
+    tree, papers = _Tree(), (*LISTS, *METADATA.values())
+    above = source.absolute().parent
+    tree.papers = {
+        name: folder / name for folder in (above / "meta", above) for name in papers if (folder / name).is_file()
+    }
+    for file in walk_files(source):
+        speaker, suffix = file.parent.parent.name, file.suffix.lower()
+        name = f"{speaker}/{file.parent.name}/{file.stem}"
+        if file.name in papers:
+            tree.papers[file.name] = file
+        elif not (is_audio(file) or suffix in UNREADABLE_SUFFIXES):
+            continue
+        elif not SPEAKER.fullmatch(speaker):
+            tree.extra.append(f"{file}: not in a folder idXXXXX/VIDEO")
+        elif suffix in UNREADABLE_SUFFIXES:
+            tree.unconverted[name] = file
+        elif name in tree.files:
+            tree.extra.append(f"{file}: the same utterance as {tree.files[name]}")
+        else:
+            tree.files[name] = file
     tree.unconverted = {name: file for name, file in tree.unconverted.items() if name not in tree.files}
+    if not tree.files and tree.unconverted:
+        cure = f"convert them first: {CONVERT.format(folder=shlex.quote(str(source)))}"
+        raise InputError(f"{source}: {len(tree.unconverted)} m4a files, which libsndfile cannot read; {cure}")
+    if not tree.files:
+        found = list_some(tree.extra) or "none"
+        raise InputError(f"{source}: no audio at idXXXXX/VIDEO/00001.wav; found elsewhere: {found}")
     return tree
 
 
-def _take(tree: _Tree, file: Path, name: str) -> None:
-    if not name:
-        tree.extra.append(f"{file}: not in a folder idXXXXX/VIDEO")
-    elif file.suffix.lower() in UNREADABLE_SUFFIXES:
-        tree.unconverted[name] = file
-    elif name in tree.files:
-        tree.extra.append(f"{file}: the same utterance as {tree.files[name]}")
-    else:
-        tree.files[name] = file
-
-
-def _files_beside(source: Path) -> Iterator[Path]:
-    for folder in (source.absolute().parent, source.absolute().parent / "meta"):
-        if folder.is_dir():
-            yield from (folder / name for name in (*LISTS, *METADATA.values()) if (folder / name).is_file())
-
-
-def _no_audio(source: Path, tree: _Tree) -> str:
-    if tree.unconverted:
-        convert = CONVERT.format(folder=shlex.quote(str(source)))
-        return (
-            f"{source}: {len(tree.unconverted)} m4a files, which libsndfile cannot read; convert them first: {convert}"
-        )
-    return f"{source}: no audio at idXXXXX/VIDEO/00001.wav; found elsewhere: {list_some(tree.extra) or 'none'}"
-
-
-def _read_metadata(path: Path | None) -> dict[str, dict[str, str]]:
+def _read_metadata(path: Path | None) -> dict[str, Labels]:
     """Speaker -> `sex`, `nationality`, `split`; VoxCeleb1's file has tabs, VoxCeleb2's commas with spaces."""
     if path is None:
         return {}
-    rows = [[cell.strip() for cell in re.split(r"[\t,]", line)] for line in path.read_text("utf-8-sig").splitlines()]
-    header = [name.lower() for name in rows[0]] if rows else []
-    if "gender" not in header or "set" not in header:
-        raise InputError(f"{path} row 1: no columns Gender and Set; found {', '.join(header)}; take the owners' file")
+    rows = read_table(path, ("Gender", "Set"), delimiter=",\t"[METADATA[1] == path.name])
     speakers = {}
-    for number, row in enumerate(rows[1:], start=2):
-        if row == [""]:
-            continue
-        if len(row) != len(header) or not SPEAKER.fullmatch(row[0]):
-            raise InputError(f"{path} row {number}: found {', '.join(row)}; expected {', '.join(header)}")
-        cells = dict(zip(header, row, strict=True))
-        speakers[row[0]] = {
-            "sex": cells["gender"].upper(),
-            "nationality": cells.get("nationality", ""),
-            "split": cells["set"],
-        }
+    for row in rows:
+        speaker = next(iter(row.values.values()))
+        if not SPEAKER.fullmatch(speaker):
+            raise InputError(f"{row.place}: found {speaker!r}; expected a speaker such as id10001")
+        speakers[speaker] = {"sex": row["Gender"].upper(), "nationality": row["Nationality"], "split": row["Set"]}
     return speakers
 
 
-def _utterances(
-    tree: _Tree, source: Path, speakers: dict[str, dict[str, str]], version: int
-) -> tuple[list[Utterance], list[str]]:
-    """Utterances named as the lists name them, and the files that cannot be read."""
-    names = sorted(tree.files)
-    infos = read_headers([tree.files[name] for name in names])
-    utterances, unreadable = [], []
-    for name, info in zip(names, infos, strict=True):
-        if isinstance(info, str):
-            unreadable.append(info)
-            continue
-        speaker, video, _ = name.split("/")
-        file = tree.files[name]
-        labels = {"speaker": speaker, "recording": video, "sex": "", "nationality": ""}
-        labels |= speakers.get(speaker) or {"split": _split(file.relative_to(source), speaker, version)}
-        utterances.append(Utterance(f"{name}.wav", os.path.normpath(file.absolute()), info.duration_s, labels=labels))
-    return utterances, unreadable
+def _row(name: str, file: Path, source: Path, speakers: dict[str, Labels], version: int) -> Row:
+    """An utterance named as the lists name it."""
+    speaker, video, _ = name.split("/")
+    known = speakers.get(speaker) or {"split": _split(file.relative_to(source), speaker, version)}
+    return Row(f"{name}.wav", file.absolute(), {"speaker": speaker, "recording": video, **known})
 
 
 def _split(file: Path, speaker: str, version: int) -> str:

@@ -8,7 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-from dino_speech.data.corpora.voxceleb import prepare_voxceleb1, prepare_voxceleb2
+from dino_speech.data.corpora.catalogue import prepare
 
 
 def main() -> None:
@@ -17,8 +17,8 @@ def main() -> None:
     parser.add_argument("voxceleb2")
     parser.add_argument("output", type=Path)
     options = parser.parse_args()
-    for corpus, prepare in (("voxceleb1", prepare_voxceleb1), ("voxceleb2", prepare_voxceleb2)):
-        summary = prepare(getattr(options, corpus), options.output / corpus)
+    for corpus in ("voxceleb1", "voxceleb2"):
+        summary = prepare(corpus, getattr(options, corpus), options.output / corpus)
         listed = {key: len(value) if isinstance(value, list) else value for key, value in summary.items()}
         print(json.dumps({corpus: listed}, indent=2))
 

@@ -5,11 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dino_speech.data.corpora.cremad import prepare_cremad
-from dino_speech.data.corpora.emodb import prepare_emodb
-from dino_speech.data.corpora.nemo import prepare_nemo
-from dino_speech.data.corpora.ravdess import prepare_ravdess
-from dino_speech.data.corpora.urdu import prepare_urdu
+from dino_speech.data.corpora.catalogue import prepare
 from dino_speech.data.manifest import read_manifest
 from dino_speech.errors import InputError
 
@@ -18,7 +14,7 @@ Plant = Callable[..., Path]
 
 def test_ravdess(tmp_path: Path, plant: Plant, labels_of) -> None:
     source = plant("RAVDESS", ["Actor_01/03-01-01-01-01-01-01.wav", "Actor_12/03-01-06-02-02-01-12.wav"])
-    summary = prepare_ravdess(source, tmp_path / "out")
+    summary = prepare("ravdess", source, tmp_path / "out")
     assert labels_of() == {
         "03-01-01-01-01-01-01": {
             "speaker": "ravdess_01",
@@ -51,7 +47,7 @@ def test_ravdess(tmp_path: Path, plant: Plant, labels_of) -> None:
 
 def test_ravdess_leaves_song_out(tmp_path: Path, plant: Plant) -> None:
     source = plant("RAVDESS", ["Actor_01/03-01-01-01-01-01-01.wav", "Actor_01/03-02-01-01-01-01-01.wav"])
-    assert prepare_ravdess(source, tmp_path / "out")["dropped"] == [
+    assert prepare("ravdess", source, tmp_path / "out")["dropped"] == [
         "Actor_01/03-02-01-01-01-01-01.wav: not audio-only speech (03-01)"
     ]
 
@@ -67,7 +63,7 @@ def test_ravdess_leaves_song_out(tmp_path: Path, plant: Plant) -> None:
 )
 def test_ravdess_refuses(tmp_path: Path, plant: Plant, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        prepare_ravdess(plant("RAVDESS", [name]), tmp_path / "out")
+        prepare("ravdess", plant("RAVDESS", [name]), tmp_path / "out")
 
 
 PEOPLE = '"ActorID","Age","Sex","Race","Ethnicity"\n1001,51,"Male","Caucasian","Not Hispanic"\n'
@@ -79,7 +75,7 @@ def test_cremad(tmp_path: Path, plant: Plant, labels_of) -> None:
     source = plant("CREMA-D", names)
     (source / "VideoDemographics.csv").write_text(PEOPLE)
     (source / "SentenceFilenames.csv").write_text(SENTENCES)
-    summary = prepare_cremad(source, tmp_path / "out")
+    summary = prepare("crema-d", source, tmp_path / "out")
     assert labels_of()["1001_IEO_NEU_XX"] == {
         "speaker": "cremad_1001",
         "sex": "M",
@@ -101,7 +97,7 @@ def test_cremad(tmp_path: Path, plant: Plant, labels_of) -> None:
 
 
 def test_cremad_without_the_table_of_actors(tmp_path: Path, plant: Plant, labels_of) -> None:
-    summary = prepare_cremad(plant("CREMA-D", ["AudioWAV/1001_IEO_ANG_HI.wav"]), tmp_path / "out")
+    summary = prepare("crema-d", plant("CREMA-D", ["AudioWAV/1001_IEO_ANG_HI.wav"]), tmp_path / "out")
     assert summary["missing"][0] == "VideoDemographics.csv: sex and age stay blank"
     found = labels_of()["1001_IEO_ANG_HI"]
     assert (found["level"], found["sex"], found["age"]) == ("high", "", "")
@@ -116,11 +112,13 @@ def test_cremad_without_the_table_of_actors(tmp_path: Path, plant: Plant, labels
 )
 def test_cremad_refuses(tmp_path: Path, plant: Plant, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        prepare_cremad(plant("CREMA-D", [f"AudioWAV/{name}.wav"]), tmp_path / "out")
+        prepare("crema-d", plant("CREMA-D", [f"AudioWAV/{name}.wav"]), tmp_path / "out")
 
 
 def test_emodb(tmp_path: Path, plant: Plant, labels_of) -> None:
-    summary = prepare_emodb(plant("EmoDB", ["wav/03a01Wa.wav", "wav/16b10Lb.wav", "wav/08a02N.wav"]), tmp_path / "out")
+    summary = prepare(
+        "emodb", plant("EmoDB", ["wav/03a01Wa.wav", "wav/16b10Lb.wav", "wav/08a02N.wav"]), tmp_path / "out"
+    )
     assert labels_of()["16b10Lb"] == {
         "speaker": "emodb_16",
         "sex": "F",
@@ -146,7 +144,7 @@ def test_emodb(tmp_path: Path, plant: Plant, labels_of) -> None:
 )
 def test_emodb_refuses(tmp_path: Path, plant: Plant, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        prepare_emodb(plant("EmoDB", [f"wav/{name}.wav"]), tmp_path / "out")
+        prepare("emodb", plant("EmoDB", [f"wav/{name}.wav"]), tmp_path / "out")
 
 
 TSV = (
@@ -165,7 +163,7 @@ def nemo(plant: Plant) -> Path:
 
 
 def test_nemo(tmp_path: Path, nemo: Path, labels_of) -> None:
-    summary = prepare_nemo(nemo, tmp_path / "out")
+    summary = prepare("nemo", nemo, tmp_path / "out")
     assert labels_of() == {
         "EB0_anger_13": {
             "speaker": "nemo_EB0",
@@ -195,17 +193,17 @@ def test_nemo(tmp_path: Path, nemo: Path, labels_of) -> None:
 def test_nemo_refuses_a_table_that_says_otherwise(tmp_path: Path, nemo: Path) -> None:
     (nemo / "data.tsv").write_text(TSV.replace("\tanger\tTak", "\tfear\tTak"), encoding="utf-8")
     with pytest.raises(InputError, match=r"data\.tsv row 3: says speaker 'EB0' and emotion 'fear'.*'EB0' and 'anger'"):
-        prepare_nemo(nemo, tmp_path / "out")
+        prepare("nemo", nemo, tmp_path / "out")
     (nemo / "data.tsv").unlink()
-    assert prepare_nemo(nemo, tmp_path / "out")["missing"][0].startswith("data.tsv: sex and age stay blank")
+    assert prepare("nemo", nemo, tmp_path / "out")["missing"][0].startswith("data.tsv: sex and age stay blank")
     (nemo / "samples" / "EB0_anger_13.wav").rename(nemo / "samples" / "EB0_joy_13.wav")
     with pytest.raises(InputError, match="emotion 'joy' is none of this corpus"):
-        prepare_nemo(nemo, tmp_path / "out")
+        prepare("nemo", nemo, tmp_path / "out")
 
 
 def test_urdu(tmp_path: Path, plant: Plant, labels_of) -> None:
     source = plant("URDU", ["Angry/SM1_F10_A010.wav", "Sad/SF3/SF3_F2_S0100.wav"])
-    summary = prepare_urdu(source, tmp_path / "out")
+    summary = prepare("urdu", source, tmp_path / "out")
     assert labels_of() == {
         "SM1_F10_A010": {
             "speaker": "urdu_SM1",
@@ -230,24 +228,24 @@ def test_urdu(tmp_path: Path, plant: Plant, labels_of) -> None:
 )
 def test_urdu_refuses(tmp_path: Path, plant: Plant, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        prepare_urdu(plant("URDU", [name]), tmp_path / "out")
+        prepare("urdu", plant("URDU", [name]), tmp_path / "out")
 
 
 @pytest.mark.slow
 @pytest.mark.corpus
 @pytest.mark.parametrize(
-    ("pack", "prepare", "prefix"),
+    ("pack", "corpus", "prefix"),
     [
-        ("emotion_ravdess", prepare_ravdess, "ravdess_"),
-        ("emotion_nemo", prepare_nemo, "nemo_"),
-        ("emotion_urdu", prepare_urdu, "urdu_"),
+        ("emotion_ravdess", "ravdess", "ravdess_"),
+        ("emotion_nemo", "nemo", "nemo_"),
+        ("emotion_urdu", "urdu", "urdu_"),
     ],
 )
 def test_real_files_get_the_labels_that_others_gave_them(
-    tmp_path: Path, data_root: Path, pack: str, prepare, prefix: str
+    tmp_path: Path, data_root: Path, pack: str, corpus: str, prefix: str
 ) -> None:
     """The packs keep the owners' file names; their manifests were written independently of this code."""
-    summary = prepare(data_root / pack, tmp_path / "out")
+    summary = prepare(corpus, data_root / pack, tmp_path / "out")
     found = {prefix + u.id: u for u in read_manifest(tmp_path / "out" / "manifest.csv")}
     expected = read_manifest(data_root / pack / "manifest.csv")
     assert summary["extra"] == summary["unreadable"] == []

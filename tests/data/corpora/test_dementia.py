@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dino_speech.data.corpora.adress import prepare_adress
-from dino_speech.data.corpora.adresso import prepare_adresso
+from dino_speech.data.corpora.catalogue import prepare
 from dino_speech.data.manifest import read_manifest
 from dino_speech.errors import InputError
 
@@ -37,7 +36,7 @@ def adress(plant: Plant) -> Path:
 def test_adress_with_the_answers(tmp_path: Path, adress: Path, labels_of) -> None:
     answers = "ID   ; age ; gender ; Label ; mmse\nS160 ; 70 ; 1 ; 1 ; 18\nS161 ; 68 ; 0 ; 0 ; 30\n"
     (adress / "meta_data_test.txt").write_text(answers)
-    summary = prepare_adress(adress, tmp_path / "out")
+    summary = prepare("adress", adress, tmp_path / "out")
     found = labels_of()
     assert found["S001"] == {
         "speaker": "adress_S001",
@@ -64,33 +63,41 @@ def test_adress_with_the_answers(tmp_path: Path, adress: Path, labels_of) -> Non
 
 
 def test_adress_without_the_answers(tmp_path: Path, adress: Path, labels_of) -> None:
-    summary = prepare_adress(adress, tmp_path / "out")
+    summary = prepare("adress", adress, tmp_path / "out")
     assert labels_of()["S160"]["diagnosis"] == labels_of()["S160"]["mmse"] == ""
     assert labels_of("diagnosis.csv").keys() == {"S001", "S079"}
     assert "meta_data_test.txt (with Label and mmse): the test has no diagnosis" in summary["missing"]
     assert summary["without_label"] == {"": 2}
 
 
+def test_adress_takes_no_copy_from_elsewhere_in_place_of_a_recording(tmp_path: Path, adress: Path, plant) -> None:
+    plant("ADReSS", ["a_copy/S001.wav"])
+    summary = prepare("adress", adress, tmp_path / "out")
+    assert summary["extra"] == ["a_copy/S001.wav: not below Full_wave_enhanced_audio"]
+    manifest = read_manifest(tmp_path / "out" / "manifest.csv")
+    assert Path(manifest[manifest.by_id()["S001"]].wav).parent.name == "cc"
+
+
 def test_adress_refuses_a_subject_in_two_tables(tmp_path: Path, adress: Path) -> None:
     path = adress / "test" / "meta_data.txt"
     path.write_text(path.read_text() + "S001 ; 74 ; male\n")
     with pytest.raises(InputError, match=r"meta_data\.txt row 4: subject S001 is also in split train as control"):
-        prepare_adress(adress, tmp_path / "out")
+        prepare("adress", adress, tmp_path / "out")
 
 
 def test_adress_refuses_a_recording_in_a_wrong_folder(tmp_path: Path, adress: Path, plant: Plant) -> None:
     plant("ADReSS", [f"test/{WHOLE}/S079.wav"])
     with pytest.raises(InputError, match=r"test/.*S079\.wav: lies in the folder.*but the tables say train, ad"):
-        prepare_adress(adress, tmp_path / "out")
+        prepare("adress", adress, tmp_path / "out")
 
 
 def test_adress_refuses_malformed_answers(tmp_path: Path, adress: Path) -> None:
     (adress / "meta_data_test.txt").write_text("ID ; age ; gender ; Label ; mmse\nS160 ; 70 ; 1 ; AD ; 18\n")
     with pytest.raises(InputError, match=r"row 2, column 'Label': found 'AD'; expected 0 \(control\) or 1"):
-        prepare_adress(adress, tmp_path / "out")
+        prepare("adress", adress, tmp_path / "out")
     (adress / "train" / "cd_meta_data.txt").unlink()
     with pytest.raises(InputError, match=r"no file cd_meta_data\.txt in it; it holds the labels"):
-        prepare_adress(adress, tmp_path / "out")
+        prepare("adress", adress, tmp_path / "out")
 
 
 @pytest.fixture
@@ -111,7 +118,7 @@ def adresso(plant: Plant) -> Path:
 
 
 def test_adresso(tmp_path: Path, adresso: Path, labels_of) -> None:
-    summary = prepare_adresso(adresso, tmp_path / "out")
+    summary = prepare("adresso", adresso, tmp_path / "out")
     found = labels_of()
     assert found["adrso024"] == {
         "speaker": "adresso_adrso024",
@@ -141,7 +148,7 @@ def test_adresso(tmp_path: Path, adresso: Path, labels_of) -> None:
 def test_adresso_without_tables(tmp_path: Path, adresso: Path, labels_of) -> None:
     for path in [*adresso.rglob("task*.csv"), *adresso.rglob("adresso-*.csv")]:
         path.unlink()
-    summary = prepare_adresso(adresso, tmp_path / "out")
+    summary = prepare("adresso", adresso, tmp_path / "out")
     assert summary["missing"] == [
         "adresso-train-mmse-scores.csv: mmse stays blank",
         "task1.csv: the test has no diagnosis",
@@ -165,12 +172,14 @@ def test_adresso_malformed(tmp_path: Path, adresso: Path, file: str, old: str, n
     path.write_text(path.read_text().replace(old, new))
     if message:
         with pytest.raises(InputError, match=message):
-            prepare_adresso(adresso, tmp_path / "out")
+            prepare("adresso", adresso, tmp_path / "out")
     else:  # a span after the end of the recording is listed
-        assert "adrso024_001 begins at sample 9600" in prepare_adresso(adresso, tmp_path / "out")["unreadable_spans"][0]
+        assert (
+            "adrso024_001 begins at sample 9600" in prepare("adresso", adresso, tmp_path / "out")["unreadable_spans"][0]
+        )
 
 
 def test_adresso_refuses_a_training_file_in_no_group(tmp_path: Path, plant: Plant) -> None:
     source = plant("ADReSSo", ["diagnosis/train/audio/adrso024.wav"])
     with pytest.raises(InputError, match=r"lies in 'audio'; expected the folder ad or cn"):
-        prepare_adresso(source, tmp_path / "out")
+        prepare("adresso", source, tmp_path / "out")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dino_speech.data.corpora.iemocap import prepare_iemocap
+from dino_speech.data.corpora.catalogue import prepare
 from dino_speech.errors import InputError
 
 WAV = "Session{0}/sentences/wav/{1}/{1}_{2}.wav"
@@ -40,7 +40,7 @@ def iemocap(plant: Callable[..., Path]) -> Path:
 
 
 def test_rows(tmp_path: Path, iemocap: Path, labels_of) -> None:
-    summary = prepare_iemocap(iemocap, tmp_path / "out")
+    summary = prepare("iemocap", iemocap, tmp_path / "out")
     found = labels_of()
     assert found["Ses01F_impro01_M000"] == {
         "speaker": "iemocap_Ses01M",  # the woman wears the markers, the man speaks
@@ -75,7 +75,7 @@ def test_rows(tmp_path: Path, iemocap: Path, labels_of) -> None:
 
 def test_utterance_without_a_label_is_extra(tmp_path: Path, iemocap: Path, plant) -> None:
     plant("IEMOCAP", [WAV.format(1, "Ses01F_impro01", "M009")])
-    summary = prepare_iemocap(iemocap, tmp_path / "out")
+    summary = prepare("iemocap", iemocap, tmp_path / "out")
     assert summary["extra"] == [f"{WAV.format(1, 'Ses01F_impro01', 'M009')}: no label in EmoEvaluation"]
 
 
@@ -83,10 +83,10 @@ def test_malformed_label(tmp_path: Path, iemocap: Path) -> None:
     path = iemocap / "Session1" / "dialog" / "EmoEvaluation" / "Ses01F_impro01.txt"
     path.write_text(HEADER + LINES.replace("\texc\t", "\thappi\t"))
     with pytest.raises(InputError, match=r"Ses01F_impro01\.txt row 7: emotion 'happi' is none of this corpus \(ang, "):
-        prepare_iemocap(iemocap, tmp_path / "out")
+        prepare("iemocap", iemocap, tmp_path / "out")
     path.write_text(HEADER + LINES.replace("[4.0000, 3.5000, 3.0000]", "[4.0000, 3.5000]"))
     with pytest.raises(InputError, match=r"row 7: found \[4\.0000, 3\.5000\]; expected \[valence, activation, domina"):
-        prepare_iemocap(iemocap, tmp_path / "out")
+        prepare("iemocap", iemocap, tmp_path / "out")
 
 
 def test_speaker_in_the_folder_of_another_session(tmp_path: Path, iemocap: Path) -> None:
@@ -95,10 +95,10 @@ def test_speaker_in_the_folder_of_another_session(tmp_path: Path, iemocap: Path)
     target.parent.mkdir()
     path.rename(target)
     with pytest.raises(InputError, match="lies in Session5, but its name says session 1; a speaker would be"):
-        prepare_iemocap(iemocap, tmp_path / "out")
+        prepare("iemocap", iemocap, tmp_path / "out")
 
 
 def test_labels_are_needed(tmp_path: Path, plant) -> None:
     source = plant("IEMOCAP", [WAV.format(1, "Ses01F_impro01", "F000")])
     with pytest.raises(InputError, match=r"no Session\*/dialog/EmoEvaluation/Ses\*\.txt, which hold the labels"):
-        prepare_iemocap(source, tmp_path / "out")
+        prepare("iemocap", source, tmp_path / "out")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dino_speech.data.corpora.msp_podcast import prepare_msp_podcast
+from dino_speech.data.corpora.catalogue import prepare
 from dino_speech.data.manifest import read_manifest
 from dino_speech.errors import InputError
 
@@ -35,7 +35,7 @@ def podcast(plant: Callable[..., Path]) -> Path:
 
 
 def test_rows(tmp_path: Path, podcast: Path, labels_of) -> None:
-    summary = prepare_msp_podcast(podcast, tmp_path / "out")
+    summary = prepare("msp-podcast", podcast, tmp_path / "out")
     found = labels_of()
     assert found["MSP-PODCAST_0001_0008"] == {
         "speaker": "msp_12",
@@ -85,13 +85,13 @@ def test_refused(tmp_path: Path, podcast: Path, old: str, new: str, message: str
     table = podcast / "Labels" / "labels_consensus.csv"
     table.write_text(table.read_text().replace(old, new))
     with pytest.raises(InputError, match=message):
-        prepare_msp_podcast(podcast, tmp_path / "out")
+        prepare("msp-podcast", podcast, tmp_path / "out")
 
 
 def test_no_table(tmp_path: Path, podcast: Path) -> None:
     table = podcast / "Labels" / "labels_consensus.csv"
     table.rename(table.with_name("labels_concensus.csv"))  # the name in old releases
-    assert prepare_msp_podcast(podcast, tmp_path / "out")["num_utterances"] == 7
+    assert prepare("msp-podcast", podcast, tmp_path / "out")["num_utterances"] == 7
     table.with_name("labels_concensus.csv").unlink()
     with pytest.raises(InputError, match=r"no file labels_consensus\.csv or labels_concensus\.csv in it"):
-        prepare_msp_podcast(podcast, tmp_path / "out")
+        prepare("msp-podcast", podcast, tmp_path / "out")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dino_speech.data.corpora.cremad import prepare_cremad
-from dino_speech.data.corpora.emodb import prepare_emodb
+from dino_speech.data.corpora.catalogue import prepare
 from dino_speech.data.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,8 +55,8 @@ def test_no_corpus_there(recipe: str, tmp_path: Path, run) -> None:
 
 
 def test_corpora_join(tmp_path: Path, plant: Callable[..., Path]) -> None:
-    prepare_emodb(plant("EmoDB", ["wav/03a01Wa.wav", "wav/08a01Lb.wav"]), tmp_path / "emodb")
-    prepare_cremad(plant("CREMA-D", ["AudioWAV/1001_IEO_ANG_HI.wav"]), tmp_path / "cremad")
+    prepare("emodb", plant("EmoDB", ["wav/03a01Wa.wav", "wav/08a01Lb.wav"]), tmp_path / "emodb")
+    prepare("crema-d", plant("CREMA-D", ["AudioWAV/1001_IEO_ANG_HI.wav"]), tmp_path / "cremad")
     joined = read_manifest([tmp_path / name / "manifest.csv" for name in ("emodb", "cremad")], must_exist=True)
     assert [(u.labels["corpus"], u.labels["speaker"]) for u in joined.select(emotion="angry")] == [
         ("EmoDB", "emodb_03"),

@@ -1,5 +1,6 @@
 """A few utterances in the layout of VoxCeleb1 and VoxCeleb2, with lists and metadata as their owners write them."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dino_speech.data.corpora.voxceleb import prepare_voxceleb1, prepare_voxceleb2
+from dino_speech.data.corpora.catalogue import prepare
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import read_trials, resolve
 from dino_speech.errors import InputError
@@ -44,7 +45,7 @@ def _name(speaker: int, number: int) -> str:
 
 
 def test_manifest_has_labels_from_the_metadata(voxceleb1: Path, tmp_path: Path) -> None:
-    summary = prepare_voxceleb1(voxceleb1, tmp_path / "out")
+    summary = prepare("voxceleb1", voxceleb1, tmp_path / "out")
     manifest = read_manifest(tmp_path / "out" / "manifest.csv", must_exist=True)
     assert (summary["num_utterances"], summary["num_speakers"]) == (8, 4)
     assert (summary["num_official_utterances"], summary["num_official_speakers"]) == (153_516, 1_251)
@@ -64,7 +65,7 @@ def test_manifest_has_labels_from_the_metadata(voxceleb1: Path, tmp_path: Path) 
 
 def test_split_without_metadata(voxceleb1: Path, tmp_path: Path) -> None:
     (voxceleb1 / "vox1_meta.csv").unlink()
-    prepare_voxceleb1(voxceleb1, tmp_path / "out")
+    prepare("voxceleb1", voxceleb1, tmp_path / "out")
     manifest = read_manifest(tmp_path / "out" / "manifest.csv")
     assert {(u.labels["speaker"], u.labels["split"]) for u in manifest} == {
         ("id10001", "dev"),
@@ -78,7 +79,7 @@ def test_a_complete_official_list_is_used_as_it_is(voxceleb1: Path, tmp_path: Pa
     target, other = f"1 {_name(10270, 1)} {_name(10270, 2)}", f"0 {_name(10270, 1)} {_name(10271, 2)}"
     lines = [target, other] * 18_805 + [other]  # as many as the cleaned list O has
     (voxceleb1.parent / "veri_test2.txt").write_text("\n".join(lines) + "\n")
-    summary = prepare_voxceleb1(voxceleb1, tmp_path / "out")
+    summary = prepare("voxceleb1", voxceleb1, tmp_path / "out")
     assert summary["trials"] == {"trials_O.txt": 37_611}
     trials = read_trials(tmp_path / "out" / "trials_O.txt")
     enroll, test = resolve(trials, read_manifest(tmp_path / "out" / "manifest.csv"))
@@ -93,7 +94,7 @@ def test_absent_audio_makes_a_list_partial_and_is_named(voxceleb1: Path, tmp_pat
     (voxceleb1 / "list_test_hard2.txt").write_text("\n".join(lines))
     with (voxceleb1 / "vox1_meta.csv").open("a") as file:
         file.write("id10900\tNobody\tf\tUSA\tdev\n")
-    summary = prepare_voxceleb1(voxceleb1, tmp_path / "out")
+    summary = prepare("voxceleb1", voxceleb1, tmp_path / "out")
     assert summary["trials"] == {"trials_H_partial.txt": 1}
     assert summary["missing"] == [
         "id10900: no file of this speaker",
@@ -107,7 +108,7 @@ def test_extra_and_unreadable_files_are_listed(voxceleb1: Path, tmp_path: Path, 
     _write(voxceleb1 / "z_copy" / "id10001" / VIDEO / "00001.flac", tone(1.0))
     broken = voxceleb1 / "vox1_dev_wav" / "wav" / "id10002" / VIDEO / "00002.wav"
     broken.write_bytes(b"")
-    summary = prepare_voxceleb1(voxceleb1, tmp_path / "out")
+    summary = prepare("voxceleb1", voxceleb1, tmp_path / "out")
     assert summary["num_utterances"] == 7
     assert len(summary["extra"]) == 2
     assert "hello.wav: not in a folder idXXXXX/VIDEO" in summary["extra"][0]
@@ -126,13 +127,13 @@ def test_voxceleb2_after_conversion(tmp_path: Path, tone: Tone) -> None:
             m4a.write_bytes(b"\0\0\0 ftypM4A ")
     left = source / "dev" / "aac" / "id00012" / "21Uxsk56VDQ" / "00003.m4a"
     left.write_bytes(b"\0\0\0 ftypM4A ")
-    summary = prepare_voxceleb2(source, tmp_path / "out")
+    summary = prepare("voxceleb2", source, tmp_path / "out")
     manifest = read_manifest(tmp_path / "out" / "manifest.csv")
     assert [u.labels["split"] for u in manifest] == ["dev", "dev", "test", "test"]
     assert summary["missing"] == [f"id00012/21Uxsk56VDQ/00003.wav: not converted from {left}"]
     assert summary["trials"] == {}
     (source / "vox2_meta.csv").write_text(f"{META_2}\nid00012 ,n000012 ,m ,dev\nid00017 ,n000017 ,f ,test\n")
-    prepare_voxceleb2(source, tmp_path / "out")
+    prepare("voxceleb2", source, tmp_path / "out")
     assert read_manifest(tmp_path / "out" / "manifest.csv").label("sex") == ["M", "M", "F", "F"]
 
 
@@ -140,7 +141,7 @@ def test_speaker_in_both_parts_is_refused(tmp_path: Path, tone: Tone) -> None:
     for number, split in enumerate(("dev", "test"), start=1):
         _write(tmp_path / "VoxCeleb2" / split / "aac" / "id00012" / VIDEO / f"{number:05}.wav", tone(1.0))
     with pytest.raises(InputError, match=r"VoxCeleb2: split dev and test: 1 speakers are on both sides.*\(id00012\)"):
-        prepare_voxceleb2(tmp_path / "VoxCeleb2", tmp_path / "out")
+        prepare("voxceleb2", tmp_path / "VoxCeleb2", tmp_path / "out")
 
 
 def test_unconverted_corpus_names_the_cure(tmp_path: Path) -> None:
@@ -148,25 +149,34 @@ def test_unconverted_corpus_names_the_cure(tmp_path: Path) -> None:
     m4a.parent.mkdir(parents=True)
     m4a.write_bytes(b"\0\0\0 ftypM4A ")
     with pytest.raises(InputError, match=r"1 m4a files.*cd '.*Vox Celeb2' && find .*ffmpeg"):
-        prepare_voxceleb2(tmp_path / "Vox Celeb2", tmp_path / "out")
+        prepare("voxceleb2", tmp_path / "Vox Celeb2", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id\tname\nid10001\tx\n", "row 1: no columns Gender and Set"),
-        (f"{META_1}\nid10001\tm\tdev\n", "row 2: found id10001, m, dev"),
+        ("id\tname\nid10001\tx\n", r"row 1: no column 'Gender'; found id, name"),
+        (f"{META_1}\nA\tB\tm\tIreland\tdev\n", "row 2: found 'A'; expected a speaker such as id10001"),
+        (f"{META_1}\nid10001\tm\tdev\n", "row 2: found 3 cells; expected 5"),
     ],
 )
 def test_bad_metadata_is_refused(voxceleb1: Path, tmp_path: Path, text: str, message: str) -> None:
     (voxceleb1 / "vox1_meta.csv").write_text(text)
     with pytest.raises(InputError, match=message):
-        prepare_voxceleb1(voxceleb1, tmp_path / "out")
+        prepare("voxceleb1", voxceleb1, tmp_path / "out")
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs links")
+def test_links_that_lead_round_in_a_circle_end(voxceleb1: Path, tmp_path: Path) -> None:
+    for folder in (voxceleb1, voxceleb1 / "vox1_dev_wav" / "wav" / "id10001"):
+        (folder / "round").symlink_to(voxceleb1, target_is_directory=True)
+    summary = prepare("voxceleb1", voxceleb1, tmp_path / "out")
+    assert (summary["num_utterances"], summary["extra"]) == (8, [])
 
 
 def test_wrong_folder(tmp_path: Path, tone: Tone) -> None:
     with pytest.raises(InputError, match="no such folder"):
-        prepare_voxceleb1(tmp_path / "nowhere", tmp_path / "out")
+        prepare("voxceleb1", tmp_path / "nowhere", tmp_path / "out")
     _write(tmp_path / "other" / "hello.wav", tone(1.0))
     with pytest.raises(InputError, match="no audio at idXXXXX"):
-        prepare_voxceleb1(tmp_path / "other", tmp_path / "out")
+        prepare("voxceleb1", tmp_path / "other", tmp_path / "out")

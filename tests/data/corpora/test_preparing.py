@@ -6,52 +6,60 @@ from pathlib import Path
 
 import pytest
 
-from dino_speech.cli.data import CORPORA
-from dino_speech.data.corpora import adress, adresso, cremad, emodb, iemocap, msp_podcast, nemo, ravdess, urdu
-from dino_speech.data.corpora.emodb import prepare_emodb
-from dino_speech.data.corpora.emotions import CANONICAL, UNLABELLED
-from dino_speech.data.corpora.layout import Corpus, Findings, Row, write_corpus
-from dino_speech.data.corpora.tables import find_papers, number, read_table
+from dino_speech.data.corpora.catalogue import CORPORA, corpus_named, prepare
+from dino_speech.data.corpora.corpus import CANONICAL, UNLABELLED, Corpus
+from dino_speech.data.corpora.preparing import prepare_corpus
+from dino_speech.data.corpora.tree import Tree, number, read_table
 from dino_speech.errors import InputError
 
-EMOTION_CORPORA = [cremad, emodb, iemocap, msp_podcast, nemo, ravdess, urdu]
+STATED = {name: corpus for name in CORPORA if isinstance(corpus := corpus_named(name), Corpus)}
+EMOTIONAL = [name for name, corpus in STATED.items() if corpus.label == "emotion"]
 Plant = Callable[..., Path]
 
 
-@pytest.mark.parametrize("corpus", EMOTION_CORPORA, ids=lambda corpus: corpus.__name__.rpartition(".")[2])
-def test_emotions_have_the_shared_names(corpus) -> None:
-    assert set(corpus.EMOTIONS.values()) <= {*CANONICAL, UNLABELLED}
-    assert {"angry", "happy", "neutral", "sad"} <= set(corpus.EMOTIONS.values())
+def test_everything_in_the_catalogue_is_there() -> None:
+    assert len(STATED) == 9
+    assert all(callable(corpus_named(name)) for name in CORPORA.keys() - STATED)
+
+
+@pytest.mark.parametrize("name", EMOTIONAL)
+def test_emotions_have_the_shared_names(name: str) -> None:
+    emotions = {*STATED[name].codes["emotion"].values()}
+    assert emotions <= {*CANONICAL, UNLABELLED}
+    assert {"angry", "happy", "neutral", "sad"} <= emotions
 
 
 def test_diagnoses_have_the_shared_names() -> None:
-    assert set(adress.DIAGNOSES.values()) == set(adresso.DIAGNOSES.values()) == {"ad", "control"}
+    for name in STATED.keys() - EMOTIONAL:
+        assert set(STATED[name].codes["diagnosis"].values()) == {"ad", "control"}
 
 
-@pytest.mark.parametrize("corpus", [*EMOTION_CORPORA, adress, adresso], ids=lambda c: c.__name__.rpartition(".")[2])
-def test_module_states_layout_licence_and_split(corpus) -> None:
-    text = " ".join(corpus.__doc__.split())
-    for word in ("Facts (", "Licence", "Layout: "):
-        assert word in text
-    assert "fold" in text or "split" in text
-    assert corpus.__name__.rpartition(".")[2] in {module for module, _ in CORPORA.values()}
+@pytest.mark.parametrize("name", STATED)
+def test_a_corpus_states_source_licence_layout_and_split(name: str) -> None:
+    corpus = STATED[name]
+    about = " ".join(corpus.about.split())
+    for word in ("Facts (", "Layout: "):
+        assert word in about
+    assert "fold" in about or "split" in about
+    assert all((corpus.licence, corpus.access, corpus.layout))
+    assert {"speaker", corpus.label} <= {*corpus.columns}
 
 
 def test_wrong_folders(tmp_path: Path, plant: Plant) -> None:
     with pytest.raises(InputError, match=r"nowhere: no such folder; expected wav/03a01Wa\.wav"):
-        prepare_emodb(tmp_path / "nowhere", tmp_path / "out")
+        prepare("emodb", tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no audio found.*expected wav/03a01Wa\.wav"):
-        prepare_emodb(tmp_path / "empty", tmp_path / "out")
+        prepare("emodb", tmp_path / "empty", tmp_path / "out")
     source = plant("other", ["hello.wav"])
     with pytest.raises(InputError, match=r"no file of EmoDB in it; expected wav/03a01Wa\.wav"):
-        prepare_emodb(source, tmp_path / "out")
+        prepare("emodb", source, tmp_path / "out")
 
 
 def test_extra_and_unreadable_files_are_listed(tmp_path: Path, plant: Plant, labels_of) -> None:
     source = plant("EmoDB", ["wav/03a01Wa.wav", "wav/08a01Fd.wav", "copy/03a01Wa.flac", "notes/hello.wav"])
     (source / "wav" / "08a01Fd.wav").write_bytes(b"")
-    summary = prepare_emodb(source, tmp_path / "out")
+    summary = prepare("emodb", source, tmp_path / "out")
     assert list(labels_of()) == ["03a01Wa"]
     assert summary["extra"] == [
         "notes/hello.wav: not a name of this corpus",
@@ -69,26 +77,25 @@ def test_extra_and_unreadable_files_are_listed(tmp_path: Path, plant: Plant, lab
 
 def test_solved_problems_go_away(tmp_path: Path, plant: Plant) -> None:
     source = plant("EmoDB", ["wav/03a01Wa.wav", "hello.wav"])
-    prepare_emodb(source, tmp_path / "out")
+    prepare("emodb", source, tmp_path / "out")
     (source / "hello.wav").unlink()
-    assert prepare_emodb(source, tmp_path / "out")["extra"] == []
+    assert prepare("emodb", source, tmp_path / "out")["extra"] == []
     assert not (tmp_path / "out" / "extra.txt").exists()
 
 
 def test_leak_is_refused_with_the_names(tmp_path: Path, plant: Plant) -> None:
-    source = plant("mine", ["a.wav", "b.wav", "c.wav"])
-    corpus = Corpus("Mine", "mine", "*.wav", ("speaker", "emotion", "split"), may_share=("test1", "test2"))
-
-    def findings(*splits: str) -> Findings:
-        rows = zip("abc", splits, strict=True)
-        return Findings(
-            [Row(n, source / f"{n}.wav", {"speaker": "ann", "emotion": "sad", "split": s}) for n, s in rows]
-        )
-
+    source = plant("mine", ["a_train.wav", "b_train.wav", "c_test1.wav"])
+    facts = {"about": "", "licence": "mine", "access": "here", "layout": "*.wav", "may_share": ("test1", "test2")}
+    form, columns = r"[abc]_(?P<split>\w+)", ("speaker", "emotion", "split")
+    corpus = Corpus(
+        name="Mine", file_name=form, columns=columns, labels=lambda f, t: {"speaker": "ann", "emotion": "sad"}, **facts
+    )
     with pytest.raises(InputError, match=r"Mine: split test1 and train: 1 speakers are on both sides.*\(ann\)"):
-        write_corpus(corpus, findings("train", "train", "test1"), source, tmp_path / "out")
+        prepare_corpus(corpus, source, tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.csv").exists()
-    assert write_corpus(corpus, findings("test1", "test2", "test1"), source, tmp_path / "out")["num_speakers"] == 1
+    for name in ("a_train.wav", "b_train.wav"):
+        (source / name).rename(source / name.replace("train", "test2"))
+    assert prepare_corpus(corpus, source, tmp_path / "out")["num_speakers"] == 1
 
 
 def test_tables(tmp_path: Path) -> None:
@@ -101,7 +108,9 @@ def test_tables(tmp_path: Path) -> None:
         {"id": "S002", "age": "71", "mmse": "29.0"},
     ]
     assert [number(row["mmse"], row.place, "mmse") for row in rows] == ["", "29"]
-    assert find_papers(tmp_path, "table.txt") == find_papers(tmp_path, "t*.txt") == [path]
+    (tmp_path / "a.wav").touch()
+    tree = Tree(tmp_path, "tables")
+    assert tree.find("table.txt") == tree.find("t*.txt") == [path]
     with pytest.raises(InputError, match=r"Table\.TXT row 1: no column 'gender'; found id, age, mmse"):
         read_table(path, ("ID", "gender"), delimiter=";")
     with pytest.raises(InputError, match=r"row 4, column 'mmse': found 'good'; expected a number"):
