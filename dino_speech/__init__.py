@@ -16,6 +16,8 @@ _HOMES = {
     "SpecAugment": "dino_speech.audio.spec_augment",
     "WaveformTransforms": "dino_speech.audio.audiomentations_chain",
     "read_manifest": "dino_speech.data.manifest",
+    "Corpus": "dino_speech.data.corpora.corpus",
+    "register_corpus": "dino_speech.data.corpora.catalogue",
     "read_shards": "dino_speech.data.shards.reading",
     "read_trials": "dino_speech.data.trials",
     "build_encoder": "dino_speech.models.registry",

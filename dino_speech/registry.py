@@ -24,16 +24,24 @@ class Registry(Generic[Part]):
     """Parts of one kind.
 
     Args:
-        kind: in the singular; `dino_speech.<kind>s` is the group of entry points.
+        kind: in the singular.
         parts: of this package, by name.
         elsewhere: further ones, name -> the module that puts the part into `known` when it is imported.
+        plural: of the kind, None: with an s; `dino_speech.<plural>` is the group of entry points.
 
     Attributes:
         known: all parts that are imported, by name.
     """
 
-    def __init__(self, kind: str, parts: Mapping[str, Part], elsewhere: Mapping[str, str] | None = None) -> None:
-        self.kind, self.group = kind, f"dino_speech.{kind}s"
+    def __init__(
+        self,
+        kind: str,
+        parts: Mapping[str, Part],
+        elsewhere: Mapping[str, str] | None = None,
+        *,
+        plural: str | None = None,
+    ) -> None:
+        self.kind, self.group = kind, f"dino_speech.{plural or f'{kind}s'}"
         self.known = dict(parts)
         self._elsewhere = dict(elsewhere or {})
         self._reserved = {*parts, *self._elsewhere}

@@ -2,13 +2,17 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
-from dino_speech import build_encoder, list_encoders, load_encoder, register_encoder
+from dino_speech import build_encoder, list_encoders, load_encoder, read_manifest, register_corpus, register_encoder
 from dino_speech.cli.main import main
+from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.errors import InputError
 from dino_speech.models.registry import ENCODERS
 
@@ -31,6 +35,24 @@ class MeanOfFrames(nn.Module):
         x = self.hidden(frames).relu()
         note("hidden", x, mask)
         return self.affine(masked_mean(x, mask).squeeze(1))
+"""
+CORPUS = """
+from dino_speech import Corpus, register_corpus
+
+PIER = Corpus(
+    name="Pier",
+    about="Two people on a pier, recorded here. No official split; `fold` is the speaker.",
+    licence="our own",
+    access="the shelf",
+    layout="pier/anna_angry_01.wav",
+    file_name=r"(?P<speaker>[a-z]+)_(?P<emotion>[a-z]+)_(?P<take>[0-9]{2})",
+    columns=("speaker", "emotion", "original_label", "take", "fold"),
+    speaker="pier_{speaker}",
+    codes={"emotion": {"angry": "angry", "calm": "neutral"}},
+    people={"anna": {"fold": "1"}, "ben": {"fold": "2"}},
+    num_utterances=4,
+)
+register_corpus("pier", PIER)
 """
 RECIPE = """
 train_manifest: {manifest}
@@ -64,7 +86,8 @@ def my_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "my_lab-1.0.dist-info").mkdir(parents=True)
     (folder / "my_lab-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: my-lab\nVersion: 1.0\n")
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(ENCODERS, "known", dict(ENCODERS.known))
+    for registry in (ENCODERS, CORPORA):
+        monkeypatch.setattr(registry, "known", dict(registry.known))
     return folder
 
 
@@ -102,10 +125,34 @@ def test_a_backbone_in_a_recipe_of_the_command_line(
     assert load_encoder(folder).config.backbone == {"hidden": 12}
 
 
+def test_a_corpus(
+    my_lab: Path, tmp_path: Path, tone: Callable[..., np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(my_lab, "dino_speech.corpora", "pier = my_pier", "my_pier", CORPUS)
+    for name in ("anna_angry_01", "anna_calm_02", "ben_calm_01", "notes"):
+        (tmp_path / "pier").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "pier" / f"{name}.wav", tone(0.5), 16_000)
+    command = ["prepare", "pier", str(tmp_path / "pier"), "--output", str(tmp_path / "out"), "--json"]
+    assert main(command) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["num_utterances"], summary["num_official_utterances"], summary["num_speakers"]) == (3, 4, 2)
+    assert summary["extra"] == ["notes.wav: not a name of this corpus"]
+    rows = {u.id: u.labels for u in read_manifest(tmp_path / "out" / "manifest.csv", must_exist=True)}
+    assert rows["ben_calm_01"] == {
+        **{"speaker": "pier_ben", "emotion": "neutral", "original_label": "calm"},
+        **{"take": "01", "fold": "2", "corpus": "Pier"},
+    }
+    (tmp_path / "pier" / "notes.wav").rename(tmp_path / "pier" / "carl_calm_01.wav")
+    assert main(command) == 1
+    assert "carl_calm_01.wav: speaker 'carl' is none of this corpus (anna, ben)" in capsys.readouterr().out
+
+
 def test_what_is_registered_cannot_pose_as_ours(my_lab: Path) -> None:
     for name in ("ecapa_tdnn", "wav2vec2"):
         with pytest.raises(InputError, match="is one of dino_speech"):
             register_encoder(name)(torch.nn.Linear)
+    with pytest.raises(InputError, match="corpus 'emodb' is one of dino_speech"):
+        register_corpus("emodb", print)
     install(my_lab, "dino_speech.encoders", "ecapa_tdnn = my_fake\nnothing = my_fake", "my_fake", "")
     assert build_encoder("ecapa_tdnn", channels=8).config.name == "ecapa_tdnn"
     assert "my_fake" not in sys.modules

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from itertools import product
 
+from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import Corpus, Labels
 from dino_speech.data.corpora.tree import SEX, Cells, NamedFile, Tree, read_table
 from dino_speech.errors import InputError
@@ -226,3 +227,5 @@ NEMO = Corpus(
     labels=_nemo_labels,
     missing=lambda found, table: [f"{name}.wav: named in data.tsv" for name in table if name not in found],
 )
+
+CORPORA.known |= {"crema-d": CREMA_D, "emodb": EMODB, "nemo": NEMO, "ravdess": RAVDESS}

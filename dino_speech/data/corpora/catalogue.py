@@ -1,30 +1,45 @@
-"""Which corpora there are. A new one is a file that states its facts (a `Corpus`), and a line in `CORPORA`."""
+"""Which corpora there are. A new one is a file that states its facts (a `Corpus`) and registers it, and a line here.
 
-from importlib import import_module
+(A person's own corpus, outside of this package, has its line in that person's package: see `dino_speech.registry`.)
+"""
+
 from pathlib import Path
 from typing import Any
 
-# Name -> module and what it holds: a `Corpus`, or a function that prepares, given source and output.
-CORPORA = {
-    "adress": "dino_speech.data.corpora.dementia:ADRESS",
-    "adresso": "dino_speech.data.corpora.dementia:ADRESSO",
-    "crema-d": "dino_speech.data.corpora.acted_emotion:CREMA_D",
-    "emodb": "dino_speech.data.corpora.acted_emotion:EMODB",
-    "folder": "dino_speech.data.corpora.folder:prepare_folder",
-    "iemocap": "dino_speech.data.corpora.conversational_emotion:IEMOCAP",
-    "msp-podcast": "dino_speech.data.corpora.conversational_emotion:MSP_PODCAST",
-    "nemo": "dino_speech.data.corpora.acted_emotion:NEMO",
-    "ravdess": "dino_speech.data.corpora.acted_emotion:RAVDESS",
-    "urdu": "dino_speech.data.corpora.conversational_emotion:URDU",
-    "voxceleb1": "dino_speech.data.corpora.voxceleb:prepare_voxceleb1",
-    "voxceleb2": "dino_speech.data.corpora.voxceleb:prepare_voxceleb2",
+from dino_speech.registry import Registry
+
+# Name -> the module that puts it into `CORPORA.known`.
+HOMES = {
+    "adress": "dementia",
+    "adresso": "dementia",
+    "crema-d": "acted_emotion",
+    "emodb": "acted_emotion",
+    "folder": "folder",
+    "iemocap": "conversational_emotion",
+    "msp-podcast": "conversational_emotion",
+    "nemo": "acted_emotion",
+    "ravdess": "acted_emotion",
+    "urdu": "conversational_emotion",
+    "voxceleb1": "voxceleb",
+    "voxceleb2": "voxceleb",
 }
+# A `Corpus`, or, where nothing of the frame fits, a function of source, output and options that gives a summary.
+CORPORA: Registry[Any] = Registry(
+    "corpus", {}, {name: f"dino_speech.data.corpora.{home}" for name, home in HOMES.items()}, plural="corpora"
+)
 
 
-def corpus_named(name: str) -> Any:
-    """What `CORPORA` names: a `Corpus`, or a function that prepares."""
-    module, _, attribute = CORPORA[name].partition(":")
-    return getattr(import_module(module), attribute)
+def register_corpus(name: str, corpus: Any) -> None:
+    """Make a corpus of one's own known to `prepare`. The page "Add your own" has an example.
+
+    Args:
+        name: how it is asked for: `dino-speech prepare NAME`.
+        corpus: a `Corpus`, or a function of source and output that writes manifests and gives a summary.
+
+    Raises:
+        InputError: a corpus of this package has the name.
+    """
+    CORPORA.register(name, corpus)
 
 
 def prepare(name: str, source: str | Path, output: str | Path, **options: Any) -> dict[str, Any]:
@@ -40,11 +55,13 @@ def prepare(name: str, source: str | Path, output: str | Path, **options: Any) -
         The summary of `preparing.prepare_corpus`, or of that function.
 
     Raises:
-        InputError: no such folder, no utterance in it, or what the corpus itself refuses: a code that it does not have,
-            a file in the folder of another speaker, a table that says otherwise.
+        InputError: no such corpus or folder, no utterance in it, or what the corpus itself refuses: a code that it does
+            not have, a file in the folder of another speaker, a table that says otherwise.
     """
-    from dino_speech.data.corpora.corpus import Corpus
     from dino_speech.data.corpora.preparing import prepare_corpus
 
-    found = corpus_named(name)
-    return prepare_corpus(found, source, output) if isinstance(found, Corpus) else found(source, output, **options)
+    corpus = CORPORA[name]
+    summary: dict[str, Any] = (
+        corpus(source, output, **options) if callable(corpus) else prepare_corpus(corpus, source, output)
+    )
+    return summary

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import UNLABELLED, Corpus, Labels, decode
 from dino_speech.data.corpora.tree import SEX, Cells, NamedFile, Tree, number, read_table
 from dino_speech.errors import InputError
@@ -234,3 +235,5 @@ URDU = Corpus(
     labels=_urdu_labels,
     missing=_urdu_missing,
 )
+
+CORPORA.known |= {"iemocap": IEMOCAP, "msp-podcast": MSP_PODCAST, "urdu": URDU}

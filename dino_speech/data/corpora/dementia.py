@@ -8,6 +8,7 @@ on one and test on the other.
 
 from collections.abc import Mapping
 
+from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import Corpus, Further, Labels, Row
 from dino_speech.data.corpora.tree import SEX, Cells, NamedFile, Tree, read_table
 from dino_speech.errors import InputError
@@ -214,3 +215,5 @@ ADRESSO = Corpus(
     missing=lambda found, known: [f"{name}.wav: named in the tables" for name in known if name not in found],
     further=Further("participant.csv", "num_participant_spans", "unreadable_spans", _participant_spans),
 )
+
+CORPORA.known |= {"adress": ADRESS, "adresso": ADRESSO}

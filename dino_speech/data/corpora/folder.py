@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.manifest import scan_folder, write_manifest
 from dino_speech.data.trials import make_trials, write_trials
 
@@ -41,3 +42,6 @@ def prepare_folder(
         "trials": trials,
         "unreadable": [f"{item.name}: {item.reason}" for item in manifest.skipped],
     }
+
+
+CORPORA.known |= {"folder": prepare_folder}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.audio.files import is_audio, walk_files
+from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import Labels, Row
 from dino_speech.data.corpora.preparing import read_rows, refuse_leaks, write_problems
 from dino_speech.data.corpora.tree import read_table
@@ -193,3 +194,6 @@ def _write_list(trials: Trials, name: str, present: set[str], output: Path, miss
         return {}
     part = trials.subset(kept)
     return {write_trials(part, output / f"{ours}{'_partial' if partial else ''}.txt").name: len(part)}
+
+
+CORPORA.known |= {"voxceleb1": prepare_voxceleb1, "voxceleb2": prepare_voxceleb2}
