@@ -1,9 +1,11 @@
 """Files that are either the former or the new one, never a part, whatever moment the process is killed at."""
 
 import contextlib
+import csv
+import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,3 +47,15 @@ def write_json_atomically(path: Path, data: Any) -> None:
 def read_json(path: Path) -> Any:
     """The inverse."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_csv_atomically(
+    path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None
+) -> None:
+    """The same for a table, a mapping per row; `columns`: None, those of the rows, as they first occur."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(key for row in rows for key in row)) if columns is None else columns
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text_atomically(path, text.getvalue())

@@ -7,7 +7,7 @@ too, is the fold's training part: the functions that train are given nothing els
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from dino_speech.data.atomic import write_json_atomically
-from dino_speech.data.folds import manifest_folds
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.resumable_store import name_with_hash, safe_name
 from dino_speech.data.seeds import derive_seed
@@ -27,7 +26,8 @@ from dino_speech.frame_level.ptapt import PTAPT
 from dino_speech.frame_level.tapt import TAPT
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.studies.fold_systems import FOLD_SEED, fold_row
+from dino_speech.studies.fine_tuning_study import FOLD_SEED, FineTuningStudy, split_folds
+from dino_speech.studies.fold_systems import fold_row
 from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid
 from dino_speech.studies.pooled_figures import cell_of
 from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
@@ -37,24 +37,19 @@ from dino_speech.transfer.targets import describe_labels
 
 
 @dataclass
-class AdaptationStudy:
+class AdaptationStudy(FineTuningStudy):
     """Compares fine-tuning alone (V-FT) with fine-tuning after TAPT or P-TAPT, fold by fold.
 
     Args:
         encoder: a frame-level encoder, where every strategy begins.
         adapters: what is done before fine-tuning, by the strategy's name; None: nothing. Their own `encoder` is not
             used. For each fold they are given its training part, once: only fine-tuning is repeated over seeds.
-        label: the column to learn; with "ccc" a list of columns that hold numbers.
         stages: of the fine-tuning, the same for all. `FineTuneStage(["backbone.model.encoder"])` trains the transformer
             and leaves convolutions and projection as they are, as the source does.
         fractions: shares of each fold's training speakers to learn from; a smaller share is part of a larger one.
-        fold_column: a column with folds as published, such as sessions; or else
-        num_folds: of folds drawn without a speaker in two.
-        objective: "cross_entropy" or "ccc".
-        speaker: the column that no fold may split.
-        tuner: further options of `FineTuner`, by name.
         adaptation_seed: of everything random in the adaptation.
-        keep_systems: keep the fine-tuned systems; else only figures. Adapted encoders are kept.
+
+    Further arguments are those of `FineTuningStudy`. Adapted encoders are kept.
 
     Source: arXiv 2110.06309 (IEMOCAP, leave-one-session-out, UAR: V-FT 69.9, TAPT 73.5, P-TAPT 74.3; five repetitions).
     """
@@ -62,16 +57,9 @@ class AdaptationStudy:
     encoder: SpeechEncoder
     _: KW_ONLY
     adapters: Mapping[str, TAPT | PTAPT | None]
-    label: str | Sequence[str]
     stages: Sequence[FineTuneStage]
     fractions: Sequence[float] = (1.0,)
-    fold_column: str | None = None
-    num_folds: int | None = None
-    objective: str = "cross_entropy"
-    speaker: str = "speaker"
-    tuner: Mapping[str, Any] = field(default_factory=dict)
     adaptation_seed: int = 1986
-    keep_systems: bool = False
 
     def __post_init__(self) -> None:
         for name, adapter in self.adapters.items():
@@ -103,32 +91,20 @@ class AdaptationStudy:
             InputError: folds, labels or settings do not fit the data.
         """
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-        stratify = None if self.objective == "ccc" else self._tuner(self.encoder).labels[0]
-        folds = manifest_folds(
-            manifest,
-            column=self.fold_column,
-            num_folds=self.num_folds,
-            stratify=stratify,
-            speaker=self.speaker,
-            seed=FOLD_SEED,
-        )
-        parts = {name: tuple(manifest.subset(side.tolist()) for side in fold) for name, fold in folds.items()}
+        columns = {"column": self.fold_column, "speaker": self.speaker}
+        folds = split_folds(manifest, self.classes_column, num_folds=self.num_folds, **columns)  # type: ignore[arg-type]
         root = Path(output_folder)
 
         def cell(settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
             judged: dict[str, Judged] = {}
             rows: dict[str, Any] = {}
-            for name, (whole, test) in parts.items():
+            for name, (whole, test) in folds.items():
                 train = self.subset(whole, float(str(settings["fraction"])), name)
-                self._tuner(self.encoder).check_test(train, test)
-                place = folder / f"fold_{safe_name(name)}"
-                tuner = self.train(
-                    str(settings["strategy"]), train, folder=place, adapted=root / "adapted", seed=seed, device=device
-                )
+                self.tuner_of(self.encoder, self.stages).check_test(train, test)
+                places: dict[str, Any] = {"folder": folder / f"fold_{safe_name(name)}", "adapted": root / "adapted"}
+                tuner = self.train(str(settings["strategy"]), train, **places, seed=seed, device=device)
                 judged[name] = judge(tuner.system_, test, speaker=self.speaker)
                 rows[name] = fold_row(judged[name], train)
-                if not self.keep_systems:
-                    shutil.rmtree(place, ignore_errors=True)
             write_json_atomically(folder / "folds.json", rows)
             return cell_of({"": list(judged.values())}, seed=FOLD_SEED)
 
@@ -166,7 +142,7 @@ class AdaptationStudy:
         adapter, encoder = self.adapters[strategy], self.encoder
         if adapter is not None:
             encoder = self._adapt(strategy, adapter, train, adapted, device)
-        return self._tuner(encoder).fit(train, output_folder=folder, seed=seed, device=device)
+        return self.fine_tune(encoder, self.stages, train, folder, seed, device)
 
     def _adapt(
         self, strategy: str, adapter: TAPT | PTAPT, train: Manifest, adapted: Path, device: Any
@@ -190,14 +166,11 @@ class AdaptationStudy:
         write_json_atomically(folder / "complete", depends_on)
         return load_encoder(folder / "encoder")
 
-    def _tuner(self, encoder: SpeechEncoder) -> FineTuner:
-        return FineTuner(encoder, label=self.label, stages=self.stages, objective=self.objective, **self.tuner)  # type: ignore[arg-type]
-
     def _identity(self, manifest: Manifest) -> dict[str, Any]:
         names = ("adapters", "label", "stages", "fold_column", "num_folds", "objective", "tuner", "adaptation_seed")
         numbers = {"labels": describe_labels(manifest, self.label)} if self.objective == "ccc" else {}
         return {
-            **{name: describe(getattr(self, name)) for name in names},
+            **self.described(*names),
             **numbers,
             "weights": fingerprint(self.encoder),
             "manifest": describe_manifest(manifest),

@@ -1,13 +1,13 @@
 """DET curves of a study: the scores of each cell beside its figures, and one picture per list of trials."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.resumable_store import safe_name
+from dino_speech.data.resumable_store import read_arrays, safe_name
 from dino_speech.evaluation.reports.drawing import has_matplotlib
 from dino_speech.evaluation.reports.pictures import det_plot
 from dino_speech.studies.grid import GridTable, Row
@@ -24,20 +24,19 @@ def keep_scores(folder: Path, scored: Mapping[str, Scored]) -> None:
     np.savez_compressed(folder / SCORES_FILE, **arrays)
 
 
-def draw_det(table: GridTable, cell_of: Callable[[Row, int], Path], folder: Path) -> list[Path]:
+def draw_det(table: GridTable, folder: Path) -> list[Path]:
     """One picture per list (`det.png`, `det_<list>.png`), with a curve per row: its first seed whose scores are there.
 
     Args:
         table: of the study.
-        cell_of: row and seed -> the folder of the cell.
         folder: of the pictures; without matplotlib there are none.
     """
     if not has_matplotlib():
         return []
     curves: dict[str, dict[str, Scored]] = {}
     for row in table.rows:
-        kept = next((path for seed in row.seeds if (path := cell_of(row, seed) / SCORES_FILE).exists()), None)
-        for name, scored in ({} if kept is None else _read(kept)).items():
+        files = [path for cell in row.folders if (path := cell / SCORES_FILE).exists()]
+        for name, scored in (_read(files[0]) if files else {}).items():
             curves.setdefault(name, {})[row_name(table, row)] = scored
     return [det_plot(folder / f"det{f'_{safe_name(name)}' if name else ''}.png", of) for name, of in curves.items()]
 
@@ -49,6 +48,5 @@ def row_name(table: GridTable, row: Row) -> str:
 
 
 def _read(path: Path) -> dict[str, Scored]:
-    with np.load(path, allow_pickle=False) as found:
-        count = sum(name.startswith("name_") for name in found.files)
-        return {str(found[f"name_{i}"]): (found[f"scores_{i}"], found[f"labels_{i}"]) for i in range(count)}
+    found = read_arrays(path)
+    return {str(found[f"name_{i}"]): (found[f"scores_{i}"], found[f"labels_{i}"]) for i in range(len(found) // 3)}

@@ -1,16 +1,16 @@
 """Fine-tuning fold by fold: one system per fold, and one report of what all of them say of whom they have not heard."""
 
-import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from dino_speech.data.folds import manifest_folds
+from dino_speech.data.atomic import write_csv_atomically
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.resumable_store import safe_name
 from dino_speech.data.utterances import Manifest
@@ -21,11 +21,10 @@ from dino_speech.evaluation.probing.regression import RegressionReport
 from dino_speech.evaluation.reports.result_folder import write_results
 from dino_speech.metrics import ccc, uar
 from dino_speech.provenance import provenance
+from dino_speech.studies.fine_tuning_study import split_folds
 from dino_speech.training.state import refuse_other_things
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.targets import Classes, check_recordings, check_speakers
-
-FOLD_SEED = 0  # drawn folds are the same for every seed of fine-tuning
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,14 +109,11 @@ def _parts(
     tuner: FineTuner, manifest: Manifest, valid: Manifest | None, fold_column: str | None, num_folds: int | None
 ) -> dict[str, tuple[Manifest, Manifest]]:
     """Training and test part of each fold; everything that could stop a later fold is refused here."""
-    stratify = None if tuner.objective == "ccc" else tuner.labels[0]
-    folds = manifest_folds(manifest, column=fold_column, num_folds=num_folds, stratify=stratify, seed=FOLD_SEED)
+    classes = None if tuner.objective == "ccc" else tuner.labels[0]
+    parts = split_folds(manifest, classes, column=fold_column, num_folds=num_folds)
     if valid is not None:
         check_speakers(manifest, valid, tuner.label)
         check_recordings(manifest, valid)
-    parts = {
-        name: (manifest.subset(train.tolist()), manifest.subset(test.tolist())) for name, (train, test) in folds.items()
-    }
     for name, (train, test) in parts.items():
         try:
             tuner.check_test(train, test)
@@ -154,19 +150,16 @@ def _write(
     judged: Mapping[str, Judged],
 ) -> Path:
     """The report, with one row for each fold, and the single predictions."""
-    _write_predictions(folder / "predictions.csv", judged)
+    predictions = [row for name, part in judged.items() for row in _prediction_rows(name, part)]
+    write_csv_atomically(folder / "predictions.csv", predictions)
     shown = [{key: value for key, value in row.items() if key != "system"} for row in rows]
     return write_results(folder, {"fine-tuned": report}, further={"Folds": shown})
 
 
-def _write_predictions(path: Path, judged: Mapping[str, Judged]) -> None:
-    first = next(iter(judged.values())).targets
-    names: Sequence[str] = [first.label] if isinstance(first, Classes) else first.names
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["ID", "fold", "speaker", *names, *(f"predicted_{name}" for name in names)])
-        for fold, part in judged.items():
-            both = zip(part.ids, part.speakers, part.true, part.predicted, strict=True)
-            for name, speaker, true, predicted in both:
-                cells = [true, predicted] if isinstance(first, Classes) else [*true, *predicted]  # or rows of numbers
-                writer.writerow([name, fold, speaker, *cells])
+def _prediction_rows(fold: str, part: Judged) -> Iterator[dict[str, Any]]:
+    targets = part.targets
+    names = [targets.label] if isinstance(targets, Classes) else list(targets.names)
+    columns = [*names, *(f"predicted_{name}" for name in names)]
+    values = np.column_stack([part.true, part.predicted]).tolist()
+    for name, speaker, cells in zip(part.ids, part.speakers, values, strict=True):
+        yield {"ID": name, "fold": fold, "speaker": speaker, **dict(zip(columns, cells, strict=True))}

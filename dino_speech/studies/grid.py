@@ -1,9 +1,8 @@
 """A grid of experiments: every combination of some settings and seeds is run once, kept, and put into one table.
 
-What a cell does is the caller's: a function of its settings that returns figures. Pictures are in `plot.py`.
+What a cell does is the caller's: a function of its settings that returns figures. Pictures are in `study_plot.py`.
 """
 
-import csv
 import itertools
 import logging
 import sys
@@ -14,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from dino_speech.data.atomic import write_text_atomically
+from dino_speech.data.atomic import write_csv_atomically, write_text_atomically
 from dino_speech.data.resumable_store import name_with_hash, read_or_make
 from dino_speech.errors import InputError
 from dino_speech.evaluation.reports.report_file import markdown_table
@@ -38,7 +37,7 @@ class CellResult:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """One combination of settings, over its seeds.
 
@@ -46,11 +45,13 @@ class Row:
         settings: by axis.
         seeds: those that are finished.
         results: one for each.
+        folders: of the cells, likewise.
     """
 
     settings: dict[str, Setting]
-    seeds: list[int]
-    results: list[CellResult]
+    seeds: list[int] = field(default_factory=list)
+    results: list[CellResult] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
 
     def mean(self, figure: str) -> float:
         """Over the seeds."""
@@ -98,32 +99,26 @@ class GridTable:
 
     def to_markdown(self, *, digits: int = 3) -> str:
         """A table: mean over seeds, their range where there are several, and the mean 95 % interval."""
-        rows: list[dict[str, Any]] = []
-        for row in self.rows:
-            settings: dict[str, Any] = {axis: _show(row.settings[axis]) for axis in self.axes}
-            rows.append(
-                settings | {"seeds": len(row.seeds)} | {name: _cell(row, name, digits) for name in self.figures}
-            )
+        rows = [
+            {axis: _show(row.settings[axis]) for axis in self.axes}
+            | {"seeds": str(len(row.seeds))}
+            | {name: _cell(row, name, digits) for name in self.figures}
+            for row in self.rows
+        ]
         notes = ["", "Mean over seeds; in brackets the smallest and the largest seed; `ci`: 95 %, mean over seeds."]
         notes += [f"- not run: {cell}: {reason}" for cell, reason in self.failures.items()]
         return "\n".join([markdown_table(rows), *notes]) + "\n"
 
-    def write_csv(self, path: str | PathLike[str]) -> Path:
+    def write_csv(self, path: Path) -> None:
         """One line per cell (settings, seed, figures, bounds), for anybody's own statistics."""
-        target = Path(path)
         bounds = [f"{figure}_{side}" for figure in self.figures for side in ("low", "high")]
-        with target.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [*self.axes, "seed", *self.figures, *bounds], lineterminator="\n")
-            writer.writeheader()
-            for row in self.rows:
-                for seed, result in zip(row.seeds, row.results, strict=True):
-                    sides = {
-                        f"{name}_{side}": value
-                        for name, pair in result.intervals.items()
-                        for side, value in zip(("low", "high"), pair, strict=True)
-                    }
-                    writer.writerow({**row.settings, "seed": seed, **result.figures, **sides})
-        return target
+        lines = []
+        for row in self.rows:
+            for seed, result in zip(row.seeds, row.results, strict=True):
+                lows = {f"{name}_low": low for name, (low, _) in result.intervals.items()}
+                highs = {f"{name}_high": high for name, (_, high) in result.intervals.items()}
+                lines.append({**row.settings, "seed": seed, **result.figures, **lows, **highs})
+        write_csv_atomically(path, lines, columns=[*self.axes, "seed", *self.figures, *bounds])
 
 
 def run_grid(
@@ -133,7 +128,6 @@ def run_grid(
     seeds: Sequence[int],
     output_folder: str | PathLike[str],
     identity: Identity,
-    skip: Callable[[dict[str, Setting]], bool] | None = None,
 ) -> GridTable:
     """Run every cell that is not finished yet, and write `table.md` and `table.csv` after each.
 
@@ -147,7 +141,6 @@ def run_grid(
         output_folder: made with its parents; `cells/<name>/result.json` are the finished cells.
         identity: plain data on all else that a cell depends on (data, weights, common settings), or a function of a
             cell's settings that gives it; with another identity a cell is another cell.
-        skip: true for combinations that make no sense and are left out.
 
     Raises:
         InputError: an axis or the seeds are empty.
@@ -155,28 +148,33 @@ def run_grid(
     for name, values in {**axes, "seeds": seeds}.items():
         if not len(values):
             raise InputError(f"{name}: expected at least one value")
+    from tqdm import tqdm
+
     folder = Path(output_folder)
-    combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    combinations = [settings for settings in combinations if skip is None or not skip(settings)]
-    # Seeds outermost: an interrupted study has every row, with fewer seeds.
-    cells = [(settings, seed) for seed in seeds for settings in combinations]
-    results: dict[str, CellResult] = {}
+    rows = [Row(dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
     failures: dict[str, str] = {}
-    table = GridTable(list(axes), [])
-    for settings, seed in _with_progress(cells):
-        cell = folder / "cells" / cell_name(settings, seed, identity)
+    # Seeds outermost: an interrupted study has every row, with fewer seeds.
+    cells = tqdm(list(itertools.product(seeds, rows)), desc="study", unit="cell", file=sys.stderr, dynamic_ncols=True)
+    for seed, row in cells:
+        in_words = _describe(row.settings, seed)
+        cells.set_postfix_str(in_words)
+        cell = folder / "cells" / _cell_name(row.settings, seed, identity)
         try:
-            results[cell.name] = _result(run_cell, settings, seed, cell)
+            result = _result(run_cell, row.settings, seed, cell)
         except InputError as error:
-            failures[_describe(settings, seed)] = str(error)
-            logger.warning("%s: %s", _describe(settings, seed), error)
-        table = _table(axes, combinations, seeds, identity, results, failures)
+            failures[in_words] = str(error)
+            logger.warning("%s: %s", in_words, error)
+        else:
+            row.seeds.append(seed)
+            row.results.append(result)
+            row.folders.append(cell)
+        table = GridTable(list(axes), [row for row in rows if row.seeds], failures)
         write_text_atomically(folder / "table.md", table.to_markdown())
         table.write_csv(folder / "table.csv")
     return table
 
 
-def cell_name(settings: Mapping[str, Setting], seed: int, identity: Identity) -> str:
+def _cell_name(settings: Mapping[str, Setting], seed: int, identity: Identity) -> str:
     """A name for a folder that a person can read, with a hash of all that the cell depends on."""
     known = identity(settings) if callable(identity) else identity
     words = "_".join([*(_show(value) for value in settings.values()), str(seed)])
@@ -194,32 +192,6 @@ def _result(run_cell: Callable[..., CellResult], settings: dict[str, Setting], s
 
     record = read_or_make(folder / "result.json", run)
     return CellResult(record["figures"], {name: (low, high) for name, (low, high) in record["intervals"].items()})
-
-
-def _table(
-    axes: Mapping[str, Sequence[Setting]],
-    combinations: Sequence[dict[str, Setting]],
-    seeds: Sequence[int],
-    identity: Identity,
-    results: Mapping[str, CellResult],
-    failures: dict[str, str],
-) -> GridTable:
-    rows = []
-    for settings in combinations:
-        names = {seed: cell_name(settings, seed, identity) for seed in seeds}
-        done = [seed for seed in seeds if names[seed] in results]
-        if done:
-            rows.append(Row(settings, done, [results[names[seed]] for seed in done]))
-    return GridTable(list(axes), rows, dict(failures))
-
-
-def _with_progress(cells: Sequence[tuple[dict[str, Setting], int]]) -> Any:
-    from tqdm import tqdm
-
-    bar = tqdm(cells, desc="study", unit="cell", file=sys.stderr, dynamic_ncols=True)
-    for settings, seed in bar:
-        bar.set_postfix_str(_describe(settings, seed), refresh=True)
-        yield settings, seed
 
 
 def _describe(settings: Mapping[str, Setting], seed: int) -> str:

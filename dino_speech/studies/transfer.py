@@ -3,18 +3,16 @@
 The grid is `grid.py`'s; here is what one cell does: fine-tune on the training part, judge on speakers not heard.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from dino_speech.data.folds import check_disjoint, manifest_folds
+from dino_speech.data.folds import check_disjoint
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.cross_corpus import shared_labels
@@ -22,7 +20,8 @@ from dino_speech.evaluation.probing.finetuned import Judged, judge
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.det_pictures import draw_det
-from dino_speech.studies.grid import CellResult, GridTable, Identity, Setting, cell_name, run_grid
+from dino_speech.studies.fine_tuning_study import FOLD_SEED, FineTuningStudy, split_folds
+from dino_speech.studies.grid import CellResult, GridTable, Identity, Setting, run_grid
 from dino_speech.studies.pooled_figures import cell_of
 from dino_speech.studies.trial_lists import (
     Sources,
@@ -34,15 +33,14 @@ from dino_speech.studies.trial_lists import (
     trial_lists,
 )
 from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
-from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.targets import check_test, describe_labels, targets_of
 
-FOLD_SEED = 0  # the folds are the same in all cells, whatever their seed: systems are compared on the same splits
+Split = tuple[Manifest, Manifest]
 
 
 @dataclass
-class TransferStudy:
+class TransferStudy(FineTuningStudy):
     """Compares encoders and ways of fine-tuning them, over seeds.
 
     Classes are judged by UAR and F1, dimensions by CCC, on speakers that were not trained on: in cross-validation, or
@@ -53,19 +51,15 @@ class TransferStudy:
         systems: an encoder by name, as `load_encoder` takes it: a folder, "untrained:FOLDER" (the same network without
             pretraining), "random:NAME".
         strategies: the stages of fine-tuning by name; no stages leave the encoder as it is (with trials only).
-        label: the column to learn; with "ccc" a list of columns that hold numbers.
         chunk_s: training chunk lengths to try; None: as each stage says.
         augment: whether to augment, as each stage says, or not at all.
         num_folds: speaker-disjoint folds, where neither `fold_column` nor `split_column` is given.
-        fold_column: a column with folds as published, each judged by systems trained on the others.
         split_column: a column that says which rows are trained on and which are judged.
         train_splits: its values for training.
         test_splits: its values for judging.
         classes: use the rows with these values of the label only; for other corpora the classes that both have.
-        objective: of the fine-tuning; margin objectives for speakers, "ccc" for dimensions.
-        speaker: the column that may not be on both sides.
-        tuner: further options of `FineTuner`, by name.
-        keep_systems: keep the fine-tuned system of each cell; else only figures and predictions.
+
+    Further arguments are those of `FineTuningStudy`.
 
     Source: the comparisons of arXiv 2208.05445 (stepwise against one-shot, chunk length, augmentation).
     """
@@ -73,19 +67,13 @@ class TransferStudy:
     systems: Mapping[str, str]
     strategies: Mapping[str, Sequence[FineTuneStage]]
     _: KW_ONLY
-    label: str | Sequence[str]
     chunk_s: Sequence[float | None] = (None,)
     augment: Sequence[bool] = (True,)
-    num_folds: int = 5
-    fold_column: str | None = None
+    num_folds: int | None = 5
     split_column: str | None = None
     train_splits: Sequence[str] = ("train",)
     test_splits: Sequence[str] = ("test",)
     classes: Sequence[str] | None = None
-    objective: str = "cross_entropy"
-    speaker: str = "speaker"
-    tuner: Mapping[str, Any] = field(default_factory=dict)
-    keep_systems: bool = False
 
     def run(
         self,
@@ -130,27 +118,27 @@ class TransferStudy:
         splits = [] if lists else self._checked_splits(rows, judged)
 
         def cell(settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
+            encoder, stages = load_encoder(self.systems[str(settings["system"])]), self._stages(settings)
             if lists:
-                tuned = self._tune(settings, rows, folder, seed, device)
-                encoder = tuned if isinstance(tuned, SpeechEncoder) else tuned.encoder_
+                if stages:
+                    encoder = self.fine_tune(encoder, stages, rows, folder, seed, device).encoder_
                 return judge_trials(encoder, lists, folder=folder, group_by=group_by)
-            return self._classify(settings, seed, folder, splits, judged, device)
+            found: dict[str, list[Judged]] = {}  # by corpus
+            for number, (train, test) in enumerate(splits):
+                tuner = self.fine_tune(encoder, stages, train, folder / f"fold_{number}", seed, device)
+                for name, part in {"": test, **judged}.items():
+                    labels = shared_labels(part, self.labels)
+                    found.setdefault(name, []).append(judge(tuner.system_, part, labels=labels, speaker=self.speaker))
+            return cell_of(found, seed=FOLD_SEED)
 
         described = {"trials": {one.name: one.describe() for one in lists}, "group_by": group_by}
+        names = {"system": self.systems, "strategy": self.strategies, "chunk_s": self.chunk_s, "augment": self.augment}
+        axes: dict[str, Sequence[Setting]] = {name: list(values) for name, values in names.items()}
         identity = self._identity(rows, judged, described)
-        table = run_grid(self._axes(), cell, seeds=seeds, output_folder=output_folder, identity=identity)
+        table = run_grid(axes, cell, seeds=seeds, output_folder=output_folder, identity=identity)
         if lists:
-            cells = Path(output_folder) / "cells"
-            draw_det(table, lambda row, seed: cells / cell_name(row.settings, seed, identity), Path(output_folder))
+            draw_det(table, Path(output_folder))
         return table
-
-    def _axes(self) -> dict[str, Sequence[Setting]]:
-        return {
-            "system": list(self.systems),
-            "strategy": list(self.strategies),
-            "chunk_s": list(self.chunk_s),
-            "augment": list(self.augment),
-        }
 
     def _identity(self, rows: Manifest, judged: Mapping[str, Manifest], trials: Mapping[str, Any]) -> Identity:
         """All that a cell's figures depend on beside its settings and seed, with what their names stand for.
@@ -162,19 +150,9 @@ class TransferStudy:
         """
         encoders = {name: _describe_encoder(load_encoder(source)) for name, source in self.systems.items()}
         stages = {name: describe(stages) for name, stages in self.strategies.items()}
-        fixed = (
-            "label",
-            "num_folds",
-            "fold_column",
-            "split_column",
-            "train_splits",
-            "test_splits",
-            "classes",
-            "objective",
-            "tuner",
-        )
+        splits = ("num_folds", "fold_column", "split_column", "train_splits", "test_splits")
         common = {
-            **{name: describe(getattr(self, name)) for name in fixed},
+            **self.described("label", *splits, "classes", "objective", "tuner"),
             **self._identity_of_numbers([rows, *judged.values()]),
             "manifests": [describe_manifest(item) for item in (rows, *judged.values())],
             **trials,
@@ -190,7 +168,7 @@ class TransferStudy:
         """Of classes the manifests tell enough; numbers may be on another scale."""
         if self.objective != "ccc":
             return {}
-        return {"labels": [describe_labels(item, shared_labels(item, self._labels())) for item in manifests]}
+        return {"labels": [describe_labels(item, shared_labels(item, self.labels)) for item in manifests]}
 
     def _select(self, manifest: Manifest) -> Manifest:
         if self.classes is None:
@@ -198,9 +176,6 @@ class TransferStudy:
         if not isinstance(self.label, str):
             raise InputError(f"classes = {self.classes!r}: label names columns of numbers; leave classes out")
         return manifest.select(**{self.label: list(self.classes)})
-
-    def _labels(self) -> list[str]:
-        return [self.label] if isinstance(self.label, str) else list(self.label)
 
     def _checked_lists(
         self, trials: TrialSources, rows: Manifest, enrolled: Manifest, group_by: str | None
@@ -212,25 +187,24 @@ class TransferStudy:
             targets_of(rows, self.label, self.objective)
         return lists
 
-    def _checked_splits(self, rows: Manifest, others: Mapping[str, Manifest]) -> list[tuple[Manifest, Manifest]]:
+    def _checked_splits(self, rows: Manifest, others: Mapping[str, Manifest]) -> list[Split]:
         """What is trained on and judged; all that could end a cell after its training is refused here."""
         if bare := [name for name, stages in self.strategies.items() if not stages]:
             raise InputError(f"strategy {bare[0]!r} has no stages: nothing would predict {self.label}")
-        splits = [(rows.subset(train.tolist()), rows.subset(test.tolist())) for train, test in self._splits(rows)]
+        splits = self._splits(rows)
         for train, test in splits:
             check_test(train, test, label=self.label, objective=self.objective)
             for other in others.values():
-                shared = shared_labels(other, self._labels())
+                shared = shared_labels(other, self.labels)
                 label = shared if self.objective == "ccc" else self.label
                 check_test(train, other, label=label, objective=self.objective)
         return splits
 
-    def _splits(self, rows: Manifest) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def _splits(self, rows: Manifest) -> list[Split]:
         if self.split_column is None:
-            drawn = None if self.fold_column else self.num_folds
-            stratify = None if self.objective == "ccc" else self._labels()[0]
-            given = {"column": self.fold_column, "num_folds": drawn, "stratify": stratify, "speaker": self.speaker}
-            return list(manifest_folds(rows, **given, seed=FOLD_SEED).values())  # type: ignore[arg-type]
+            num_folds = None if self.fold_column else self.num_folds
+            columns = {"column": self.fold_column, "speaker": self.speaker}
+            return list(split_folds(rows, self.classes_column, num_folds=num_folds, **columns).values())  # type: ignore[arg-type]
         speakers = rows.label(self.speaker, allow_blank=False)
         splits = np.array(rows.label(self.split_column))
         train, test = (np.flatnonzero(np.isin(splits, names)) for names in (self.train_splits, self.test_splits))
@@ -240,47 +214,13 @@ class TransferStudy:
                 f"judge; its values are {', '.join(sorted(set(splits)))}"
             )
         check_disjoint([speakers[row] for row in train], [speakers[row] for row in test])
-        return [(train, test)]
+        return [(rows.subset(train.tolist()), rows.subset(test.tolist()))]
 
-    def _tune(
-        self, settings: Mapping[str, Setting], train: Manifest, folder: Path, seed: int, device: Any
-    ) -> FineTuner | SpeechEncoder:
-        encoder = load_encoder(self.systems[str(settings["system"])])
-        stages = [self._stage(stage, settings) for stage in self.strategies[str(settings["strategy"])]]
-        if not stages:
-            return encoder
-        tuner = FineTuner(encoder, label=self.label, stages=stages, objective=self.objective, **self.tuner)  # type: ignore[arg-type]
-        tuner.fit(train, output_folder=folder, seed=seed, device=device)
-        if not self.keep_systems:
-            shutil.rmtree(folder / "state", ignore_errors=True)
-            shutil.rmtree(folder / "system", ignore_errors=True)
-        return tuner
-
-    def _stage(self, stage: FineTuneStage, settings: Mapping[str, Setting]) -> FineTuneStage:
-        changes: dict[str, Any] = {}
-        if settings["chunk_s"] is not None:
-            changes["chunk_s"] = settings["chunk_s"]
-        if not settings["augment"]:
-            changes |= {"augment": None, "spec_augment": None}
-        return replace(stage, **changes)
-
-    def _classify(
-        self,
-        settings: dict[str, Setting],
-        seed: int,
-        folder: Path,
-        splits: Sequence[tuple[Manifest, Manifest]],
-        others: Mapping[str, Manifest],
-        device: Any,
-    ) -> CellResult:
-        found: dict[str, list[Judged]] = {}  # by corpus
-        for number, (train, test) in enumerate(splits):
-            tuner = self._tune(settings, train, folder / f"fold_{number}", seed, device)
-            assert isinstance(tuner, FineTuner)
-            for name, part in {"": test, **others}.items():
-                labels = shared_labels(part, self._labels())
-                found.setdefault(name, []).append(judge(tuner.system_, part, labels=labels, speaker=self.speaker))
-        return cell_of(found, seed=FOLD_SEED)
+    def _stages(self, settings: Mapping[str, Setting]) -> list[FineTuneStage]:
+        """Of a cell's strategy, with its chunk length and with or without augmentation."""
+        changes: dict[str, Any] = {} if settings["chunk_s"] is None else {"chunk_s": settings["chunk_s"]}
+        changes |= {} if settings["augment"] else {"augment": None, "spec_augment": None}
+        return [replace(stage, **changes) for stage in self.strategies[str(settings["strategy"])]]
 
 
 def _describe_encoder(encoder: SpeechEncoder) -> dict[str, Any]:

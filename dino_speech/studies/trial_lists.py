@@ -11,13 +11,14 @@ import numpy as np
 
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import Trials, resolve
-from dino_speech.data.utterances import Manifest, Skipped, Utterance
-from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
+from dino_speech.data.utterances import Manifest
+from dino_speech.embedding.embedded_manifest import embed_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.evaluation.verification.fitted_backend import refuse_leaks
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.det_pictures import Scored, keep_scores
+from dino_speech.studies.embedded_once import EmbeddedOnce
 from dino_speech.studies.grid import CellResult
 from dino_speech.studies.pooled_figures import known_bounds
 from dino_speech.training.run_identity import describe_manifest
@@ -136,7 +137,9 @@ def judge_trials(
     scored: dict[str, Scored] = {}
     figures: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
-    for whole, embedded in zip(lists, _embed_once(encoder, lists), strict=True):
+    once: Any = EmbeddedOnce(lambda: encoder)
+    for whole in lists:
+        embedded = embed_manifest(once, whole.manifest, rows=np.array(whole.rows()), num_workers=1)
         for part in [whole, *(whole.within(group_by) if group_by else [])]:
             report = evaluate_verification(None, part.manifest, part.trials, embedded=embedded)
             suffix = f"_{part.name}" if part.name else ""
@@ -147,27 +150,3 @@ def judge_trials(
                 intervals |= known_bounds({f"{name}{suffix}": getattr(report, f"{name}_interval")})
     keep_scores(folder, scored)
     return CellResult(figures, intervals)
-
-
-def _embed_once(encoder: SpeechEncoder, lists: Sequence[TrialList]) -> list[EmbeddedManifest]:
-    """The lists' manifests, embedded where needed."""
-    numbers: dict[tuple[str, int | None, int | None], int] = {}
-    utterances: list[Utterance] = []
-    places = []  # by list: (rows of its manifest, rows of all utterances)
-    for one in lists:
-        rows = one.rows()
-        for utterance in (one.manifest[row] for row in rows):
-            if numbers.setdefault(utterance.span, len(utterances)) == len(utterances):
-                utterances.append(replace(utterance, id=str(len(utterances))))
-        places.append((rows, [numbers[one.manifest[row].span] for row in rows]))
-    paths = dict.fromkeys(path for one in lists for path in one.manifest.paths)
-    together = embed_manifest(encoder, Manifest(utterances, paths=list(paths)), num_workers=1)
-    reasons = {int(item.name): item.reason for item in together.skipped}
-    found = []
-    for one, (rows, sources) in zip(lists, places, strict=True):
-        embeddings = np.full((len(one.manifest), together.embeddings.shape[1]), np.nan, dtype=np.float32)
-        embeddings[rows] = together.embeddings[sources]
-        both = zip(rows, sources, strict=True)
-        skipped = [Skipped(one.manifest[row].id, reasons[source]) for row, source in both if source in reasons]
-        found.append(EmbeddedManifest(one.manifest, embeddings, skipped))
-    return found

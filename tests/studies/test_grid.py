@@ -83,12 +83,6 @@ def test_a_cell_that_fails_is_listed_and_tried_again(tmp_path: Path) -> None:
     assert len(again.calls) == 2
 
 
-def test_skipped_combinations_are_not_run(tmp_path: Path) -> None:
-    cells = Cells()
-    run(cells, tmp_path, skip=lambda settings: settings["system"] == "none" and settings["chunk_s"] == 1.0)
-    assert len(cells.calls) == 6
-
-
 def test_an_empty_axis_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="seeds: expected at least one value"):
         run(Cells(), tmp_path, seeds=[])

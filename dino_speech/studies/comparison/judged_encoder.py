@@ -28,44 +28,11 @@ from dino_speech.evaluation.stress.paired_changes import LabelJudge, TrialJudge
 from dino_speech.evaluation.stress.robustness import NUM_RESAMPLES, Judge, judge_condition
 from dino_speech.evaluation.stress.trial_task import TrialTask, trial_task
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
-from dino_speech.models.embed_files import Embeddings, Transform
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.comparison.benchmark import CLASSES, NUMBERS, TRIALS, Benchmark
 from dino_speech.studies.comparison.task_predictions import TaskPredictions, figure_names
+from dino_speech.studies.embedded_once import EmbeddedOnce
 from dino_speech.training.run_identity import fingerprint
-
-
-class OncePerTransform:
-    """An encoder that embeds each utterance once under a transform, however many tasks ask for it.
-
-    Args:
-        load: gives the encoder when the first utterance is embedded.
-    """
-
-    def __init__(self, load: Callable[[], SpeechEncoder]) -> None:
-        self._load = load
-        self.release()
-
-    def release(self) -> None:
-        """Forget the encoder and what it embedded; it is loaded again when it is needed."""
-        self._encoder: SpeechEncoder | None = None
-        self._transform: Transform | None = None
-        self._known: dict[str, NDArray[np.float32] | Skipped] = {}
-
-    def embed_files(self, items: Sequence[Any], *, transform: Transform | None = None, **options: Any) -> Embeddings:
-        """As of `SpeechEncoder`; another transform makes it forget what it embedded under the former one."""
-        if transform is not self._transform:
-            self._transform, self._known = transform, {}
-        self._encoder = encoder = self._load() if self._encoder is None else self._encoder
-        if new := [item for item in items if item.id not in self._known]:
-            found = encoder.embed_files(new, transform=transform, **options)
-            self._known |= dict(zip(found.ids, found.embeddings, strict=True))
-            self._known |= {item.name: item for item in found.failures}
-        known = [(item.id, self._known[item.id]) for item in items]
-        vectors = {name: vector for name, vector in known if not isinstance(vector, Skipped)}
-        failures = [vector for _, vector in known if isinstance(vector, Skipped)]
-        rows = np.array(list(vectors.values()), dtype=np.float32).reshape(-1, encoder.embedding_dim)
-        return Embeddings(list(vectors), rows, failures)
 
 
 class JudgedEncoder:
@@ -93,7 +60,7 @@ class JudgedEncoder:
         self._store = store
         self._store.depends_on = {"config": self.config.to_dict(), "weights": fingerprint(encoder)}
         self._load = load
-        self._once = OncePerTransform(load)
+        self._once = EmbeddedOnce(load)
         self._excluded: list[str] = []
 
     def release(self) -> None:

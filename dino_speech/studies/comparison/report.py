@@ -1,12 +1,10 @@
 """The files of a comparison of encoders: `table.md`, `table.csv`, `report.md`, `report.json` and a picture."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dino_speech.data.atomic import write_text_atomically
+from dino_speech.data.atomic import write_csv_atomically, write_text_atomically
 from dino_speech.data.utterances import Skipped
 from dino_speech.evaluation.reports.drawing import has_matplotlib
 from dino_speech.evaluation.reports.report_file import markdown_table, write_report
@@ -57,12 +55,7 @@ def write_tables(folder: Path, rows: Sequence[Row], notes: Sequence[str] = ()) -
     files = {"table": folder / "table.md", "csv": folder / "table.csv"}
     lines = [markdown_table([reading_row(row) for row in rows]), *([""] if notes else []), *(f"- {n}" for n in notes)]
     write_text_atomically(files["table"], "\n".join(lines) + "\n")
-    flat = [flat_row(row) for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    write_text_atomically(files["csv"], text.getvalue())
+    write_csv_atomically(files["csv"], [flat_row(row) for row in rows])
     return files
 
 

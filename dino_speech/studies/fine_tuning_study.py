@@ -1,0 +1,91 @@
+"""What studies of fine-tuning share: what is learnt, by which folds it is judged, and how one system is trained."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dino_speech.data.folds import manifest_folds
+from dino_speech.data.utterances import Manifest
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.training.run_identity import describe
+from dino_speech.transfer.finetune import FineTuner
+from dino_speech.transfer.stages import FineTuneStage
+
+FOLD_SEED = 0  # drawn folds are the same for every seed of fine-tuning: systems are compared on the same splits
+
+
+@dataclass
+class FineTuningStudy:
+    """The settings that are the same in all cells of a study.
+
+    Args:
+        label: the column to learn; with "ccc" a list of columns that hold numbers.
+        num_folds: of folds drawn without a speaker in two; or else
+        fold_column: a column with folds as published, such as sessions, each judged by systems trained on the others.
+        objective: of the fine-tuning; margin objectives for speakers, "ccc" for dimensions.
+        speaker: the column that may not be on both sides.
+        tuner: further options of `FineTuner`, by name.
+        keep_systems: keep the fine-tuned systems; else only figures and predictions.
+    """
+
+    _: KW_ONLY
+    label: str | Sequence[str]
+    num_folds: int | None = None
+    fold_column: str | None = None
+    objective: str = "cross_entropy"
+    speaker: str = "speaker"
+    tuner: Mapping[str, Any] = field(default_factory=dict)
+    keep_systems: bool = False
+
+    @property
+    def labels(self) -> list[str]:
+        """The columns that are learnt."""
+        return [self.label] if isinstance(self.label, str) else list(self.label)
+
+    @property
+    def classes_column(self) -> str | None:
+        """The column that drawn folds spread evenly."""
+        return None if self.objective == "ccc" else self.labels[0]
+
+    def tuner_of(self, encoder: SpeechEncoder, stages: Sequence[FineTuneStage]) -> FineTuner:
+        """A tuner with the settings of the study."""
+        return FineTuner(encoder, label=self.label, stages=stages, objective=self.objective, **self.tuner)  # type: ignore[arg-type]
+
+    def fine_tune(
+        self,
+        encoder: SpeechEncoder,
+        stages: Sequence[FineTuneStage],
+        train: Manifest,
+        folder: Path,
+        seed: int,
+        device: str | torch.device | None,
+    ) -> FineTuner:
+        """Train one system; unless systems are kept, its weights stay in memory only."""
+        tuner = self.tuner_of(encoder, stages).fit(train, output_folder=folder, seed=seed, device=device)
+        for name in () if self.keep_systems else ("state", "system"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        return tuner
+
+    def described(self, *names: str) -> dict[str, Any]:
+        """Settings as plain data, for the identity of a cell."""
+        return {name: describe(getattr(self, name)) for name in names}
+
+
+def split_folds(
+    manifest: Manifest, classes: str | None, *, column: str | None, num_folds: int | None, speaker: str = "speaker"
+) -> dict[str, tuple[Manifest, Manifest]]:
+    """Training and test part by fold; `classes` are spread evenly over drawn folds.
+
+    Raises:
+        InputError: as `manifest_folds`.
+    """
+    folds = manifest_folds(
+        manifest, column=column, num_folds=num_folds, stratify=classes, speaker=speaker, seed=FOLD_SEED
+    )
+    return {
+        name: (manifest.subset(train.tolist()), manifest.subset(test.tolist())) for name, (train, test) in folds.items()
+    }
