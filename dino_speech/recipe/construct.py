@@ -9,9 +9,12 @@ from functools import partial
 from typing import Any
 
 from dino_speech.errors import InputError, RecipeError
+from dino_speech.models.bounded_memory import bounded_memory
 from dino_speech.recipe.nodes import place
 from dino_speech.recipe.safety import CALL_TAGS, PLAIN_TAGS, TUPLE, TUPLE_TAG, find_constructor
 from dino_speech.recipe.yaml_text import STRING, MappingNode, Node, ScalarNode, SequenceNode, compose, scalar_value
+
+MAX_NUMBERS = 2_000_000_000  # ours: in the layers of a recipe together; six times the largest published wav2vec 2.0
 
 
 def construct_tree(tree: MappingNode) -> dict[str, Any]:
@@ -27,7 +30,8 @@ def construct_tree(tree: MappingNode) -> dict[str, Any]:
             made[id(node)] = _call(node, make) if node.tag.startswith(CALL_TAGS) else _plain(node, make)
         return made[id(node)]
 
-    return {key.value: make(value) for key, value in tree.value}
+    with bounded_memory(MAX_NUMBERS):
+        return {key.value: make(value) for key, value in tree.value}
 
 
 def _plain(node: Node, make: Any) -> Any:

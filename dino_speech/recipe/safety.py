@@ -33,17 +33,9 @@ FURTHER_NAMES = {
     "speechbrain.lobes.features.Fbank",
     "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN",
     "speechbrain.lobes.models.Xvector.Xvector",
-    "speechbrain.nnet.schedulers.CyclicLRScheduler",
-    "speechbrain.nnet.schedulers.LinearScheduler",
-    "speechbrain.nnet.schedulers.NoamScheduler",
-    "speechbrain.nnet.schedulers.WarmCoolDecayLRSchedule",
 }
-# Modules whose classes are free, if they are derived from this class and defined below this module.
-OPEN_MODULES = {
-    "torch.nn": ("Module", "torch.nn.modules."),
-    "torch.optim": ("Optimizer", "torch.optim."),
-    "torch.optim.lr_scheduler": ("LRScheduler", "torch.optim.lr_scheduler"),
-}
+# Its layers are free. Not torch.optim: a LambdaLR calls whatever it is handed.
+LAYERS, LAYERS_HOME = "torch.nn", "torch.nn.modules."
 
 
 def check_tree(tree: MappingNode) -> None:
@@ -116,6 +108,11 @@ def find_constructor(node: Node) -> Callable[..., Any]:
         close = difflib.get_close_matches(name, _listed_names(), n=1, cutoff=0.8)
         cure = f"; did you mean {close[0]}?" if close else ""
         raise RecipeError(f"{place(node)}: {tag}:{name} is not allowed in a recipe{cure}{_trust()}")
+    if tag == "!name" and not name.startswith(f"{LAYERS}."):
+        # What is handed on is called by whoever gets it, with arguments that nobody checked: a writing function, say.
+        raise RecipeError(
+            f"{place(node)}: !name:{name} is not allowed in a recipe: only layers of {LAYERS} are{_trust()}"
+        )
     if tag == "!new" and not inspect.isclass(target):
         raise RecipeError(f"{place(node)}: {name} is a function; write !apply:{name}")
     if tag == "!apply" and name.rpartition(".")[2] not in APPLICABLE:
@@ -186,11 +183,14 @@ def _allowed(name: str) -> Callable[..., Any] | None:
 
             require_torchaudio()
         return getattr(import_module(module), attribute)
-    if module in OPEN_MODULES and attribute.isidentifier() and not attribute.startswith("_"):
-        ancestor, home = OPEN_MODULES[module]
+    if module == LAYERS and attribute.isidentifier() and not attribute.startswith("_"):
         namespace = vars(import_module(module))
         found = namespace.get(attribute)
-        if inspect.isclass(found) and issubclass(found, namespace[ancestor]) and found.__module__.startswith(home):
+        if (
+            inspect.isclass(found)
+            and issubclass(found, namespace["Module"])
+            and found.__module__.startswith(LAYERS_HOME)
+        ):
             return found
     return None
 

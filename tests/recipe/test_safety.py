@@ -41,6 +41,12 @@ CALLS = [
     "!apply:dino_speech.recipe.load.load_recipe [other.yaml]",
     "!apply:dino_speech.audio.io.os.remove ['x']",
     "!apply:dino_speech.provenance.subprocess.run [[touch, {proof}]]",
+    "!name:dino_speech.det_plot {{path: '{proof}', curves: {{}}}}",
+    "!name:dino_speech.write_results ['{proof}']",
+    "!name:dino_speech.MultiCrop {{num_long: 2}}",
+    "!new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN {{input_size: 80, activation: !name:dino_speech.det_plot {{}}}}",
+    "!new:torch.optim.lr_scheduler.LambdaLR {{lr_lambda: !name:dino_speech.det_plot []}}",
+    "!new:torch.optim.AdamW [[]]",
     "!name:dino_speech.MultiCrop.__init__.__globals__ []",
     "!apply:dino_speech.load_audio [a.wav]",
     "!apply:dino_speech.evaluate_verification []",
@@ -191,3 +197,24 @@ def _in_new_process(folder: Path, call: str) -> str:
         [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     return done.stderr
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!new:torch.nn.Linear {in_features: 1000000, out_features: 1000000}",
+        "!new:torch.nn.Embedding [1000000000, 100000]",
+        "!apply:dino_speech.build_encoder {name: ecapa_tdnn, channels: 1000000}",
+    ],
+)
+def test_a_huge_network_is_refused_before_memory_is_taken(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "hostile.yaml"
+    file.write_text(f"seed: 1\n{MARK}: {value}\n")
+    with pytest.raises(RecipeError, match=r"hostile.yaml line 2: .*more than .* numbers"):
+        load_recipe(file)
+
+
+def test_a_layer_may_be_named(tmp_path: Path) -> None:
+    file = tmp_path / "fine.yaml"
+    file.write_text(f"{MARK}: !name:torch.nn.LeakyReLU {{negative_slope: 0.1}}\n")
+    assert load_recipe(file)[MARK]().negative_slope == 0.1
