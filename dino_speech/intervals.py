@@ -7,7 +7,9 @@ its speaker was drawn, and a trial as often as its pair was. Re-weighting needs 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,10 +77,7 @@ def bootstrap_trials(
     labels: ArrayLike,
     enroll_speakers: ArrayLike | None,
     test_speakers: ArrayLike | None,
-    *,
-    num_resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    **options: Any,
 ) -> dict[str, Interval]:
     """Intervals of statistics of scored trials, resampled by speaker.
 
@@ -91,9 +90,7 @@ def bootstrap_trials(
         labels: (N,) 1 target, 0 non-target.
         enroll_speakers: (N,) speaker of each trial's enrolment side; None (both): trials are resampled one by one.
         test_speakers: (N,) speaker of each trial's test side.
-        num_resamples: how many resamples.
-        confidence: 0 to 1.
-        seed: of the resampling.
+        options: `num_resamples`, `confidence` and `seed`, as of `bootstrap_interval`.
 
     Returns:
         One interval per statistic, in its own unit.
@@ -102,15 +99,13 @@ def bootstrap_trials(
     sides of the trials.
     """
     ranked = RankedTrials(scores, labels)
-    values: dict[str, list[float]] = {name: [] for name in statistics}
-    for weights in _trial_weights(ranked.order, enroll_speakers, test_speakers, num_resamples, seed):
-        try:
-            curve = ranked.curve(weights)
-        except InputError:  # this draw has one kind of trial only
-            continue
-        for name, statistic in statistics.items():
-            values[name].append(statistic(curve))
-    return {name: _percentiles(found, confidence, num_resamples) for name, found in values.items()}
+
+    def of_curve(weights: NDArray[np.int64]) -> list[float]:
+        curve = ranked.curve(weights)
+        return [statistic(curve) for statistic in statistics.values()]
+
+    found = _resample_trials(of_curve, len(statistics), ranked.order, enroll_speakers, test_speakers, **options)
+    return dict(zip(statistics, found, strict=True))
 
 
 def bootstrap_weighted_trials(
@@ -118,10 +113,7 @@ def bootstrap_weighted_trials(
     num_trials: int,
     enroll_speakers: ArrayLike | None,
     test_speakers: ArrayLike | None,
-    *,
-    num_resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    **options: Any,
 ) -> Interval:
     """Interval of any statistic of trials, such as a difference of two EERs; drawn as in `bootstrap_trials`.
 
@@ -129,19 +121,32 @@ def bootstrap_weighted_trials(
         statistic: maps weights (N,), how often each trial counts, in the order of the list, to the number. A draw for
             which it raises `InputError` (one kind of trial only) or gives NaN is left out.
         num_trials: N.
-        enroll_speakers: (N,) speaker of each trial's enrolment side; None (both): trials are resampled one by one.
-        test_speakers: (N,) speaker of each trial's test side.
-        num_resamples: how many resamples.
-        confidence: 0 to 1.
-        seed: of the resampling.
+        enroll_speakers: as of `bootstrap_trials`, like the others.
+        test_speakers: likewise.
+        options: likewise.
     """
-    values = []
-    for weights in _trial_weights(np.arange(num_trials), enroll_speakers, test_speakers, num_resamples, seed):
-        try:
-            values.append(statistic(weights))
-        except InputError:
-            continue
-    return _percentiles(values, confidence, num_resamples)
+    order = np.arange(num_trials)
+    return _resample_trials(lambda w: [statistic(w)], 1, order, enroll_speakers, test_speakers, **options)[0]
+
+
+def _resample_trials(
+    statistics: Callable[[NDArray[np.int64]], list[float]],
+    num_statistics: int,
+    order: NDArray[np.intp],
+    enroll_speakers: ArrayLike | None,
+    test_speakers: ArrayLike | None,
+    *,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """One interval for each number that `statistics` gives of weights in the order `order`."""
+    rows = []
+    for weights in _trial_weights(order, enroll_speakers, test_speakers, num_resamples, seed):
+        with suppress(InputError):  # this draw has one kind of trial only
+            rows.append(statistics(weights))
+    columns = np.array(rows, dtype=np.float64).reshape(len(rows), num_statistics).T
+    return [_percentiles(found, confidence, num_resamples) for found in columns]
 
 
 def _trial_weights(
@@ -174,7 +179,7 @@ def _draw_counts(num_groups: int, num_resamples: int, seed: int, what: str) -> I
         yield np.bincount(rng.integers(num_groups, size=num_groups), minlength=num_groups)
 
 
-def _percentiles(values: list[float], confidence: float, num_resamples: int = 0) -> Interval:
+def _percentiles(values: ArrayLike, confidence: float, num_resamples: int = 0) -> Interval:
     if not 0 < confidence < 1:
         raise InputError(f"confidence is {confidence}; expected a number between 0 and 1")
     found = np.asarray(values, dtype=np.float64)

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
-from dino_speech.evaluation.probing.crossfit import fit_classifiers
-from dino_speech.evaluation.probing.labelled_speech import labelled_speech
+from dino_speech.evaluation.probing.crossfit import cross_fit
 from dino_speech.intervals import Interval, speaker_interval
-from dino_speech.metrics import confusion_matrix, macro_f1, micro_f1, uar
+from dino_speech.metrics import macro_f1, micro_f1, uar
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
@@ -97,18 +96,18 @@ def evaluate_classification(
     Raises:
         InputError: no such column, or too few classes, speakers or utterances for the folds.
     """
-    data = labelled_speech(encoder, manifest, labels=[label], speaker=speaker, embedded=embedded, **options)
-    num_folds = data.num_folds(num_folds)
-    names, codes = np.unique(data.values[:, 0], return_inverse=True)
-    probes = fit_classifiers(data, codes, num_folds=num_folds, seed=seed)
+    fit = cross_fit(
+        encoder, manifest, label=label, num_folds=num_folds, seed=seed, speaker=speaker, embedded=embedded, **options
+    )
+    true, predicted = (fit.classes[codes[:, 0].astype(np.int64)] for codes in (fit.true, fit.predict()))
     return classification_report(
-        names[codes],
-        names[probes.predict(data.embeddings)[:, 0].astype(np.int64)],
-        data.speakers,
+        true,
+        predicted,
+        fit.data.speakers,
         label=label,
-        num_folds=num_folds,
-        strengths=[probe.strength_ for probe in probes.probes],
-        skipped=data.skipped,
+        num_folds=len(fit.folds),
+        strengths=[probe.strength_ for probe in fit.probes],
+        skipped=fit.data.skipped,
         provenance=provenance(seed=seed, manifest=manifest.paths),
         num_resamples=num_resamples,
         seed=seed,
@@ -134,36 +133,31 @@ def classification_report(
         seed: of the bootstrap.
         origin: the other fields of `ClassificationReport`: label, num_folds, strengths, skipped, provenance.
     """
+    from sklearn.metrics import confusion_matrix
+
     labels = np.union1d(classes, predicted)
     confusion = confusion_matrix(classes, predicted, labels=labels)
     counts = confusion.sum(axis=1)
     recalls = {str(labels[i]): float(confusion[i, i] / counts[i]) for i in np.flatnonzero(counts)}
     figures: dict[str, Any] = {name: metric(classes, predicted) for name, metric in METRICS.items()}
+    codes = np.searchsorted(labels, classes), np.searchsorted(labels, predicted)  # numbers make a resample cheap
+
+    def interval(metric: Callable[..., float]) -> Interval:
+        return speaker_interval(
+            lambda weights: metric(*codes, weights=weights), speakers, num_resamples=num_resamples, seed=seed
+        )
+
     return ClassificationReport(
         **figures,
         num_utterances=len(classes),
         labels=labels.tolist(),
-        confusion=confusion.astype(int).tolist(),
+        confusion=confusion.tolist(),
         recalls=recalls,
         chance_uar=1 / len(recalls),
         chance_micro_f1=float(counts.max() / counts.sum()),
-        intervals=_intervals(labels, classes, predicted, speakers, num_resamples, seed),
+        intervals={name: interval(metric) for name, metric in METRICS.items()},
         num_speakers=int(np.unique(speakers).size),
         true=classes,
         predicted=predicted,
         **origin,
     )
-
-
-def _intervals(
-    labels: NDArray, true: NDArray, predicted: NDArray, speakers: ArrayLike, num_resamples: int, seed: int
-) -> dict[str, Interval]:
-    """Intervals of the three figures; the classes are numbered first, which makes a resample cheap."""
-    numbers = np.searchsorted(labels, true), np.searchsorted(labels, predicted)
-
-    def interval(metric: Callable[..., float]) -> Interval:
-        return speaker_interval(
-            lambda weights: metric(*numbers, weights=weights), speakers, num_resamples=num_resamples, seed=seed
-        )
-
-    return {name: interval(metric) for name, metric in METRICS.items()}

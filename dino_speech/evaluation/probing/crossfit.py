@@ -11,53 +11,89 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.data.folds import Fold, speaker_disjoint_folds, speaker_folds
-from dino_speech.evaluation.probing.labelled_speech import LabelledSpeech
+from dino_speech.data.utterances import Manifest
+from dino_speech.errors import InputError
+from dino_speech.evaluation.probing.labelled_speech import LabelledSpeech, labelled_speech
 from dino_speech.evaluation.probing.probes import LogisticProbe, RidgeProbe
+from dino_speech.models.encoder import SpeechEncoder
 
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """One probe per fold.
+    """One probe per fold, and what it says of the speakers that it has not heard.
 
     Args:
+        data: the utterances.
+        labels: the L columns; one of classes, or some of numbers.
+        classes: (C,) of which `true` and `predicted` are the numbers; empty for numbers.
+        true: (N, L).
         probes: fitted on the training part of each fold.
-        folds: (train, test) positions.
-        num_labels: L.
+        folds: (train, test) positions, disjoint by speaker.
     """
 
+    data: LabelledSpeech
+    labels: list[str]
+    classes: NDArray[np.str_]
+    true: NDArray[np.float64]
     probes: Sequence[Any]
     folds: Sequence[Fold]
-    num_labels: int
 
-    def predict(self, embeddings: NDArray) -> NDArray[np.float64]:
-        """(N, D) of the utterances that it was fitted on, clean or changed -> (N, L); a row of NaN stays one."""
-        found = np.full((len(embeddings), self.num_labels), np.nan)
-        usable = ~np.isnan(embeddings).any(axis=1)
+    def predict(self, embeddings: NDArray | None = None) -> NDArray[np.float64]:
+        """(N, D) of the same utterances, clean (None) or changed -> (N, L); a row of NaN stays one."""
+        embeddings = self.data.embeddings if embeddings is None else embeddings
+        found = np.full(self.true.shape, np.nan)
+        usable = np.asarray(~np.isnan(embeddings).any(axis=1))
         for probe, (_, test) in zip(self.probes, self.folds, strict=True):
             rows = test[usable[test]]
             if rows.size:
-                found[rows] = probe.predict(embeddings[rows]).reshape(rows.size, self.num_labels)
+                found[rows] = probe.predict(embeddings[rows]).reshape(rows.size, -1)
         return found
 
 
-def fit_classifiers(data: LabelledSpeech, codes: NDArray, *, num_folds: int, seed: int) -> CrossFit:
-    """Logistic regressions of the first label, whose classes are numbered by `codes` (N,).
+def cross_fit(
+    encoder: SpeechEncoder | None,
+    manifest: Manifest,
+    *,
+    label: str | None = None,
+    labels: Sequence[str] = (),
+    num_folds: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> CrossFit:
+    """Logistic regressions of `label` (classes), or ridge regressions of `labels` (numbers), in folds of speakers.
+
+    The arguments are those of `evaluate_classification` and `evaluate_regression`.
 
     Raises:
-        InputError: the speakers or classes do not suffice for the folds.
+        InputError: as these.
     """
-    classes, speakers = data.values[:, 0].tolist(), data.speakers
-    folds = speaker_disjoint_folds(classes, speakers.tolist(), num_folds=num_folds, seed=seed)
-    probes = [LogisticProbe(seed=seed).fit(data.embeddings[a], codes[a], speakers[a]) for a, _ in folds]
-    return CrossFit(probes, folds, 1)
+    if label is None:
+        numbers = np.array([manifest.numbers(name) for name in labels]).T  # refused before the minutes of embedding
+    columns = list(labels) if label is None else [label]
+    data = labelled_speech(encoder, manifest, labels=columns, **options)
+    x, speakers, num_folds = data.embeddings, data.speakers, data.num_folds(num_folds)
+    if label is None:
+        true = numbers[data.rows]
+        refuse_constant(manifest, labels, true)
+        folds = speaker_folds(speakers.tolist(), num_folds=num_folds, seed=seed)
+        ridges = [RidgeProbe(seed=seed).fit(x[train], true[train], speakers[train]) for train, _ in folds]
+        return CrossFit(data, columns, np.array([], dtype=np.str_), true, ridges, folds)
+    cells = data.values[:, 0]
+    classes, codes = np.unique(cells, return_inverse=True)
+    folds = speaker_disjoint_folds(cells.tolist(), speakers.tolist(), num_folds=num_folds, seed=seed)
+    probes = [LogisticProbe(seed=seed).fit(x[train], codes[train], speakers[train]) for train, _ in folds]
+    return CrossFit(data, columns, classes, codes[:, None].astype(np.float64), probes, folds)
 
 
-def fit_regressions(data: LabelledSpeech, values: NDArray, *, num_folds: int, seed: int) -> CrossFit:
-    """Ridge regressions of values (N, L).
+def refuse_constant(manifest: Manifest, labels: Sequence[str], true: NDArray) -> None:
+    """Refuse labels (N, L) of which a column holds one number only.
 
     Raises:
-        InputError: too few speakers for the folds.
+        InputError: naming it.
     """
-    folds = speaker_folds(data.speakers.tolist(), num_folds=num_folds, seed=seed)
-    probes = [RidgeProbe(seed=seed).fit(data.embeddings[a], values[a], data.speakers[a]) for a, _ in folds]
-    return CrossFit(probes, folds, values.shape[1])
+    for name, column in zip(labels, true.T, strict=True):
+        if np.ptp(column) == 0:
+            raise InputError(
+                f"{manifest.name}: column {name!r} is {column[0]:g} in all {len(column)} usable rows; there is nothing"
+                " to predict: leave this label out"
+            )

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.probing.crossfit import fit_regressions
-from dino_speech.evaluation.probing.labelled_speech import labelled_speech
+from dino_speech.evaluation.probing.crossfit import cross_fit
 from dino_speech.intervals import Interval, speaker_interval
 from dino_speech.metrics import ccc
 from dino_speech.models.encoder import SpeechEncoder
@@ -80,33 +79,30 @@ def evaluate_regression(
         encoder: embeds the utterances that have all labels and a speaker; None where `embedded` is given.
         manifest: the utterances.
         labels: the columns to predict, of numbers; rows where one of them is blank are left out and listed.
-        num_folds: 2 or more; None: 5, or the number of speakers where that is smaller.
+        num_folds: this and the others are those of `evaluate_classification`.
         seed: of folds and intervals.
-        speaker: the column that no fold may split; rows where it is blank are left out and listed.
-        embedded: embeddings of this very manifest, to use instead of the encoder.
+        speaker: the column that no fold may split.
+        embedded: embeddings of this very manifest.
         num_resamples: of the bootstrap.
-        options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
+        options: passed to `embed_files`.
 
     Raises:
         InputError: no such column, a cell that is no number, a label that is the same everywhere, or too few speakers.
     """
     if isinstance(labels, str) or not labels or len(set(labels)) < len(labels):
         raise InputError(f"labels is {labels!r}; expected a list of different columns, such as ['arousal', 'valence']")
-    numbers = np.array([manifest.numbers(name) for name in labels]).T  # refused before the minutes of embedding
-    data = labelled_speech(encoder, manifest, labels=labels, speaker=speaker, embedded=embedded, **options)
-    true = numbers[data.rows]
-    refuse_constant(manifest, labels, true)
-    num_folds = data.num_folds(num_folds)
-    probes = fit_regressions(data, true, num_folds=num_folds, seed=seed)
-    strengths = np.stack([probe.strengths_ for probe in probes.probes])  # (folds, L)
+    fit = cross_fit(
+        encoder, manifest, labels=labels, num_folds=num_folds, seed=seed, speaker=speaker, embedded=embedded, **options
+    )
+    strengths = np.stack([probe.strengths_ for probe in fit.probes])  # (folds, L)
     return regression_report(
-        true,
-        probes.predict(data.embeddings),
-        data.speakers,
-        labels=list(labels),
-        num_folds=num_folds,
-        strengths={name: strengths[:, i].tolist() for i, name in enumerate(labels)},
-        skipped=data.skipped,
+        fit.true,
+        fit.predict(),
+        fit.data.speakers,
+        labels=fit.labels,
+        num_folds=len(fit.folds),
+        strengths=dict(zip(labels, strengths.T.tolist(), strict=True)),
+        skipped=fit.data.skipped,
         provenance=provenance(seed=seed, manifest=manifest.paths),
         num_resamples=num_resamples,
         seed=seed,
@@ -135,12 +131,18 @@ def regression_report(
         origin: the other fields of `RegressionReport`: num_folds, strengths, skipped, provenance.
     """
     columns = {name: (true[:, i], predicted[:, i]) for i, name in enumerate(labels)}
+
+    def interval(pair: tuple[NDArray, NDArray]) -> Interval:
+        return speaker_interval(
+            lambda weights: ccc(*pair, weights=weights), speakers, num_resamples=num_resamples, seed=seed
+        )
+
     return RegressionReport(
         ccc={name: ccc(*pair) for name, pair in columns.items()},
         num_utterances=len(true),
         labels=labels,
         chance_ccc=0.0,
-        intervals={name: _interval(*pair, speakers, num_resamples, seed) for name, pair in columns.items()},
+        intervals={name: interval(pair) for name, pair in columns.items()},
         pearson={name: _pearson(*pair) for name, pair in columns.items()},
         rmse={name: float(np.sqrt(np.mean((x - y) ** 2))) for name, (x, y) in columns.items()},
         deviation={name: float(x.std()) for name, (x, _) in columns.items()},
@@ -148,26 +150,6 @@ def regression_report(
         true=true,
         predicted=predicted,
         **origin,
-    )
-
-
-def refuse_constant(manifest: Manifest, labels: Sequence[str], true: NDArray) -> None:
-    """Refuse labels (N, L) of which a column holds one number only.
-
-    Raises:
-        InputError: naming it.
-    """
-    for name, column in zip(labels, true.T, strict=True):
-        if np.ptp(column) == 0:
-            raise InputError(
-                f"{manifest.name}: column {name!r} is {column[0]:g} in all {len(column)} usable rows; there is nothing"
-                " to predict: leave this label out"
-            )
-
-
-def _interval(true: NDArray, predicted: NDArray, speakers: NDArray, num_resamples: int, seed: int) -> Interval:
-    return speaker_interval(
-        lambda weights: ccc(true, predicted, weights=weights), speakers, num_resamples=num_resamples, seed=seed
     )
 
 

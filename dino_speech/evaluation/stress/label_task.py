@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.probing.crossfit import fit_classifiers, fit_regressions
-from dino_speech.evaluation.probing.labelled_speech import LabelledSpeech, labelled_speech
+from dino_speech.evaluation.probing.crossfit import cross_fit
 from dino_speech.metrics import ccc, uar
 from dino_speech.models.embed_files import Transform
 
@@ -96,46 +95,24 @@ def label_task(
         return _of_system(model, manifest, label, labels, speaker, options)
     if (label is None) == (labels is None):
         raise InputError("give either a label (classes) or labels (numbers)")
-    columns = [label] if label is not None else list(labels or ())
-    numbers = np.array([manifest.numbers(name) for name in columns]).T if label is None else None
-    data = labelled_speech(model, manifest, labels=columns, speaker=speaker, embedded=embedded, **options)
-    return _of_probes(model, manifest, data, columns, numbers, data.num_folds(num_folds), seed, options)
-
-
-def _of_probes(
-    encoder: Any,
-    manifest: Manifest,
-    data: LabelledSpeech,
-    columns: list[str],
-    numbers: Numbers | None,
-    num_folds: int,
-    seed: int,
-    options: Any,
-) -> LabelTask:
-    """The task of probes, fitted in folds to clean speech; `numbers` (len(manifest), L), or None for classes."""
-    if numbers is None:
-        classes, codes = np.unique(data.values[:, 0], return_inverse=True)
-        true = codes[:, None].astype(np.float64)
-        probes = fit_classifiers(data, codes, num_folds=num_folds, seed=seed)
-    else:
-        classes, true = np.array([], dtype=np.str_), numbers[data.rows]
-        probes = fit_regressions(data, true, num_folds=num_folds, seed=seed)
+    folds: dict[str, Any] = {"speaker": speaker, "num_folds": num_folds, "seed": seed, "embedded": embedded}
+    fit = cross_fit(model, manifest, label=label, labels=labels or (), **folds, **options)
 
     def predict_again(transform: Transform) -> tuple[Numbers, list[Skipped]]:
-        changed = embed_manifest(encoder, manifest, rows=data.rows, transform=transform, **options)
-        return probes.predict(changed.embeddings[data.rows]), changed.skipped
+        changed = embed_manifest(model, manifest, rows=fit.data.rows, transform=transform, **options)
+        return fit.predict(changed.embeddings[fit.data.rows]), changed.skipped
 
     return LabelTask(
-        metric="uar" if numbers is None else "ccc",
-        labels=columns,
-        classes=classes.tolist(),
+        metric="ccc" if label is None else "uar",
+        labels=fit.labels,
+        classes=fit.classes.tolist(),
         manifest=manifest,
-        rows=data.rows,
-        speakers=data.speakers,
-        true=true,
-        predicted=probes.predict(data.embeddings),
-        num_folds=num_folds,
-        skipped=data.skipped,
+        rows=fit.data.rows,
+        speakers=fit.data.speakers,
+        true=fit.true,
+        predicted=fit.predict(),
+        num_folds=len(fit.folds),
+        skipped=fit.data.skipped,
         predict_again=predict_again,
     )
 
