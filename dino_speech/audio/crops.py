@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dino_speech.argument_checks import require
 from dino_speech.audio.io import SAMPLE_RATE, seconds_to_samples
 from dino_speech.errors import InputError
 
@@ -84,8 +85,7 @@ class MultiCrop:
         needed_s = long_s + short_s if disjoint else long_s
         if excerpt_s is not None and excerpt_s < needed_s:
             raise InputError(f"excerpt_s={excerpt_s}: expected at least {needed_s:g} s, which the segments need")
-        if not min_s > 0:
-            raise InputError(f"min_s={min_s}: expected a positive number of seconds")
+        require("min_s", min_s, "a positive number of seconds", lambda seconds: seconds > 0)
         self.num_long, self.num_short, self.disjoint = num_long, num_short, disjoint
         self.long_s, self.short_s, self.excerpt_s, self.min_s = long_s, short_s, excerpt_s, min_s
         self.long_samples, self.short_samples = seconds_to_samples(long_s), seconds_to_samples(short_s)
@@ -181,8 +181,7 @@ class RandomChunk(MultiCrop):
     min_views = 1
 
     def __init__(self, chunk_s: float, *, min_s: float = 0.4) -> None:
-        if not chunk_s > 0:
-            raise InputError(f"chunk_s={chunk_s}: expected a positive number of seconds")
+        require("chunk_s", chunk_s, "a positive number of seconds", lambda seconds: seconds > 0)
         super().__init__(num_long=1, long_s=chunk_s, num_short=0, short_s=chunk_s, min_s=min_s)
 
 

@@ -6,6 +6,7 @@ Letters: `B` crops, `T` frames, `F` mel bands, `M` masks per crop.
 import torch
 from torch import Tensor
 
+from dino_speech.argument_checks import require_ranges
 from dino_speech.errors import InputError
 
 
@@ -43,19 +44,10 @@ class SpecAugment:
         max_freq_bands: int = 8,
         p: float = 1.0,
     ) -> None:
-        counts = {
-            "num_time_masks": num_time_masks,
-            "max_time_frames": max_time_frames,
-            "num_freq_masks": num_freq_masks,
-            "max_freq_bands": max_freq_bands,
-        }
-        for name, value in counts.items():
-            if value < 0:
-                raise InputError(f"{name}={value}: expected 0 or more")
-        if not 0 <= p <= 1:
-            raise InputError(f"p={p}: expected a probability from 0 to 1")
         self.num_time_masks, self.max_time_frames = num_time_masks, max_time_frames
         self.num_freq_masks, self.max_freq_bands, self.p = num_freq_masks, max_freq_bands, p
+        counts = ("num_time_masks", "max_time_frames", "num_freq_masks", "max_freq_bands")
+        require_ranges(self, counts_from_zero=counts, shares=("p",))
 
     def __call__(self, frames: Tensor, *, generator: torch.Generator) -> Tensor:
         """Mask a batch.

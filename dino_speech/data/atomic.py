@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +29,35 @@ def write_text_atomically(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def write_json_atomically(path: Path, data: Any) -> None:
+    """The same for plain data."""
+    write_text_atomically(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_rows_atomically(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """The same for the rows of a table, the first being its header."""
+
+    def write(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        text.detach()  # flushed, and left open
+
+    write_atomically(path, write)
+
+
+def write_csv_atomically(
+    path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None
+) -> None:
+    """The same for a table, a mapping per row; `columns`: None, those of the rows, as they first occur."""
+    names = list(dict.fromkeys(key for row in rows for key in row)) if columns is None else columns
+    write_rows_atomically(path, [names, *([row.get(name, "") for name in names] for row in rows)])
+
+
+def read_json(path: Path) -> Any:
+    """The inverse."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _sync_folder(folder: Path) -> None:
     # The rename itself must reach the disk too; not every system lets a folder be opened for that.
     with contextlib.suppress(OSError):
@@ -37,25 +66,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def write_json_atomically(path: Path, data: Any) -> None:
-    """The same for plain data."""
-    write_text_atomically(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """The inverse."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_csv_atomically(
-    path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None
-) -> None:
-    """The same for a table, a mapping per row; `columns`: None, those of the rows, as they first occur."""
-    text = io.StringIO()
-    names = list(dict.fromkeys(key for row in rows for key in row)) if columns is None else columns
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomically(path, text.getvalue())

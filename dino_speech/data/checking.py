@@ -11,12 +11,13 @@ from dino_speech.audio.io import AudioJudgement, judge_audio
 from dino_speech.data.manifest import read_manifest, scan_folder
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
+from dino_speech.plain_data import PlainData
 
 DURATION_TOLERANCE_S = 0.1  # ours: rounding in a manifest is below, another file of the same name is above
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(PlainData):
     """Something about one file that its owner should know.
 
     Attributes:
@@ -31,13 +32,9 @@ class Finding:
     verdict: str
     reason: str
 
-    def to_dict(self) -> dict[str, str]:
-        """Plain data for JSON."""
-        return {"name": self.name, "path": self.path, "verdict": self.verdict, "reason": self.reason}
-
 
 @dataclass(frozen=True, slots=True)
-class CheckReport:
+class CheckReport(PlainData):
     """What `check_audio_files` found.
 
     Attributes:
@@ -58,15 +55,7 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {
-            "num_files": self.num_files,
-            "num_usable": self.num_usable,
-            "num_unusable": len(self.unusable),
-            "hours": round(self.hours, 4),
-            "counts": self.counts,
-            "unusable": [finding.to_dict() for finding in self.unusable],
-            "remarks": [finding.to_dict() for finding in self.remarks],
-        }
+        return PlainData.to_dict(self) | {"num_unusable": len(self.unusable), "hours": round(self.hours, 4)}
 
 
 def check_audio_files(

@@ -12,14 +12,14 @@ from dino_speech.errors import InputError
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
-def speaker_disjoint_folds(
-    labels: Sequence[str], speakers: Sequence[str], *, num_folds: int = 5, seed: int = 0
+def speaker_folds(
+    speakers: Sequence[str], classes: Sequence[str] | None = None, *, num_folds: int = 5, seed: int = 0
 ) -> list[Fold]:
-    """Cross-validation folds without a speaker on both sides, the classes spread as evenly as the speakers allow.
+    """Cross-validation folds without a speaker on both sides, as even in size as the speakers allow.
 
     Args:
-        labels: (N,) class of each utterance, none blank.
-        speakers: (N,) its speaker, none blank.
+        speakers: (N,) speaker of each utterance, none blank.
+        classes: (N,) its class, none blank, to be spread as evenly as the speakers allow; None: there are none.
         num_folds: 2 or more.
         seed: of the shuffle; the same seed gives the same folds.
 
@@ -27,37 +27,26 @@ def speaker_disjoint_folds(
         `num_folds` pairs of sorted positions (train, test); each utterance is in one test part.
 
     Raises:
-        InputError: a blank label or speaker, fewer than two classes, fewer speakers than folds, or a class that one
+        InputError: fewer speakers than folds. With classes: a blank, fewer than two classes, or a class that one
             speaker alone has (then some training part would lack it).
     """
-    classes, groups = np.asarray(labels), np.asarray(speakers)
-    if classes.shape != groups.shape or classes.ndim != 1 or classes.size == 0:
-        raise InputError(f"expected one speaker per label, at least one; found {classes.shape} and {groups.shape}")
-    for name, values in (("label", classes), ("speaker", groups)):
-        if (values == "").any():
-            raise InputError(
-                f"{int((values == '').sum())} utterances have a blank {name}; leave them out, or fill it in"
-            )
-    names, num_groups = np.unique(classes), np.unique(groups).size
-    if names.size < 2:
+    groups = np.asarray(speakers)
+    kinds = np.zeros(groups.size, dtype=np.int64) if classes is None else np.asarray(classes)
+    if classes is not None:
+        _check_classes(kinds, groups)
+    if num_folds < 2 or np.unique(groups).size < num_folds:
+        num = np.unique(groups).size
         raise InputError(
-            f"all {classes.size} utterances are {str(names[0])!r}; a classification needs at least two classes"
+            f"{num} speakers cannot make {num_folds} speaker-disjoint folds; expected 2 folds or more and at"
+            f" least one speaker for each: use num_folds between 2 and {num}, or more speakers"
         )
-    _check_num_folds(num_folds, num_groups)
-    largest = max(int((classes == name).sum()) for name in names)
-    if largest < num_folds:
-        raise InputError(f"the largest class has {largest} utterances, too few for {num_folds} folds; use fewer folds")
-    lonely = [name for name in names.tolist() if np.unique(groups[classes == name]).size < 2]
-    if lonely:
-        raise InputError(
-            f"class {list_some([repr(name) for name in lonely])}: all utterances are of one speaker; speaker-disjoint"
-            " folds need two speakers per class: leave this class out, or add speakers"
-        )
-    folds = group_folds(classes, groups, num_folds=num_folds, seed=seed)
+    if classes is not None:
+        _check_enough(kinds, groups, num_folds)
+    folds = group_folds(kinds, groups, num_folds=num_folds, seed=seed)
     for train, test in folds:
         check_disjoint(groups[train].tolist(), groups[test].tolist())
-        absent = sorted(set(names.tolist()) - set(classes[train].tolist()))
-        if absent or len(folds) < num_folds:
+        absent = sorted(set(kinds.tolist()) - set(kinds[train].tolist()))
+        if classes is not None and (absent or len(folds) < num_folds):
             raise InputError(
                 f"no {num_folds} speaker-disjoint folds found whose training parts all hold class {list_some(absent)};"
                 " use fewer folds, leave this class out, or add speakers"
@@ -65,26 +54,30 @@ def speaker_disjoint_folds(
     return folds
 
 
-def speaker_folds(speakers: Sequence[str], *, num_folds: int = 5, seed: int = 0) -> list[Fold]:
-    """Cross-validation folds without a speaker on both sides, as even in size as the speakers allow; no classes.
+def _check_classes(classes: NDArray, groups: NDArray) -> None:
+    if classes.shape != groups.shape or classes.ndim != 1 or classes.size == 0:
+        raise InputError(f"expected one speaker per label, at least one; found {classes.shape} and {groups.shape}")
+    for name, values in (("label", classes), ("speaker", groups)):
+        if num_blank := int((values == "").sum()):
+            raise InputError(f"{num_blank} utterances have a blank {name}; leave them out, or fill it in")
+    if np.unique(classes).size < 2:
+        raise InputError(
+            f"all {classes.size} utterances are {str(classes[0])!r}; a classification needs at least two classes"
+        )
 
-    Args:
-        speakers: (N,) speaker of each utterance, none blank.
-        num_folds: 2 or more.
-        seed: of the shuffle.
 
-    Returns:
-        `num_folds` pairs of sorted positions (train, test); each utterance is in one test part.
-
-    Raises:
-        InputError: fewer speakers than folds.
-    """
-    groups = np.asarray(speakers)
-    _check_num_folds(num_folds, np.unique(groups).size)
-    folds = group_folds(np.zeros(groups.size, dtype=np.int64), groups, num_folds=num_folds, seed=seed)
-    for train, test in folds:
-        check_disjoint(groups[train].tolist(), groups[test].tolist())
-    return folds
+def _check_enough(classes: NDArray, groups: NDArray, num_folds: int) -> None:
+    names, counts = np.unique(classes, return_counts=True)
+    if counts.max() < num_folds:
+        raise InputError(
+            f"the largest class has {counts.max()} utterances, too few for {num_folds} folds; use fewer folds"
+        )
+    lonely = [repr(name) for name in names.tolist() if np.unique(groups[classes == name]).size < 2]
+    if lonely:
+        raise InputError(
+            f"class {list_some(lonely)}: all utterances are of one speaker; speaker-disjoint"
+            " folds need two speakers per class: leave this class out, or add speakers"
+        )
 
 
 def manifest_folds(
@@ -108,18 +101,15 @@ def manifest_folds(
 
     Raises:
         InputError: both or neither of `column` and `num_folds`; a blank or only one value; a speaker in two folds; what
-            `speaker_disjoint_folds` refuses.
+            `speaker_folds` refuses.
     """
     if (column is None) == (num_folds is None):
         raise InputError("give either a column of folds (fold_column) or a number of them (num_folds)")
     if column is None:
         assert num_folds is not None
         speakers = manifest.label(speaker, allow_blank=False)
-        if stratify is None:
-            drawn = speaker_folds(speakers, num_folds=num_folds, seed=seed)
-        else:
-            classes = manifest.label(stratify, allow_blank=False)
-            drawn = speaker_disjoint_folds(classes, speakers, num_folds=num_folds, seed=seed)
+        classes = None if stratify is None else manifest.label(stratify, allow_blank=False)
+        drawn = speaker_folds(speakers, classes, num_folds=num_folds, seed=seed)
         return {str(number): fold for number, fold in enumerate(drawn, start=1)}
     values = np.array(manifest.label(column, allow_blank=False))
     names = sorted(set(values.tolist()), key=lambda name: (len(name), name) if name.isdecimal() else (0, name))
@@ -131,14 +121,6 @@ def manifest_folds(
         for train, test in folds.values():
             check_disjoint(people[train].tolist(), people[test].tolist())
     return folds
-
-
-def _check_num_folds(num_folds: int, num_groups: int) -> None:
-    if num_folds < 2 or num_groups < num_folds:
-        raise InputError(
-            f"{num_groups} speakers cannot make {num_folds} speaker-disjoint folds; expected 2 folds or more and at"
-            f" least one speaker for each: use num_folds between 2 and {num_groups}, or more speakers"
-        )
 
 
 def group_folds(classes: NDArray, groups: NDArray, *, num_folds: int, seed: int) -> list[Fold]:

@@ -4,15 +4,15 @@ SpeechBrain's `DynamicItemDataset.from_csv` reads the same files. Rows are read 
 in `utterances.py`, trials are in `trials.py`, decoding in `audio/io.py`.
 """
 
-import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dino_speech.audio.files import find_audio
 from dino_speech.audio.io import AudioError, AudioInfo, audio_info
 from dino_speech.audio.sources import exists, file_of
+from dino_speech.data.atomic import write_rows_atomically
 from dino_speech.data.rows import REQUIRED, SPANS, ManifestRows, StrPath, Where
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.errors import InputError
@@ -91,22 +91,22 @@ def check_files(manifest: Manifest) -> None:
 def write_manifest(manifest: Manifest, path: StrPath) -> Path:
     """Write a manifest; audio below its folder gets a relative path, other audio an absolute one.
 
-    The file is written beside its place and moved there, so that nobody ever reads half of it. Returns its path.
+    Nobody ever reads half of it. Returns its path.
     """
     target = Path(os.path.normpath(Path(path).absolute()))
     with_spans = any(u.start is not None or u.stop is not None for u in manifest)
     header = [*REQUIRED, *(SPANS if with_spans else ()), *manifest.columns]
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     folder = f"{target.parent}{os.sep}"
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
+
+    def rows() -> Iterator[list[object]]:
+        yield header
         for u in manifest:
             spans = ["" if value is None else value for value in (u.start, u.stop)] if with_spans else []
             labels = (u.labels.get(name, "") for name in manifest.columns)
-            writer.writerow([u.id, round(u.duration, 6), u.wav.removeprefix(folder), *spans, *labels])
-    partial.replace(target)
+            yield [u.id, round(u.duration, 6), u.wav.removeprefix(folder), *spans, *labels]
+
+    write_rows_atomically(target, rows())
     return target
 
 

@@ -4,14 +4,13 @@
 """
 
 import csv
-import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from dino_speech.data.atomic import write_text_atomically
+from dino_speech.data.atomic import write_rows_atomically
 from dino_speech.data.utterances import Manifest, Skipped, Utterance
 
 PROBLEMS = ("", "short", "digital silence")
@@ -74,7 +73,7 @@ def complete_parts(
     done = {name: parts for name, parts in done.items() if parts.problem or file_of(name).is_file()}
     todo = [utterance for utterance in manifest if utterance.id not in done]
     skipped = []
-    _rewrite(path, [[sources[name], *astuple(parts)] for name, parts in done.items()])
+    write_rows_atomically(path, [COLUMNS, *([sources[name], *astuple(parts)] for name, parts in done.items())])
     with (
         path.open("a", newline="", encoding="utf-8") as file,
         tqdm(
@@ -115,9 +114,3 @@ def _read(path: Path) -> Iterable[tuple[str, RecordingParts]]:
                 source, name, total_s, speech_s, part_s, problem = cells
                 if problem in PROBLEMS:
                     yield source, RecordingParts(name, float(total_s), float(speech_s), float(part_s), problem)
-
-
-def _rewrite(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
-    write_text_atomically(path, text.getvalue())

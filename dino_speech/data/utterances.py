@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import overload
 
 from dino_speech.errors import InputError
+from dino_speech.plain_data import PlainData
 
 NUM_LISTED = 5  # how many bad entries a message names before it only counts
 
@@ -40,15 +41,11 @@ class Utterance:
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(PlainData):
     """Something that was left out, and why; reports list these."""
 
     name: str
     reason: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Plain data for JSON."""
-        return {"name": self.name, "reason": self.reason}
 
 
 class Manifest(Sequence[Utterance]):

@@ -72,7 +72,11 @@ def test_masks_wider_than_the_crop_and_other_types() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"p": 1.5}, r"p=1\.5"), ({"num_time_masks": -1}, "num_time_masks=-1: expected 0 or more")]
+    ("options", "message"),
+    [
+        ({"p": 1.5}, r"p = 1\.5: expected a number from 0 to 1"),
+        ({"num_time_masks": -1}, "num_time_masks = -1: expected a whole number, at least 0"),
+    ],
 )
 def test_impossible_settings_are_refused(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -1,14 +1,13 @@
 """Files that cannot be learnt from: listed once with their reason; too many of them end the run."""
 
 import csv
-import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from dino_speech.data.atomic import write_text_atomically
+from dino_speech.data.atomic import write_rows_atomically
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
 
@@ -98,11 +97,7 @@ def write_failures(failures: Iterable[Skipped], path: Path) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["ID", "reason"])
-    writer.writerows((item.name, item.reason) for item in failures)
-    write_text_atomically(path, text.getvalue())
+    write_rows_atomically(path, [("ID", "reason"), *((item.name, item.reason) for item in failures)])
 
 
 def read_failures(path: Path) -> list[Skipped]:

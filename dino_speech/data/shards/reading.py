@@ -2,7 +2,7 @@
 
 Nothing else in the package needs to know of shards: an utterance's `wav` is then the place of its bytes within an
 archive (see `audio/sources.py`), so training, embedding and evaluation read it like a file. Writing is in
-`sharding.py`.
+`writing.py`.
 """
 
 import json

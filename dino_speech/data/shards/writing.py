@@ -2,17 +2,16 @@
 
 A shard is a tar that webdataset reads: for each utterance `<key>.flac` (its samples, spans cut out) and `<key>.json`
 (ID, duration, labels). `index.json` lists the shards, `manifest.csv` the utterances with the place of their bytes, so
-that nothing has to be unpacked. Reading is in `shards.py`.
+that nothing has to be unpacked. Reading is in `reading.py`.
 """
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 
@@ -24,16 +23,17 @@ from dino_speech.data.manifest import Manifest, read_manifest, scan_folder, writ
 from dino_speech.data.seeds import seeded_generator
 from dino_speech.data.shards.encoding import CODECS, Encoded, encode
 from dino_speech.data.shards.reading import FAILURES, INDEX, MANIFEST, VERSION
-from dino_speech.data.shards.tar import TarWriter
+from dino_speech.data.shards.shard import Failed, Shard
 from dino_speech.data.utterances import Skipped, Utterance, list_some
 from dino_speech.errors import InputError
+from dino_speech.plain_data import PlainData
 
 PROGRESS = ".progress"  # a folder within the output, until all is written
 AHEAD = 8  # utterances encoded ahead per thread
 
 
 @dataclass(frozen=True, slots=True)
-class ShardReport:
+class ShardReport(PlainData):
     """What `write_shards` did.
 
     Attributes:
@@ -54,16 +54,8 @@ class ShardReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {
-            "output": self.output,
-            "manifest": str(Path(self.output, MANIFEST)),
-            "num_utterances": self.num_utterances,
-            "num_shards": self.num_shards,
-            "hours": round(self.hours, 4),
-            "num_bytes": self.num_bytes,
-            "num_failures": len(self.failures),
-            "failures": [item.to_dict() for item in self.failures],
-        }
+        more = {"manifest": str(Path(self.output, MANIFEST)), "num_failures": len(self.failures)}
+        return PlainData.to_dict(self) | more | {"hours": round(self.hours, 4)}
 
 
 def write_shards(
@@ -104,50 +96,6 @@ def write_shards(
     return writing.report()
 
 
-class Failed(NamedTuple):
-    """An utterance that could not be read."""
-
-    position: int
-    reason: str
-
-
-class Member(NamedTuple):
-    """An utterance of a shard: the place of its audio."""
-
-    position: int
-    offset: int
-    size: int
-    num_samples: int
-
-
-class _Shard:
-    """The utterances of one tar."""
-
-    def __init__(self, folder: Path, number: int) -> None:
-        self.number = number
-        self.tar = TarWriter(folder / f"shard-{number:06d}.tar")
-        self.members: list[Member] = []
-        self.failures: list[Failed] = []
-
-    def add(self, key: str, position: int, encoded: Encoded, utterance: Utterance) -> None:
-        """Add the audio of an utterance, and what is known of it."""
-        offset = self.tar.add(f"{key}.{encoded.suffix}", encoded.audio)
-        facts = {"ID": utterance.id, "duration": encoded.num_samples / SAMPLE_RATE} | utterance.labels
-        self.tar.add(f"{key}.json", json.dumps(facts, ensure_ascii=False).encode())
-        self.members.append(Member(position, offset, len(encoded.audio), encoded.num_samples))
-
-    def close(self) -> dict[str, Any]:
-        """What the index says of it."""
-        digest = self.tar.close()
-        return {
-            "file": self.tar.path.name,
-            "num_utterances": len(self.members),
-            "duration_s": round(sum(member.num_samples for member in self.members) / SAMPLE_RATE, 3),
-            "num_bytes": self.tar.num_bytes,
-            "sha256": digest,
-        }
-
-
 class _Writing:
     """One source on its way into one folder."""
 
@@ -181,16 +129,16 @@ class _Writing:
         num_done = records[-1]["next"] if records else 0
         if num_done == len(self.order):
             return self._conclude(records)
-        shard = _Shard(self.folder, len(records))
+        shard = Shard(self.folder, len(records))
         answers = progress(_in_order(self._encode, self.order[num_done:], num_threads), len(self.order) - num_done)
         for number, answer in enumerate(answers, start=num_done):
             if isinstance(answer, Failed):
                 shard.failures.append(answer)
                 continue
             position, encoded = answer
-            if shard.tar.num_bytes and shard.tar.num_bytes + TarWriter.cost(len(encoded.audio)) > self.shard_bytes:
+            if not shard.has_room(encoded, self.shard_bytes):
                 records.append(self._finish(shard, number))
-                shard = _Shard(self.folder, len(records))
+                shard = Shard(self.folder, len(records))
             shard.add(f"{number:09d}", position, encoded, self.manifest[position])
         records.append(self._finish(shard, len(self.order)))
         return self._conclude(records)
@@ -205,13 +153,13 @@ class _Writing:
     def _record_path(self, number: int) -> Path:
         return self.folder / PROGRESS / f"{number:06d}.json"
 
-    def _finish(self, shard: "_Shard", following: int) -> dict[str, Any]:
+    def _finish(self, shard: Shard, following: int) -> dict[str, Any]:
         """Close a shard; it counts once its record is written."""
         record = {"shard": shard.close(), "members": shard.members, "failures": shard.failures, "next": following}
         write_json_atomically(self._record_path(shard.number), record)
         return record
 
-    def _encode(self, position: int) -> "tuple[int, Encoded] | Failed":
+    def _encode(self, position: int) -> tuple[int, Encoded] | Failed:
         answer = encode(self.manifest[position], copy_files=self.codec == "as-found")
         return Failed(position, answer) if isinstance(answer, str) else (position, answer)
 

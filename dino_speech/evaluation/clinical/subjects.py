@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.folds import check_disjoint, speaker_disjoint_folds
+from dino_speech.data.folds import check_disjoint, speaker_folds
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
 
@@ -132,7 +132,7 @@ def make_folds(
         smaller = int(min(subjects.positive.sum(), (~subjects.positive).sum()))
         number = max(2, min(NUM_FOLDS, smaller)) if num_folds is None else num_folds
         classes = [str(int(value)) for value in subjects.positive]
-        found = speaker_disjoint_folds(classes, subjects.names, num_folds=number, seed=seed)
+        found = speaker_folds(subjects.names, classes, num_folds=number, seed=seed)
         sides = [frozenset(subjects.names[i] for i in test.tolist()) for _, test in found]
         folds = [SubjectFold(f"fold{i}", everyone - people, people) for i, people in enumerate(sides, start=1)]
     for fold in folds:

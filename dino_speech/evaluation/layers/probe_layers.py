@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dino_speech.data.folds import Fold, speaker_disjoint_folds, speaker_folds
+from dino_speech.data.folds import Fold, speaker_folds
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
@@ -265,7 +265,7 @@ def _compare(
         if name == label:
             target = ClassTarget(data.values[:, 0], data.speakers, how.seed)
             cells = data.values[:, 0].tolist()
-            folds = speaker_disjoint_folds(cells, data.speakers.tolist(), num_folds=num_folds, seed=how.seed)
+            folds = speaker_folds(data.speakers.tolist(), cells, num_folds=num_folds, seed=how.seed)
         else:
             numbers = np.array(found.manifest.numbers(name))[data.rows]
             target = NumberTarget(numbers, data.speakers, how.seed)

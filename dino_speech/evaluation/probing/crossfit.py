@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.folds import Fold, speaker_disjoint_folds, speaker_folds
+from dino_speech.data.folds import Fold, speaker_folds
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.labelled_speech import LabelledSpeech, labelled_speech
@@ -80,7 +80,7 @@ def cross_fit(
         return CrossFit(data, columns, np.array([], dtype=np.str_), true, ridges, folds)
     cells = data.values[:, 0]
     classes, codes = np.unique(cells, return_inverse=True)
-    folds = speaker_disjoint_folds(cells.tolist(), speakers.tolist(), num_folds=num_folds, seed=seed)
+    folds = speaker_folds(speakers.tolist(), cells.tolist(), num_folds=num_folds, seed=seed)
     probes = [LogisticProbe(seed=seed).fit(x[train], codes[train], speakers[train]) for train, _ in folds]
     return CrossFit(data, columns, classes, codes[:, None].astype(np.float64), probes, folds)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.folds import speaker_disjoint_folds, speaker_folds
+from dino_speech.data.folds import speaker_folds
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
@@ -68,7 +68,7 @@ class Benchmark:
             values, speakers = data.values[:, 0].tolist(), data.speakers.tolist()
             number = data.num_folds(self.num_folds)
             if task == CLASSES:
-                speaker_disjoint_folds(values, speakers, num_folds=number, seed=self.seed)
+                speaker_folds(speakers, values, num_folds=number, seed=self.seed)
             else:
                 speaker_folds(speakers, num_folds=number, seed=self.seed)
                 numbers = np.array([self.manifest.numbers(name) for name in self.labels]).T

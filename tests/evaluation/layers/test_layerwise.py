@@ -9,7 +9,7 @@ import pytest
 
 from dino_speech import build_encoder, evaluate_classification, probe_layers, read_manifest
 from dino_speech.cli.main import main
-from dino_speech.data.folds import speaker_disjoint_folds, speaker_folds
+from dino_speech.data.folds import speaker_folds
 from dino_speech.data.manifest import Manifest
 from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Utterance
@@ -130,7 +130,7 @@ def _layers(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarra
 def test_the_layer_that_knows_is_chosen_and_weighted() -> None:
     layers, classes, numbers, speakers = _layers()
     for target, folds in (
-        (ClassTarget(classes, speakers, 0), speaker_disjoint_folds(classes.tolist(), speakers.tolist(), num_folds=3)),
+        (ClassTarget(classes, speakers, 0), speaker_folds(speakers.tolist(), classes.tolist(), num_folds=3)),
         (NumberTarget(numbers, speakers, 0), speaker_folds(speakers.tolist(), num_folds=3)),
     ):
         best, last, mean, weighted = compare_mixtures(layers, target, speakers, folds, num_resamples=50)
@@ -148,7 +148,7 @@ def test_the_layer_that_knows_is_chosen_and_weighted() -> None:
 def test_the_choice_never_sees_the_test_speakers() -> None:
     """Labels of the test part are changed: what is chosen, learnt and predicted there stays the same."""
     layers, classes, _, speakers = _layers()
-    folds = speaker_disjoint_folds(classes.tolist(), speakers.tolist(), num_folds=3)
+    folds = speaker_folds(speakers.tolist(), classes.tolist(), num_folds=3)
     train, test = folds[0]
     honest = compare_mixtures(layers, ClassTarget(classes, speakers, 0), speakers, folds[:1], num_resamples=5)
     spoilt = classes.copy()
