@@ -180,6 +180,16 @@ def test_reference_lists_every_public_name():
     assert set(_public()) <= listed
 
 
+def test_the_page_add_your_own_shows_what_its_test_does():
+    tree = ast.parse((ROOT / "tests" / "test_add_your_own.py").read_text("utf-8"))
+    texts = [node.value for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)]
+    modules = [text.value.strip() for text in texts if "from dino_speech import" in text.value]
+    page = DOCS / "add-your-own.md"
+    assert len(modules) > 1
+    assert modules == [block.strip() for block in _blocks(page, "python")]
+    assert len(_blocks(page, "toml")) == len(modules)
+
+
 def test_every_page_is_in_the_navigation():
     config = (ROOT / "docs" / "mkdocs.yml").read_text("utf-8")
     assert [p for p in sorted(DOCS.rglob("*.md")) if f": {p.relative_to(DOCS).as_posix()}\n" not in config] == []
