@@ -7,7 +7,7 @@ from itertools import product
 
 from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import Corpus, Labels
-from dino_speech.data.corpora.tree import SEX, Cells, NamedFile, Tree, read_table
+from dino_speech.data.corpora.tree import Cells, NamedFile, Tree
 from dino_speech.errors import InputError
 
 SONG_OR_VIDEO = re.compile(r"(^|/)(?!03-01)\d\d(-\d\d){6}\.\w+$")
@@ -70,14 +70,11 @@ RAVDESS = Corpus(
 
 def _crema_d_tables(tree: Tree) -> tuple[dict[str, Labels], list[str]]:
     """Actor -> sex and age; and the names of all clips."""
-    people = {}
-    for path in tree.find("VideoDemographics.csv")[:1]:
-        for row in read_table(path, ("ActorID", "Age", "Sex")):
-            people[row["ActorID"]] = {"sex": SEX.get(row["Sex"].lower(), ""), "age": row.number("Age")}
-    if not tree.find("VideoDemographics.csv"):
-        tree.missing.append("VideoDemographics.csv: sex and age stay blank")
-    names = tree.find("SentenceFilenames.csv")[:1]
-    return people, [row["Filename"] for path in names for row in read_table(path, ("Filename",))]
+    note = "VideoDemographics.csv: sex and age stay blank"
+    rows = tree.table("VideoDemographics.csv", columns=("ActorID", "Age", "Sex"), otherwise=note)
+    clips = tree.table("SentenceFilenames.csv", columns=("Filename",), otherwise="")
+    people = {row["ActorID"]: {"sex": row.sex("Sex"), "age": row.number("Age")} for row in rows}
+    return people, [row["Filename"] for row in clips]
 
 
 def _crema_d_labels(file: NamedFile, tables: tuple[dict[str, Labels], list[str]]) -> Labels:
@@ -175,12 +172,12 @@ EMODB = Corpus(
 def _nemo_table(tree: Tree) -> dict[str, Cells]:
     """Recording -> its row."""
     columns = ("file_id", "emotion", "speaker_id", "gender", "age")
-    for path in tree.find("data.tsv"):
-        # The texts hold quotation marks that are none of CSV's.
-        rows = read_table(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return {row["file_id"].removesuffix(".wav"): row for row in rows}
-    tree.missing.append("data.tsv: sex and age stay blank, and missing recordings cannot be named")
-    return {}
+    note = "data.tsv: sex and age stay blank, and missing recordings cannot be named"
+    # The texts hold quotation marks that are none of CSV's.
+    rows = tree.table("data.tsv", columns=columns, otherwise=note, delimiter="\t", quoting=csv.QUOTE_NONE)
+    table = {row["file_id"].removesuffix(".wav"): row for row in rows}
+    tree.expected["data.tsv"] = table
+    return table
 
 
 def _nemo_labels(file: NamedFile, table: dict[str, Cells]) -> Labels | str:
@@ -194,7 +191,7 @@ def _nemo_labels(file: NamedFile, table: dict[str, Cells]) -> Labels | str:
             f"{row.place}: says speaker {row['speaker_id']!r} and emotion {row['emotion']!r}, the name of {file.path}"
             f" {file['speaker']!r} and {file['emotion']!r}; take both from the owners' archive"
         )
-    return {"sex": SEX.get(row["gender"].lower(), ""), "age": row.number("age")}
+    return {"sex": row.sex("gender"), "age": row.number("age")}
 
 
 NEMO = Corpus(
@@ -225,7 +222,6 @@ NEMO = Corpus(
     num_speakers=9,
     tables=_nemo_table,
     labels=_nemo_labels,
-    missing=lambda found, table: [f"{name}.wav: named in data.tsv" for name in table if name not in found],
 )
 
 CORPORA.known |= {"crema-d": CREMA_D, "emodb": EMODB, "nemo": NEMO, "ravdess": RAVDESS}

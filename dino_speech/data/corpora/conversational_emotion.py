@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import UNLABELLED, Corpus, Labels, decode
-from dino_speech.data.corpora.tree import SEX, Cells, NamedFile, Tree, number, read_table
+from dino_speech.data.corpora.tree import Cells, NamedFile, Tree, number
 from dino_speech.errors import InputError
 
 LABEL_LINE = re.compile(r"\[\d+\.?\d* - \d+\.?\d*\]\s+(?P<id>\S+)\s+(?P<label>\S+)\s+\[(?P<numbers>[^\]]*)\]\s*")
@@ -29,11 +29,13 @@ def _iemocap_tables(tree: Tree) -> dict[str, Labels]:
         for _, line in folders["transcriptions"]
         if (match := TEXT_LINE.fullmatch(line))
     }
-    return {
+    labels = {
         match["id"]: {"transcript": said.get(match["id"], ""), **_iemocap_line(match, place)}
         for place, line in folders["EmoEvaluation"]
         if (match := LABEL_LINE.fullmatch(line))
     }
+    tree.expected["EmoEvaluation"] = labels
+    return labels
 
 
 def _iemocap_line(match: "re.Match[str]", place: str) -> Labels:
@@ -60,8 +62,7 @@ def _iemocap_labels(file: NamedFile, tables: dict[str, Labels]) -> Labels | str:
 
 def _iemocap_missing(found: Mapping[str, NamedFile], tables: dict[str, Labels]) -> list[str]:
     present = {file["fold"] for file in found.values()}
-    files = [f"{name}.wav: named in EmoEvaluation" for name in tables if name not in found]
-    return files + [f"Session{n}: no utterance of this session" for n in "12345" if n not in present]
+    return [f"Session{n}: no utterance of this session" for n in "12345" if n not in present]
 
 
 IEMOCAP = Corpus(
@@ -109,30 +110,33 @@ TESTS = ("test1", "test2", "test3")
 SPLITS = {"train": "train", "development": "dev", **{name: name for name in TESTS}}
 
 
-# The name of the table of labels; turn -> labels; turns that it does not name -> split; what was said.
-PodcastTables = tuple[str, dict[str, Labels], dict[str, str], dict[str, str]]
+# The name of the table of labels; turn -> labels; turn -> what was said.
+PodcastTables = tuple[str, dict[str, Labels], dict[str, str]]
 
 
 def _podcast_tables(tree: Tree) -> PodcastTables:
-    path = tree.need("labels_consensus.csv", "labels_concensus.csv")
+    names = ("labels_consensus.csv", "labels_concensus.csv")
     columns = ("FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set")
-    labels = {row["FileName"].removesuffix(".wav"): _podcast_row(row) for row in read_table(path, columns)}
-    splits: dict[str, str] = {}
+    labels = {row["FileName"].removesuffix(".wav"): _podcast_row(row) for row in tree.table(*names, columns=columns)}
+    splits: dict[str, Labels] = {}
     for partitions in tree.find("Partitions.txt", "Partition.txt")[:1]:
         for index, line in enumerate(partitions.read_text("utf-8").splitlines(), start=1):
             split, separator, file = line.partition(";")
-            if separator and file.strip():
+            name = file.strip().removesuffix(".wav")
+            if separator and name:
                 split = decode(SPLITS, split.strip(), "split", f"{partitions} row {index}")
-                splits[file.strip().removesuffix(".wav")] = split
+                splits |= {} if name in labels else {name: {"split": split}}
+    table = tree.find(*names)[0].name
+    tree.expected = {table: labels, "the partitions": splits}
     said = {text.stem: " ".join(text.read_text("utf-8", "replace").split()) for text in tree.find("MSP-PODCAST_*.txt")}
-    return (path.name, labels, {n: s for n, s in splits.items() if n not in labels}, said)
+    return table, labels | splits, said
 
 
 def _podcast_row(row: Cells) -> Labels:
     speaker = row["SpkrID"]
     return {
         "speaker": "" if speaker.lower() in ("", "unknown", "unk", "na", "nan") else f"msp_{speaker}",
-        "sex": SEX.get(row["Gender"].lower(), ""),
+        "sex": row.sex("Gender"),
         "emotion": decode(MSP_PODCAST.codes["emotion"], row["EmoClass"], "emotion", row.place),
         "original_label": row["EmoClass"],
         "arousal": row.number("EmoAct"),
@@ -143,16 +147,10 @@ def _podcast_row(row: Cells) -> Labels:
 
 
 def _podcast_labels(file: NamedFile, tables: PodcastTables) -> Labels | str:
-    table, labels, splits, said = tables
-    if file.id not in labels and file.id not in splits:
+    table, labels, said = tables
+    if file.id not in labels:
         return f"not named in {table}"
-    return {"transcript": said.get(file.id, ""), **(labels.get(file.id) or {"split": splits[file.id]})}
-
-
-def _podcast_missing(found: Mapping[str, NamedFile], tables: PodcastTables) -> list[str]:
-    table, labels, splits, _ = tables
-    missing = [f"{name}.wav: named in {table}" for name in labels if name not in found]
-    return missing + [f"{name}.wav: named in the partitions" for name in splits if name not in found]
+    return {"transcript": said.get(file.id, ""), **labels[file.id]}
 
 
 MSP_PODCAST = Corpus(
@@ -190,7 +188,6 @@ MSP_PODCAST = Corpus(
     may_share=TESTS,
     tables=_podcast_tables,
     labels=_podcast_labels,
-    missing=_podcast_missing,
 )
 
 

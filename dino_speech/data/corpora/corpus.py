@@ -71,9 +71,9 @@ class Corpus:
         may_share: splits that may have speakers in common with one another.
         below: folders, one of which each file lies in at some depth; any other file is extra. None: anywhere.
         set_aside: path of a file below the folder -> why it is left out on purpose, or "".
-        tables: what the corpus's tables say, in any form; notes in the tree what is not there.
+        tables: what the corpus's tables say, in any form; notes in the tree which IDs they expect.
         labels: further labels of a file, given the tables; or why the file is not of the corpus.
-        missing: what was expected, given the files by ID and the tables, and is not there.
+        missing: what else was expected, given the files by ID and the tables, and is not there.
         further: a second manifest.
     """
 
@@ -121,6 +121,8 @@ class Corpus:
             else:
                 found[file.id] = file
                 rows.append(Row(file.id, file.path, self._named_labels(file) | known))
+        for where, names in tree.expected.items():
+            tree.missing += [f"{name}.wav: named in {where}" for name in names if name not in found]
         tree.missing += self.missing(found, tables)
         return rows
 

@@ -6,15 +6,12 @@ on the non-speech parts beside every result. Whether ADReSS and ADReSSo share su
 on one and test on the other.
 """
 
-from collections.abc import Mapping
-
 from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import Corpus, Further, Labels, Row
-from dino_speech.data.corpora.tree import SEX, Cells, NamedFile, Tree, read_table
+from dino_speech.data.corpora.tree import Cells, NamedFile, Tree, read_table
 from dino_speech.errors import InputError
 
 WHOLE, CHUNKS = "Full_wave_enhanced_audio", "Normalised_audio-chunks"
-ADRESS_SEXES = {**SEX, "0": "M", "1": "F"}
 ADRESS_ANSWERS = {"0": "control", "1": "ad"}
 
 
@@ -25,9 +22,10 @@ def _is_whole(place: str) -> bool:
 def _adress_subjects(tree: Tree) -> dict[str, Labels]:
     """Subject -> labels, of both splits."""
     subjects: dict[str, Labels] = {}
+    tree.expected["the tables"] = subjects
     for group, diagnosis in ADRESS.codes["diagnosis"].items():
-        path = tree.need(f"{group}_meta_data.txt")
-        for row in read_table(path, ("ID", "age", "gender", "mmse"), delimiter=";"):
+        columns = ("ID", "age", "gender", "mmse")
+        for row in tree.table(f"{group}_meta_data.txt", columns=columns, delimiter=";"):
             _add_subject(subjects, row, "train", diagnosis)
     tables = (
         read_table(p, ("ID", "age", "gender"), delimiter=";") for p in tree.find("meta_data_test.txt", "meta_data.txt")
@@ -54,7 +52,7 @@ def _add_subject(subjects: dict[str, Labels], row: Cells, split: str, diagnosis:
             " subject stands in one table once: a result would measure how well subjects are recognised"
         )
     subjects[subject] = {
-        "sex": ADRESS_SEXES.get(row["gender"].lower(), ""),
+        "sex": row.sex("gender"),
         "age": row.number("age"),
         "diagnosis": diagnosis,
         "mmse": row.number("mmse"),
@@ -74,11 +72,6 @@ def _adress_labels(file: NamedFile, subjects: dict[str, Labels]) -> Labels | str
             f" {labels['diagnosis'] or 'diagnosis unknown'}; take both from the owners' archive"
         )
     return labels
-
-
-def _adress_missing(found: Mapping[str, NamedFile], subjects: dict[str, Labels]) -> list[str]:
-    present = {file["recording"] for file in found.values() if _is_whole(file.place)}
-    return [f"{subject}.wav: named in the tables" for subject in subjects if subject not in present]
 
 
 def _adress_chunks(tree: Tree, rows: list[Row]) -> tuple[list[Row], list[Row]]:
@@ -115,7 +108,6 @@ ADRESS = Corpus(
     num_speakers=156,
     tables=_adress_subjects,
     labels=_adress_labels,
-    missing=_adress_missing,
     further=Further("chunks.csv", "num_chunks", "unreadable_chunks", _adress_chunks),
 )
 
@@ -127,22 +119,18 @@ PARTICIPANT = "PAR"
 def _adresso_tables(tree: Tree) -> dict[str, Labels]:
     """Recording -> what the scores of the training part and the answers of the test say."""
     known: dict[str, Labels] = {}
-    scores = tree.find("adresso-train-mmse-scores*.csv")[:1]
-    for row in read_table(scores[0], ("adressfname", "mmse")) if scores else ():
+    tree.expected["the tables"] = known
+    note = "adresso-train-mmse-scores.csv: mmse stays blank"
+    for row in tree.table("adresso-train-mmse-scores*.csv", columns=("adressfname", "mmse"), otherwise=note):
         known[row["adressfname"]] = {"mmse": row.number("mmse")}
         if row["dx"]:
             known[row["adressfname"]]["diagnosis"] = row.coded("dx", ADRESSO.codes["diagnosis"], "cn or ad")
-    if not scores:
-        tree.missing.append("adresso-train-mmse-scores.csv: mmse stays blank")
-    for number, column, meaning in ((1, "Dx", "diagnosis"), (2, "MMSE", "mmse")):
-        answers = tree.find(f"task{number}.csv", f"test_results_task{number}_groundtruth.csv")[:1]
-        for row in read_table(answers[0], ("ID", column)) if answers else ():
-            cell = (
-                row.number(column) if meaning == "mmse" else row.coded(column, ADRESSO_ANSWERS, "Control or ProbableAD")
-            )
-            known.setdefault(row["ID"], {})[meaning] = cell
-        if not answers:
-            tree.missing.append(f"task{number}.csv: the test has no {meaning}")
+    names, note = ("task1.csv", "test_results_task1_groundtruth.csv"), "task1.csv: the test has no diagnosis"
+    for row in tree.table(*names, columns=("ID", "Dx"), otherwise=note):
+        known.setdefault(row["ID"], {})["diagnosis"] = row.coded("Dx", ADRESSO_ANSWERS, "Control or ProbableAD")
+    names, note = ("task2.csv", "test_results_task2_groundtruth.csv"), "task2.csv: the test has no mmse"
+    for row in tree.table(*names, columns=("ID", "MMSE"), otherwise=note):
+        known.setdefault(row["ID"], {})["mmse"] = row.number("MMSE")
     return known
 
 
@@ -212,7 +200,6 @@ ADRESSO = Corpus(
     set_aside=lambda place: "of the task of progression" if "progression" in place.split("/") else "",
     tables=_adresso_tables,
     labels=_adresso_labels,
-    missing=lambda found, known: [f"{name}.wav: named in the tables" for name in known if name not in found],
     further=Further("participant.csv", "num_participant_spans", "unreadable_spans", _participant_spans),
 )
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dino_speech.audio.files import find_audio, walk_files
 from dino_speech.errors import InputError
 
-SEX = {"male": "M", "m": "M", "female": "F", "f": "F"}
+SEX = {"male": "M", "m": "M", "0": "M", "female": "F", "f": "F", "1": "F"}  # 0, 1: ADReSS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Tree:
         missing: what was expected and is not there.
         extra: what is there and was not expected.
         dropped: what is left out on purpose.
+        expected: where IDs are named -> the IDs.
 
     Raises:
         InputError: no such folder, or no audio in it; says what layout is expected.
@@ -58,6 +59,7 @@ class Tree:
         self.missing: list[str] = []
         self.extra: list[str] = []
         self.dropped: list[str] = []
+        self.expected: dict[str, Iterable[str]] = {}
         if not self._folder.is_dir():
             raise InputError(f"{source}: no such folder; expected {layout}")
         try:
@@ -96,16 +98,25 @@ class Tree:
         """
         return [path for name in names for path in self._files if fnmatchcase(path.name.lower(), name.lower())]
 
-    def need(self, *names: str) -> Path:
-        """The first of several files that is there.
+    def table(self, *names: str, columns: Sequence[str], otherwise: str | None = None, **form: Any) -> "list[Cells]":
+        """The rows of the first of several tables that is there.
+
+        Args:
+            names: as `find` takes them.
+            columns: that it must have.
+            otherwise: what to note as missing where there is none; None: it holds the labels, and has to be there.
+            form: further arguments of `read_table`.
 
         Raises:
-            InputError: none is there.
+            InputError: the table is needed and not there, or is not of this form.
         """
         if found := self.find(*names):
-            return found[0]
-        named = " or ".join(names)
-        raise InputError(f"{self.source}: no file {named} in it; it holds the labels: expected {self.layout}")
+            return read_table(found[0], columns, **form)
+        if otherwise is None:
+            named = " or ".join(names)
+            raise InputError(f"{self.source}: no file {named} in it; it holds the labels: expected {self.layout}")
+        self.missing += [otherwise] if otherwise else []
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,10 @@ class Cells:
             InputError: it is no number.
         """
         return number(self[column], self.place, column)
+
+    def sex(self, column: str) -> str:
+        """M or F; "" for anything else."""
+        return SEX.get(self[column].lower(), "")
 
     def coded(self, column: str, codes: Mapping[str, str], expected: str) -> str:
         """What the cell's code means, case ignored.

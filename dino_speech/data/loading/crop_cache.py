@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dino_speech.audio.io import SAMPLE_RATE, seconds_to_samples
+from dino_speech.audio.io import seconds_to_samples
 
 # A long recording would be decoded whole for the sake of one crop, while the training waits.
 MAX_CACHED_S = 120.0  # ours
@@ -68,11 +68,6 @@ class WaveCache:
         self._samples[offset : offset + len(wave)] = np.round(wave.numpy() * FULL_SCALE)
         self._lengths[index] = len(wave)
         return True
-
-    @property
-    def num_seconds(self) -> float:
-        """Seconds of speech in the cache at this moment."""
-        return float(self._lengths.sum()) / SAMPLE_RATE
 
     def __getstate__(self) -> dict[str, Any]:
         # Shared memory does not travel to a process that was started afresh.
