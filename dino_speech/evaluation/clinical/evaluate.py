@@ -5,6 +5,7 @@ segments are averaged, their sign decides. Beside the figures stand the silence 
 the length of the recordings tell alone, and age and sex. A score is not a diagnosis: see `docs/pages/clinical.md`.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from dino_speech.audio.vad import VAD
@@ -15,7 +16,7 @@ from dino_speech.evaluation.clinical.report import ClinicalReport
 from dino_speech.evaluation.clinical.silence_control import control_silence, cut
 from dino_speech.evaluation.clinical.subject_classifier import EmbeddingProbe, SubjectClassifier
 from dino_speech.evaluation.clinical.subject_scores import SubjectScores, score_subjects, subject_result, trivial_score
-from dino_speech.evaluation.clinical.subjects import Subjects, find_subjects, make_folds
+from dino_speech.evaluation.clinical.subjects import SubjectFold, Subjects, find_subjects, make_folds
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
 
@@ -47,8 +48,8 @@ def evaluate_clinical(
 
     Args:
         encoder: embeds the segments, frozen; None where `classifier` is given.
-        manifest: recordings.
-        label: column of the classes; rows where it or `subject` is blank are left out and listed.
+        manifest: recordings; rows where `label` or `subject` is blank are left out and listed.
+        label: column of the classes.
         positive: the value that sensitivity, F1 and AUC speak of.
         negative: the value that it is told from; None: all others.
         subject: column of the people, whom no fold may split.
@@ -60,65 +61,76 @@ def evaluate_clinical(
         vad: how speech is found: "energy", "range", or a rule of your own.
         min_silence_s: recordings with less non-speech are left out of the control.
         control_folder: keep the non-speech parts here, for another encoder's turn; None: they are removed.
-        age: column of the ages in years, used where it is there.
-        sex: column of the sexes, likewise.
+        age: column of the ages in years, used where it is there; likewise `sex`.
         classifier: learns and judges instead of the probe on embeddings (see `SubjectClassifier`).
-        seed: of folds, probes and intervals.
-        num_resamples: of the bootstraps.
+        seed: of folds, probes and intervals, which rest on `num_resamples` draws.
         options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
 
     Raises:
         InputError: no such column or value, a person with two classes or on both sides, or too few people.
     """
-    if (encoder is None) == (classifier is None):
-        raise InputError("give either an encoder or a classifier")
+    judge = _classifier(encoder, classifier, subject=subject, seed=seed, options=options)
     subjects, left_out = find_subjects(manifest, label=label, positive=positive, negative=negative, subject=subject)
     folds = make_folds(subjects, num_folds=num_folds, fold_column=fold_column, split=split, seed=seed)
-    if encoder is not None:
-        classifier = EmbeddingProbe(encoder, subject=subject, seed=seed, **options)
-    assert classifier is not None
+    control = {"folder": control_folder, "vad": vad, "min_s": min_silence_s, "progress": options.get("progress", False)}
     bootstrap = {"num_resamples": num_resamples, "seed": seed}
-    segments = Subjects(cut(subjects.manifest, segment_s), subjects.names, subjects.positive, subject, label)
-    scores = score_subjects(classifier, segments, folds, run="recordings")
-    control = None
-    if silence_control:
-        control = control_silence(
-            classifier,
-            subjects,
-            folds,
-            scores,
-            folder=control_folder,
-            vad=vad,
-            min_s=min_silence_s,
-            segment_s=segment_s,
-            progress=bool(options.get("progress", False)),
-            **bootstrap,
-        )
-    others = sorted(set(subjects.manifest.label(label)) - {positive})
-    return ClinicalReport(
-        result=subject_result(scores, **bootstrap),
-        silence=control,
-        duration=trivial_score(_durations(subjects), scores, **bootstrap),
-        **_balance(subjects, scores, {True: positive, False: negative or "/".join(others)}, age, sex),
-        num_folds=len(folds),
-        split=split or fold_column,
-        label=label,
-        segment_s=segment_s,
-        skipped=left_out + scores.skipped,
-        scores=scores,
-        provenance=provenance(seed=seed, manifest=manifest.paths),
-    )
+    found = _answers(judge, subjects, folds, segment_s, control if silence_control else None, bootstrap)
+    found |= _balance(subjects, found["scores"], {True: positive, False: negative}, age, sex)
+    origin: dict[str, Any] = {
+        "provenance": provenance(seed=seed, manifest=manifest.paths),
+        "split": split or fold_column,
+    }
+    return ClinicalReport(**found, **origin, skipped=left_out + found["scores"].skipped)
 
 
-def _balance(subjects: Subjects, scores: SubjectScores, classes: dict[bool, str], age: str, sex: str) -> dict[str, Any]:
+def _classifier(
+    encoder: SpeechEncoder | None, classifier: SubjectClassifier | None, *, options: dict[str, Any], **shared: Any
+) -> SubjectClassifier:
+    if classifier is not None and encoder is None:
+        return classifier
+    if encoder is None or classifier is not None:
+        raise InputError("give either an encoder or a classifier")
+    return EmbeddingProbe(encoder, **shared, **options)
+
+
+def _answers(
+    judge: SubjectClassifier,
+    subjects: Subjects,
+    folds: list[SubjectFold],
+    segment_s: float | None,
+    control: dict[str, Any] | None,
+    bootstrap: dict[str, Any],
+) -> dict[str, Any]:
+    """What the recordings tell, what their silence does, and what their length does."""
+    segments = replace(subjects, manifest=cut(subjects.manifest, segment_s))
+    scores = score_subjects(judge, segments, folds, run="recordings")
+    silence = None
+    if control is not None:
+        silence = control_silence(judge, subjects, folds, scores, segment_s=segment_s, bootstrap=bootstrap, **control)
+    return {
+        "scores": scores,
+        "result": subject_result(scores, **bootstrap),
+        "silence": silence,
+        "duration": trivial_score(_durations(subjects), scores, **bootstrap),
+        "num_folds": len(folds),
+        "label": subjects.label,
+        "segment_s": segment_s,
+    }
+
+
+def _balance(
+    subjects: Subjects, scores: SubjectScores, classes: dict[bool, str | None], age: str, sex: str
+) -> dict[str, Any]:
     """The names of the classes, and how these differ in age and sex, in all and in each fold."""
     people = people_table(subjects.manifest, scores.names, scores.positive, subject=subjects.column, age=age, sex=sex)
+    others = sorted(set(subjects.manifest.label(subjects.label)) - {classes[True]})
+    names = {True: str(classes[True]), False: classes[False] or "/".join(others)}
     return {
         "age": age_difference(people),
         "sex": sex_difference(people),
-        "folds": fold_rows(people, scores.folds, classes),
-        "positive": classes[True],
-        "negative": classes[False],
+        "folds": fold_rows(people, scores.folds, names),
+        "positive": names[True],
+        "negative": names[False],
     }
 
 

@@ -16,15 +16,16 @@ from dino_speech.evaluation.clinical.subject_scores import (
     SubjectScores,
     TrivialScore,
 )
-from dino_speech.evaluation.reports.report_file import markdown_table, write_report
+from dino_speech.evaluation.reports.report_file import write_report
 from dino_speech.intervals import Interval
+from dino_speech.plain_data import PlainData
 
 FEW_PEOPLE = 20  # of a class; ours: below, a bootstrap interval is optimistic
 NOT_A_DIAGNOSIS = "These figures say how well two groups of recordings are told apart. They are not a diagnosis."
 
 
 @dataclass(frozen=True, eq=False)
-class ClinicalReport:
+class ClinicalReport(PlainData):
     """What `evaluate_clinical` found; figures are fractions from 0 to 1, a person is decided once.
 
     Args:
@@ -67,20 +68,10 @@ class ClinicalReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, without the single decisions; the figures of `result` come first."""
-        plain = {name: getattr(self, name) for name in ("num_folds", "split", "label", "positive", "negative")}
-        parts = {name: getattr(self, name) for name in ("duration", "age", "sex")}
-        return {
-            **self.result.to_dict(),
-            "silence_control": None if self.silence is None else self.silence.to_dict(),
-            "warnings": self.warnings(),
-            **plain,
-            "threshold": THRESHOLD,
-            "segment_s": self.segment_s,
-            **{name: None if part is None else part.to_dict() for name, part in parts.items()},
-            "folds": self.folds,
-            "skipped": [item.to_dict() for item in self.skipped],
-            "provenance": self.provenance,
-        }
+        found = super().to_dict()
+        del found["scores"]
+        control = {"silence_control": found.pop("silence"), "warnings": self.warnings(), "threshold": THRESHOLD}
+        return {**found.pop("result"), **control, **found}
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Heading -> rows, for a report."""
@@ -92,12 +83,6 @@ class ClinicalReport:
             "Folds": self.folds,
         }
         return {heading: rows for heading, rows in found.items() if rows}
-
-    def to_markdown(self) -> str:
-        """Warnings and tables."""
-        parts = [self.summary(), "\n".join(f"- {text}" for text in self.warnings())]
-        parts += [f"## {heading}\n\n{markdown_table(rows)}" for heading, rows in self.tables().items()]
-        return "\n\n".join([*parts, NOT_A_DIAGNOSIS]) + "\n"
 
     def write(self, folder: str | Path) -> Path:
         """`report.md` and `report.json` in a folder; returns the first. For several systems see `write_results`."""
@@ -158,7 +143,7 @@ class ClinicalReport:
             found.append(
                 f"The silent parts alone tell {self.positive} from {self.negative}: AUC"
                 f" {silence.result.figures['auc']:.3f} ({_range(silence.result.intervals['auc'])}), the recordings"
-                f" {self._same_auc():.3f} on the same people. Some or all of the result may be how the groups were"
+                f" {silence.same_auc:.3f} on the same people. Some or all of the result may be how the groups were"
                 " recorded"
             )
         if silence.nonspeech_fraction is not None and silence.nonspeech_fraction.tells:
@@ -173,11 +158,6 @@ class ClinicalReport:
                 f" {people[1]} {self.negative} (Fisher's exact test, p = {silence.missing_p:.2g})"
             )
         return found
-
-    def _same_auc(self) -> float:
-        assert self.silence is not None
-        assert self.silence.same_people is not None
-        return self.silence.same_people.figures["auc"]
 
     def _of_people(self) -> list[str]:
         found = []

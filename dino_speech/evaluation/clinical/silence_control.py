@@ -4,6 +4,7 @@ There is nothing of an illness in silence, but there is the room, the microphone
 the Pitt corpus silence alone tells nearly everything (arXiv 2406.07410). Letters: `P` people.
 """
 
+import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -60,6 +61,11 @@ class SilenceControl(PlainData):
         """Whether silence alone tells the classes apart: the interval of its AUC lies above 0.5."""
         return self.result is not None and self.result.intervals["auc"].low > 0.5
 
+    @property
+    def same_auc(self) -> float:
+        """AUC of the recordings on the people of `result`; NaN where there is none."""
+        return math.nan if self.same_people is None else self.same_people.figures["auc"]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {"possible": self.result is not None, "above_chance": self.above_chance, **super().to_dict()}
@@ -71,32 +77,29 @@ def control_silence(
     folds: Sequence[SubjectFold],
     scores: SubjectScores,
     *,
+    bootstrap: dict[str, Any],
     folder: str | None = None,
     vad: str | VAD = "energy",
     min_s: float = 0.5,
     segment_s: float | None = None,
-    num_resamples: int = 1000,
-    seed: int = 0,
     progress: bool = False,
 ) -> SilenceControl:
-    """Judge the same people in the same folds by their silence.
+    """Judge the same people in the same folds by their silence; people without any are left out.
 
     Args:
-        classifier: the one of the main result.
+        classifier: this, `folds` and `scores` are those of the main result.
         subjects: the recordings, not cut into segments.
-        folds: those of the main result; people without silence are left out of them.
-        scores: the main result.
+        folds: see there.
+        scores: see there.
+        bootstrap: `num_resamples` and `seed`.
         folder: where the non-speech parts are kept (see `write_nonspeech`); None: nowhere.
         vad: how speech is found.
         min_s: recordings with less non-speech are left out.
         segment_s: as in the main result.
-        num_resamples: of the bootstraps.
-        seed: of the bootstraps.
         progress: show a bar on stderr.
     """
     detector = build_vad(vad)
     used = frozenset().union(*(fold.train | fold.test for fold in folds))
-    bootstrap = {"num_resamples": num_resamples, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="silence-") if folder is None else nullcontext(folder) as place:
         parts = write_nonspeech(
             subjects.rows_of(used), Path(place, "nonspeech"), vad=detector, min_s=min_s, progress=progress

@@ -6,6 +6,7 @@ segments, `P` people.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,62 +104,35 @@ def _blind(test: Manifest, label: str) -> Manifest:
     return Manifest(rows, paths=test.paths, columns=[name for name in test.columns if name not in (label, TARGET)])
 
 
-def subject_figures(
-    log_odds: NDArray, positive: NDArray[np.bool_], *, weights: NDArray | None = None
-) -> dict[str, float]:
-    """Accuracy, unweighted average recall, F1 of the positive class, sensitivity, specificity and AUC.
+def subject_figure(
+    name: str, log_odds: NDArray, positive: NDArray[np.bool_], *, weights: NDArray | None = None
+) -> float:
+    """One of `FIGURES`: F1, sensitivity and so on are those of the positive class.
 
     Args:
+        name: of the figure.
         log_odds: (P,); a person is called positive from `THRESHOLD` on.
         positive: (P,) the truth.
         weights: (P,) how often each person counts; None: once.
 
     Returns:
-        Fractions; NaN where a figure has nothing to count (one class only).
+        A fraction; NaN where the figure has nothing to count (one class only).
     """
     counts = np.ones(len(positive)) if weights is None else np.asarray(weights, dtype=np.float64)
-    return {**_decision_figures(log_odds, positive, counts), "auc": safe_auc(log_odds, positive, counts)}
-
-
-def _decision_figures(log_odds: NDArray, positive: NDArray[np.bool_], counts: NDArray) -> dict[str, float]:
-    """The figures that depend on the threshold."""
+    if name == "auc":
+        both = counts[positive].any() and counts[~positive].any()
+        return auc(log_odds, positive, weights=counts) if both else float("nan")
     called = np.asarray(log_odds) >= THRESHOLD
     hits, misses = counts[called & positive].sum(), counts[~called & positive].sum()
     alarms, passes = counts[called & ~positive].sum(), counts[~called & ~positive].sum()
-    sensitivity, specificity = _share(hits, hits + misses), _share(passes, passes + alarms)
-    return {
-        "accuracy": _share(hits + passes, counts.sum()),
-        "uar": (sensitivity + specificity) / 2,
-        "f1": _share(2 * hits, 2 * hits + misses + alarms),
-        "sensitivity": sensitivity,
-        "specificity": specificity,
+    shares = {
+        "accuracy": [(hits + passes, counts.sum())],
+        "uar": [(hits, hits + misses), (passes, passes + alarms)],
+        "f1": [(2 * hits, 2 * hits + misses + alarms)],
+        "sensitivity": [(hits, hits + misses)],
+        "specificity": [(passes, passes + alarms)],
     }
-
-
-def safe_auc(scores: NDArray, positive: NDArray[np.bool_], weights: NDArray) -> float:
-    """AUC, or NaN where the weights leave one class only."""
-    if not (weights[positive].sum() > 0 and weights[~positive].sum() > 0):
-        return float("nan")
-    return auc(scores, positive, weights=weights)
-
-
-def _share(part: float, whole: float) -> float:
-    return float(part / whole) if whole > 0 else float("nan")
-
-
-def figure_intervals(scores: SubjectScores, *, num_resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
-    """95 % interval of each figure, resampling people; what the classifier would be with other people to learn from
-    is not in it."""
-
-    def interval(name: str) -> Interval:
-        def statistic(weights: NDArray) -> float:
-            if name == "auc":
-                return safe_auc(scores.log_odds, scores.positive, weights)
-            return _decision_figures(scores.log_odds, scores.positive, weights)[name]
-
-        return bootstrap_interval(statistic, scores.names, num_resamples=num_resamples, seed=seed)
-
-    return {name: interval(name) for name in FIGURES}
+    return float(np.mean([part / whole if whole > 0 else np.nan for part, whole in shares[name]]))
 
 
 @dataclass(frozen=True)
@@ -187,24 +161,19 @@ class TrivialScore(PlainData):
         return {**super().to_dict(), "tells": self.tells}
 
 
-def trivial_score(
-    values: dict[str, float], scores: SubjectScores, *, num_resamples: int = 1000, seed: int = 0
-) -> TrivialScore | None:
+def trivial_score(values: dict[str, float], scores: SubjectScores, **bootstrap: Any) -> TrivialScore | None:
     """One number per person against the truth, for the people who were judged; None where one class is left.
 
     Args:
         values: person -> number.
         scores: who was judged.
-        num_resamples: of the bootstrap.
-        seed: of the bootstrap.
+        bootstrap: `num_resamples` and `seed`.
     """
     known = scores.select(list(values))
     if known.positive.all() or not known.positive.any():
         return None
     numbers = np.array([values[name] for name in known.names])
-    interval = bootstrap_interval(
-        lambda weights: safe_auc(numbers, known.positive, weights), known.names, num_resamples=num_resamples, seed=seed
-    )
+    interval = _interval("auc", numbers, known, bootstrap)
     means = {"positive": float(numbers[known.positive].mean()), "negative": float(numbers[~known.positive].mean())}
     return TrivialScore(auc(numbers, known.positive), interval, means, len(known.names))
 
@@ -233,12 +202,19 @@ class SubjectResult(PlainData):
         return {**found.pop("figures"), **found}
 
 
-def subject_result(scores: SubjectScores, *, num_resamples: int = 1000, seed: int = 0) -> SubjectResult:
-    """Figures and intervals."""
+def subject_result(scores: SubjectScores, **bootstrap: Any) -> SubjectResult:
+    """Figures and intervals; the bootstrap takes `num_resamples` and `seed`."""
     return SubjectResult(
-        subject_figures(scores.log_odds, scores.positive),
-        figure_intervals(scores, num_resamples=num_resamples, seed=seed),
+        {name: subject_figure(name, scores.log_odds, scores.positive) for name in FIGURES},
+        {name: _interval(name, scores.log_odds, scores, bootstrap) for name in FIGURES},
         len(scores.names),
         int(scores.positive.sum()),
         scores.num_segments,
+    )
+
+
+def _interval(name: str, values: NDArray, scores: SubjectScores, bootstrap: dict[str, Any]) -> Interval:
+    """95 % interval of a figure, resampling people; what other people to learn from would change is not in it."""
+    return bootstrap_interval(
+        lambda weights: subject_figure(name, values, scores.positive, weights=weights), scores.names, **bootstrap
     )

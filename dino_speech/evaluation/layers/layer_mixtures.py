@@ -7,7 +7,7 @@ chosen its layer on the test speakers would flatter it. Letters: `N` utterances,
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from dino_speech.metrics import ccc, uar
 from dino_speech.plain_data import PlainData
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
-PLAIN_STRENGTH = {"classes": 1e-2, "numbers": 1e-1}  # ours: the middle ones, with which layers are compared
+MIXTURES = ("best layer", "last layer", "mean of layers", "weighted sum")
+PLAIN_STRENGTHS = {True: 1e-2, False: 1e-1}  # of classes, of numbers; ours: the middle ones, to compare layers with
 NOT_LAYERS = ("pooled", "embedding")  # made of the layers, and not beside them
 NUM_STEPS, LR = 200, 0.05  # ours: of the learnt sum
 
@@ -32,14 +33,14 @@ class Mixture(PlainData):
     """What a choice or a sum of layers is worth.
 
     Args:
-        name: "best layer", "last layer", "mean of layers" or "weighted sum".
+        name: one of `MIXTURES`.
         value: UAR or CCC.
         interval: 95 %, resampling speakers.
         gain: value less that of the last layer, on the same folds.
         gain_interval: 95 %; a gain whose interval holds 0 has not been shown.
+        predicted: (N,) by probes that had not heard the speaker.
         chosen: the layer that each fold chose, for "best layer".
         weights: mean over folds of each layer's share, for "weighted sum".
-        predicted: (N,) by probes that had not heard the speaker.
     """
 
     name: str
@@ -47,74 +48,54 @@ class Mixture(PlainData):
     interval: Interval
     gain: float
     gain_interval: Interval
-    chosen: list[str]
-    weights: dict[str, float]
     predicted: NDArray = field(repr=False)
+    chosen: list[str] = field(default_factory=list)
+    weights: dict[str, float] = field(default_factory=dict)
 
 
-class Target(Protocol):
-    """What is predicted: `ClassTarget` or `NumberTarget`."""
+class Target:
+    """What is predicted: classes (N,) by logistic regression, judged by UAR; or numbers by ridge regression, by CCC."""
 
-    values: NDArray
+    def __init__(self, values: NDArray, speakers: NDArray, seed: int) -> None:
+        self.values, self.speakers, self.seed = values, speakers, seed
+        self.of_classes = values.dtype.kind in "US"
 
     def predict(self, x: NDArray, unseen: NDArray, rows: NDArray, *, plain: bool = False) -> NDArray:
-        """Fit a probe on features x of the utterances `rows`, and predict the unseen ones."""
-        ...
+        """Fit a probe on features x of the utterances `rows`, and predict the unseen ones; `plain`: one strength."""
+        options: dict[str, Any] = {
+            "seed": self.seed,
+            **({"strengths": [PLAIN_STRENGTHS[self.of_classes]]} if plain else {}),
+        }
+        known = self.values[rows]
+        if self.of_classes:
+            return LogisticProbe(seed=self.seed, **options).fit(x, known, self.speakers[rows]).predict(unseen)
+        return RidgeProbe(seed=self.seed, **options).fit(x, known[:, None], self.speakers[rows]).predict(unseen)[:, 0]
 
     def merit(self, true: NDArray, predicted: NDArray, weights: NDArray | None = None) -> float:
         """UAR or CCC."""
-        ...
+        return (uar if self.of_classes else ccc)(true, predicted, weights=weights)
 
-    def loss(self, learn: NDArray, judge: NDArray) -> tuple[int, list[Loss]]:
-        """How many outputs a linear layer needs, and their losses on the utterances `learn` and on those of `judge`."""
-        ...
+    def inner_folds(self, train: NDArray) -> list[Fold]:
+        """Speaker-disjoint folds of a training part, as positions of the whole; none where there is one speaker."""
+        classes = self.values[train] if self.of_classes else None
+        found = inner_folds(self.speakers[train], seed=self.seed, classes=classes)
+        return [(train[learn], train[judge]) for learn, judge in found]
 
+    def losses(self, *parts: NDArray) -> tuple[int, list[Loss]]:
+        """How many outputs a linear layer needs, and its loss on the utterances of each part.
 
-class ClassTarget:
-    """Classes (N,), by logistic regression, judged by UAR."""
-
-    def __init__(self, values: NDArray, speakers: NDArray, seed: int) -> None:
-        self.values, self.speakers, self.seed = values, speakers, seed
-
-    def predict(self, x: NDArray, unseen: NDArray, rows: NDArray, *, plain: bool = False) -> NDArray:
-        """See `Target`; `plain` takes one strength as it is."""
-        own = {"strengths": [PLAIN_STRENGTH["classes"]]} if plain else {}
-        return LogisticProbe(seed=self.seed, **own).fit(x, self.values[rows], self.speakers[rows]).predict(unseen)
-
-    def merit(self, true: NDArray, predicted: NDArray, weights: NDArray | None = None) -> float:
-        """UAR."""
-        return uar(true, predicted, weights=weights)
-
-    def loss(self, learn: NDArray, judge: NDArray) -> tuple[int, list[Loss]]:
-        """Cross-entropy in which all classes weigh the same."""
-        names = np.unique(self.values[np.concatenate([learn, judge])])
-        weight = torch.tensor([1 / max(1, int((self.values[learn] == name).sum())) for name in names])
-        targets = [torch.from_numpy(np.searchsorted(names, self.values[rows])) for rows in (learn, judge)]
+        Cross-entropy in which all classes of the first part weigh the same, or the squared error of numbers
+        standardised by it.
+        """
+        known = self.values[parts[0]]
+        if not self.of_classes:
+            standard = (self.values - known.mean()) / max(float(known.std()), 1e-12)
+            targets = [torch.tensor(standard[rows, None], dtype=torch.float32) for rows in parts]
+            return 1, [partial(mse_loss, target=target) for target in targets]
+        names = np.unique(self.values[np.concatenate(parts)])
+        weight = torch.tensor([1 / max(1, int((known == name).sum())) for name in names])
+        targets = [torch.from_numpy(np.searchsorted(names, self.values[rows])) for rows in parts]
         return len(names), [partial(cross_entropy, target=target, weight=weight) for target in targets]
-
-
-class NumberTarget:
-    """Numbers (N,), by ridge regression, judged by CCC."""
-
-    def __init__(self, values: NDArray, speakers: NDArray, seed: int) -> None:
-        self.values, self.speakers, self.seed = values, speakers, seed
-
-    def predict(self, x: NDArray, unseen: NDArray, rows: NDArray, *, plain: bool = False) -> NDArray:
-        """See `Target`; `plain` takes one strength as it is."""
-        own = {"strengths": [PLAIN_STRENGTH["numbers"]]} if plain else {}
-        probe = RidgeProbe(seed=self.seed, **own).fit(x, self.values[rows, None], self.speakers[rows])
-        return probe.predict(unseen)[:, 0]
-
-    def merit(self, true: NDArray, predicted: NDArray, weights: NDArray | None = None) -> float:
-        """CCC."""
-        return ccc(true, predicted, weights=weights)
-
-    def loss(self, learn: NDArray, judge: NDArray) -> tuple[int, list[Loss]]:
-        """Squared error of the numbers, standardised by those that are learnt from."""
-        known = self.values[learn]
-        standard = (self.values - known.mean()) / max(float(known.std()), 1e-12)
-        targets = [torch.tensor(standard[rows, None], dtype=torch.float32) for rows in (learn, judge)]
-        return 1, [partial(mse_loss, target=target) for target in targets]
 
 
 def layers_of_one_width(widths: Mapping[str, int]) -> list[str]:
@@ -144,33 +125,28 @@ def compare_mixtures(
         speakers: (N,).
         folds: (train, test) positions.
         num_resamples: of the bootstrap.
-        seed: of the inner folds and the intervals.
+        seed: of the intervals.
     """
     names, stack = list(layers), np.stack(list(layers.values())).astype(np.float32)  # (L, N, D)
-    predicted = {name: np.empty_like(target.values) for name in ("best layer", "last layer", "mean of layers")}
-    predicted["weighted sum"] = np.empty_like(target.values)
+    predicted = {name: np.empty_like(target.values) for name in MIXTURES}
     chosen, shares = [], []
     for train, test in folds:
-        best = _best_layer(stack, target, train, speakers, seed)
-        share, scaled = _learn_weights(stack, target, train, speakers, seed)
-        features = {
-            "best layer": stack[best],
-            "last layer": stack[-1],
-            "mean of layers": stack.mean(axis=0),
-            "weighted sum": np.einsum("l,lnd->nd", share, scaled),  # l layers, n utterances, d width
-        }
-        for name, x in features.items():
+        best = _best_layer(stack, target, train)
+        share, scaled = _learn_weights(stack, target, train)
+        # l layers, n utterances, d width
+        mixed = stack[best], stack[-1], stack.mean(axis=0), np.einsum("l,lnd->nd", share, scaled)
+        for name, x in zip(MIXTURES, mixed, strict=True):
             predicted[name][test] = target.predict(x[train], x[test], train)
         chosen.append(names[best])
         shares.append(share)
     weights = dict(zip(names, np.mean(shares, axis=0).tolist(), strict=True))
-    details: dict[str, dict[str, Any]] = {"best layer": {"chosen": chosen}, "weighted sum": {"weights": weights}}
+    details: dict[str, dict[str, Any]] = {MIXTURES[0]: {"chosen": chosen}, MIXTURES[3]: {"weights": weights}}
     return [
         Mixture(
             name,
-            **{"chosen": [], "weights": {}, **details.get(name, {})},
-            **_judge(target, found, predicted["last layer"], speakers, num_resamples, seed),
+            **_judge(target, found, predicted[MIXTURES[1]], speakers, num_resamples, seed),
             predicted=found,
+            **details.get(name, {}),
         )
         for name, found in predicted.items()
     ]
@@ -194,9 +170,9 @@ def _judge(
     }
 
 
-def _best_layer(stack: NDArray, target: Target, train: NDArray, speakers: NDArray, seed: int) -> int:
+def _best_layer(stack: NDArray, target: Target, train: NDArray) -> int:
     """Position of the layer whose plain probe does best on speakers held out of the training part."""
-    inner = _inner_folds(target, train, speakers, seed)
+    inner = target.inner_folds(train)
     if not inner:
         return len(stack) - 1
     true = np.concatenate([target.values[test] for _, test in inner])
@@ -206,16 +182,7 @@ def _best_layer(stack: NDArray, target: Target, train: NDArray, speakers: NDArra
     return int(np.argmax(merits))
 
 
-def _inner_folds(target: Target, train: NDArray, speakers: NDArray, seed: int) -> list[Fold]:
-    """Speaker-disjoint folds of a training part, as positions of the whole; none where there is one speaker."""
-    values = target.values[train]
-    classes = values if values.dtype.kind in "US" else None
-    return [(train[a], train[b]) for a, b in inner_folds(speakers[train], seed=seed, classes=classes)]
-
-
-def _learn_weights(
-    stack: NDArray, target: Target, train: NDArray, speakers: NDArray, seed: int
-) -> tuple[NDArray, NDArray]:
+def _learn_weights(stack: NDArray, target: Target, train: NDArray) -> tuple[NDArray, NDArray]:
     """Softmax shares (L,) learnt with a linear layer, and the layers standardised by the training part.
 
     Of all steps the one is kept after which speakers held out of the training part are predicted best: layers differ
@@ -223,8 +190,8 @@ def _learn_weights(
     """
     with one_thread():
         scaled = np.stack([standardiser(x[train]).transform(x) for x in stack]).astype(np.float32)
-    learn, judge = next(iter(_inner_folds(target, train, speakers, seed)), (train, train))
-    num_outputs, losses = target.loss(learn, judge)
+    learn, judge = next(iter(target.inner_folds(train)), (train, train))
+    num_outputs, losses = target.losses(learn, judge)
     inputs, unseen = torch.from_numpy(scaled[:, learn]), torch.from_numpy(scaled[:, judge])
     linear = torch.zeros(inputs.shape[2], num_outputs, requires_grad=True)
     offset = torch.zeros(num_outputs, requires_grad=True)

@@ -25,21 +25,19 @@ def layer_rows(report: LayerReport) -> list[dict[str, Any]]:
 
 def mixture_rows(report: LayerReport) -> list[dict[str, Any]]:
     """One row per label and choice or sum of layers."""
-    rows = []
-    for label, mixtures in report.comparison.items():
-        for one in mixtures:
-            rows.append(
-                {
-                    "label": label,
-                    "layers": one.name,
-                    "UAR" if label == report.label else "CCC": one.value,
-                    "95 %": one.interval,
-                    "gain over the last": one.gain,
-                    "gain, 95 %": one.gain_interval,
-                    "chosen": ", ".join(dict.fromkeys(one.chosen)),
-                }
-            )
-    return rows
+    return [
+        {
+            "label": label,
+            "layers": one.name,
+            "UAR" if label == report.label else "CCC": one.value,
+            "95 %": one.interval,
+            "gain over the last": one.gain,
+            "gain, 95 %": one.gain_interval,
+            "chosen": ", ".join(dict.fromkeys(one.chosen)),
+        }
+        for label, mixtures in report.comparison.items()
+        for one in mixtures
+    ]
 
 
 def layer_plot(path: str | PathLike[str], report: LayerReport) -> Path:

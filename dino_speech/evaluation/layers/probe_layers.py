@@ -1,6 +1,6 @@
 """What each layer of an encoder knows: labels, numbers, speakers, and the acoustics that it carries on.
 
-Every utterance is embedded once, each layer judged by the very evaluations that judge an embedding. `layer_report.py`
+Every utterance is embedded once, each layer judged by the very evaluations that judge an embedding. `layer_tables.py`
 writes it down and draws it. Letters: `N` utterances.
 """
 
@@ -12,21 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dino_speech.data.folds import Fold, speaker_folds
+from dino_speech.data.folds import speaker_folds
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
 from dino_speech.evaluation.layers.cca import SplitView
 from dino_speech.evaluation.layers.descriptors import Descriptors, describe, describe_text
 from dino_speech.evaluation.layers.layer_features import LayerFeatures, layer_features
-from dino_speech.evaluation.layers.layer_mixtures import (
-    ClassTarget,
-    Mixture,
-    NumberTarget,
-    Target,
-    compare_mixtures,
-    layers_of_one_width,
-)
+from dino_speech.evaluation.layers.layer_mixtures import Mixture, Target, compare_mixtures, layers_of_one_width
 from dino_speech.evaluation.probing.classification import evaluate_classification
 from dino_speech.evaluation.probing.labelled_speech import labelled_speech
 from dino_speech.evaluation.probing.regression import evaluate_regression
@@ -259,18 +252,11 @@ def _compare(
     embedded = found.embedded(mixed[0])  # which utterances are usable is the same for all layers
     for name in [*([label] if label else []), *labels]:
         data = labelled_speech(None, found.manifest, labels=[name], speaker=how.speaker, embedded=embedded)
-        target: Target
-        folds: list[Fold]
-        num_folds = data.num_folds(how.num_folds)
-        if name == label:
-            target = ClassTarget(data.values[:, 0], data.speakers, how.seed)
-            cells = data.values[:, 0].tolist()
-            folds = speaker_folds(data.speakers.tolist(), cells, num_folds=num_folds, seed=how.seed)
-        else:
-            numbers = np.array(found.manifest.numbers(name))[data.rows]
-            target = NumberTarget(numbers, data.speakers, how.seed)
-            folds = speaker_folds(data.speakers.tolist(), num_folds=num_folds, seed=how.seed)
+        values = data.values[:, 0] if name == label else np.array(found.manifest.numbers(name))[data.rows]
+        folds = data.folds(how.num_folds, seed=how.seed, stratified=name == label)
+        target = Target(values, data.speakers, how.seed)
         stack = {layer: found.layer(layer)[data.rows] for layer in mixed}
-        options: dict[str, Any] = {"num_resamples": how.num_resamples, "seed": how.seed}
-        comparison[name] = compare_mixtures(stack, target, data.speakers, folds, **options)
+        comparison[name] = compare_mixtures(
+            stack, target, data.speakers, folds, num_resamples=how.num_resamples, seed=how.seed
+        )
     return comparison

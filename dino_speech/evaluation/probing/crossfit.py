@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.folds import Fold, speaker_folds
+from dino_speech.data.folds import Fold
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.labelled_speech import LabelledSpeech, labelled_speech
@@ -71,16 +71,15 @@ def cross_fit(
         numbers = np.array([manifest.numbers(name) for name in labels]).T  # refused before the minutes of embedding
     columns = list(labels) if label is None else [label]
     data = labelled_speech(encoder, manifest, labels=columns, **options)
-    x, speakers, num_folds = data.embeddings, data.speakers, data.num_folds(num_folds)
+    x, speakers = data.embeddings, data.speakers
     if label is None:
         true = numbers[data.rows]
         refuse_constant(manifest, labels, true)
-        folds = speaker_folds(speakers.tolist(), num_folds=num_folds, seed=seed)
+        folds = data.folds(num_folds, seed=seed, stratified=False)
         ridges = [RidgeProbe(seed=seed).fit(x[train], true[train], speakers[train]) for train, _ in folds]
         return CrossFit(data, columns, np.array([], dtype=np.str_), true, ridges, folds)
-    cells = data.values[:, 0]
-    classes, codes = np.unique(cells, return_inverse=True)
-    folds = speaker_folds(speakers.tolist(), cells.tolist(), num_folds=num_folds, seed=seed)
+    classes, codes = np.unique(data.values[:, 0], return_inverse=True)
+    folds = data.folds(num_folds, seed=seed, stratified=True)
     probes = [LogisticProbe(seed=seed).fit(x[train], codes[train], speakers[train]) for train, _ in folds]
     return CrossFit(data, columns, classes, codes[:, None].astype(np.float64), probes, folds)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.data.folds import Fold, speaker_folds
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, Embedding, embed_manifest
 from dino_speech.errors import InputError
@@ -44,6 +45,11 @@ class LabelledSpeech:
     def num_folds(self, wanted: int | None) -> int:
         """The wanted number of folds; None: 5, or the number of speakers where that is smaller, but 2 at least."""
         return max(2, min(NUM_FOLDS, self.num_speakers)) if wanted is None else wanted
+
+    def folds(self, wanted: int | None, *, seed: int, stratified: bool) -> list[Fold]:
+        """Folds that no speaker crosses; `stratified`: the classes of the first column spread as evenly as can be."""
+        classes = self.values[:, 0].tolist() if stratified else None
+        return speaker_folds(self.speakers.tolist(), classes, num_folds=self.num_folds(wanted), seed=seed)
 
 
 def labelled_speech(

@@ -39,7 +39,7 @@ def test_a_voice_that_tells_does_not_alarm_the_control(clinic: Clinic) -> None:
     assert report.result.figures["auc"] > 0.9
     assert not report.silence.above_chance
     assert not any("silent parts alone" in text for text in report.warnings())
-    assert "silence alone" in report.to_markdown()
+    assert "silence alone" in str(report.tables())
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_no_pauses_in_one_class(clinic: Clinic) -> None:
     assert any("Who has no silence depends on the class: 10 of 10 ad, 0 of 10 control" in t for t in report.warnings())
     found = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert found["silence_control"]["possible"] is False
-    assert "not possible" in report.to_markdown()
+    assert "not possible" in str(report.tables())
 
 
 @pytest.mark.slow

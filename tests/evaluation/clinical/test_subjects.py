@@ -10,10 +10,11 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.clinical.group_balance import age_difference, fold_rows, people_table, sex_difference
 from dino_speech.evaluation.clinical.subject_classifier import SegmentOdds
 from dino_speech.evaluation.clinical.subject_scores import (
+    FIGURES,
     SubjectScores,
-    figure_intervals,
     score_subjects,
-    subject_figures,
+    subject_figure,
+    subject_result,
     trivial_score,
 )
 from dino_speech.evaluation.clinical.subjects import find_subjects, make_folds
@@ -41,7 +42,7 @@ def test_figures_are_those_of_sklearn() -> None:
     scores = decisions()
     weights = np.random.default_rng(1).integers(0, 3, len(scores.names))
     for counts in (None, weights):
-        found = subject_figures(scores.log_odds, scores.positive, weights=counts)
+        found = {x: subject_figure(x, scores.log_odds, scores.positive, weights=counts) for x in FIGURES}
         called, options = scores.log_odds >= 0, {"sample_weight": counts}
         assert found["accuracy"] == pytest.approx(reference.accuracy_score(scores.positive, called, **options))
         assert found["f1"] == pytest.approx(reference.f1_score(scores.positive, called, **options))
@@ -50,13 +51,13 @@ def test_figures_are_those_of_sklearn() -> None:
         assert found["specificity"] == pytest.approx(recall)
         assert found["uar"] == pytest.approx(reference.balanced_accuracy_score(scores.positive, called, **options))
         assert found["auc"] == pytest.approx(reference.roc_auc_score(scores.positive, scores.log_odds, **options))
-    intervals = figure_intervals(scores, num_resamples=200)
-    found = subject_figures(scores.log_odds, scores.positive)
-    assert all(intervals[name].low <= found[name] <= intervals[name].high for name in found)
+    result = subject_result(scores, num_resamples=200)
+    intervals = result.intervals
+    assert all(intervals[name].low <= value <= intervals[name].high for name, value in result.figures.items())
 
 
 def test_figures_without_one_class_are_nan() -> None:
-    found = subject_figures(np.array([1.0, -1.0]), np.array([True, True]))
+    found = {name: subject_figure(name, np.array([1.0, -1.0]), np.array([True, True])) for name in FIGURES}
     assert found["sensitivity"] == 0.5
     assert np.isnan([found["specificity"], found["auc"]]).all()
 

@@ -15,8 +15,7 @@ from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Utterance
 from dino_speech.errors import InputError
 from dino_speech.evaluation.layers.layer_mixtures import (
-    ClassTarget,
-    NumberTarget,
+    Target,
     compare_mixtures,
     layers_of_one_width,
 )
@@ -130,8 +129,8 @@ def _layers(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarra
 def test_the_layer_that_knows_is_chosen_and_weighted() -> None:
     layers, classes, numbers, speakers = _layers()
     for target, folds in (
-        (ClassTarget(classes, speakers, 0), speaker_folds(speakers.tolist(), classes.tolist(), num_folds=3)),
-        (NumberTarget(numbers, speakers, 0), speaker_folds(speakers.tolist(), num_folds=3)),
+        (Target(classes, speakers, 0), speaker_folds(speakers.tolist(), classes.tolist(), num_folds=3)),
+        (Target(numbers, speakers, 0), speaker_folds(speakers.tolist(), num_folds=3)),
     ):
         best, last, mean, weighted = compare_mixtures(layers, target, speakers, folds, num_resamples=50)
         assert best.chosen == ["middle"] * 3
@@ -150,10 +149,10 @@ def test_the_choice_never_sees_the_test_speakers() -> None:
     layers, classes, _, speakers = _layers()
     folds = speaker_folds(speakers.tolist(), classes.tolist(), num_folds=3)
     train, test = folds[0]
-    honest = compare_mixtures(layers, ClassTarget(classes, speakers, 0), speakers, folds[:1], num_resamples=5)
+    honest = compare_mixtures(layers, Target(classes, speakers, 0), speakers, folds[:1], num_resamples=5)
     spoilt = classes.copy()
     spoilt[test] = np.random.default_rng(0).permutation(spoilt[test])
-    other = compare_mixtures(layers, ClassTarget(spoilt, speakers, 0), speakers, folds[:1], num_resamples=5)
+    other = compare_mixtures(layers, Target(spoilt, speakers, 0), speakers, folds[:1], num_resamples=5)
     for one, two in zip(honest, other, strict=True):
         assert one.chosen == two.chosen
         assert one.weights == two.weights
@@ -167,7 +166,7 @@ def test_classes_rarer_than_the_inner_folds_are_many() -> None:
     classes, speakers = np.array(["a", "b"] * 4), np.repeat(["s0", "s1", "s2", "s3"], 2)
     layers = {name: rng.standard_normal((8, 4)) for name in ("one", "two")}
     found = compare_mixtures(
-        layers, ClassTarget(classes, speakers, 0), speakers, [(np.arange(4), np.arange(4, 8))], num_resamples=2
+        layers, Target(classes, speakers, 0), speakers, [(np.arange(4), np.arange(4, 8))], num_resamples=2
     )
     assert [mixture.name for mixture in found] == ["best layer", "last layer", "mean of layers", "weighted sum"]
 
