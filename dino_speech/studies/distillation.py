@@ -1,6 +1,6 @@
 """What a distilled student is worth: its parameters and its CCC beside its teacher's, with and without text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -15,6 +15,8 @@ from dino_speech.evaluation.probing.regression import RegressionReport
 from dino_speech.evaluation.reports.result_folder import Report, write_results
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.transfer.audio_text.tuner import AudioTextTuner
+
+FOLDERS = {"teacher (frozen)": "teacher", "student": "student", "student and text": "student_text"}
 
 
 def compare_distilled(
@@ -52,39 +54,33 @@ def compare_distilled(
     """
     train, test = (part if isinstance(part, Manifest) else read_manifest(part) for part in (train, test))
     tuner.check_test(train, test)
-    systems = {
-        "teacher (frozen)": replace(tuner, encoder=teacher, transcript=None, train_encoder=False),
-        "student": replace(tuner, transcript=None),
-    }
+    audio = replace(tuner, transcript=None)
+    systems = {"teacher (frozen)": replace(audio, encoder=teacher, train_encoder=False), "student": audio}
     if tuner.transcript is not None:
         systems["student and text"] = tuner
     folder, reports = Path(output_folder), dict[str, Report]()
     rows: list[dict[str, Any]] = []
-    for number, (name, system) in enumerate(systems.items()):
-        place = folder / ("teacher", "student", "student_text")[number]
+    for name, system in systems.items():
+        place = folder / FOLDERS[name]
         system.fit(train, output_folder=place, seed=seed, device=device, resume=resume)
         reports[name] = report = evaluate_finetuned(system.system_, test, seed=seed)
         assert isinstance(report, RegressionReport)
         count: Mapping[str, int] = system.num_parameters_
-        rows.append(
-            {
-                "system": name,
-                "folder": str(place / "system"),
-                "num_parameters": count["all"],
-                "num_trained": count["trained"],
-                "ccc": report.ccc,
-                "relevance": system.relevance_,
-            }
-        )
-    shown = [{**{key: row[key] for key in ("system", "num_parameters", "num_trained")}, **row["ccc"]} for row in rows]
-    layers = [
-        {"system": row["system"], "dimension": label, **{f"layer {i}": f"{w:.2f}" for i, w in enumerate(weights)}}
-        for row in rows
-        for label, weights in row["relevance"].items()
-        if len(weights) > 1
-    ]
-    further = {"Parameters and CCC": shown} | {
-        f"Weight of each layer: {name}": [row for row in layers if row["system"] == name]
-        for name in dict.fromkeys(row["system"] for row in layers)
-    }
-    return {"rows": rows, "report": str(write_results(folder, reports, further=further))}
+        sizes = {"num_parameters": count["all"], "num_trained": count["trained"]}
+        found = {"ccc": report.ccc, "relevance": system.relevance_}
+        rows.append({"system": name, "folder": str(place / "system"), **sizes, **found})
+    return {"rows": rows, "report": str(write_results(folder, reports, further=_tables(rows)))}
+
+
+def _tables(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Sizes and figures, and the weights of each system's layers."""
+    sizes = ("system", "num_parameters", "num_trained")
+    tables = {"Parameters and CCC": [{**{key: row[key] for key in sizes}, **row["ccc"]} for row in rows]}
+    for row in rows:
+        name, weighted = row["system"], {label: x for label, x in row["relevance"].items() if len(x) > 1}
+        if weighted:
+            tables[f"Weight of each layer: {name}"] = [
+                {"system": name, "dimension": label, **{f"layer {i}": f"{x:.2f}" for i, x in enumerate(weights)}}
+                for label, weights in weighted.items()
+            ]
+    return tables

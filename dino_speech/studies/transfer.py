@@ -113,8 +113,7 @@ class TransferStudy(FineTuningStudy):
             raise InputError("other corpora are judged by a system trained once: give split_column, not num_folds")
         if group_by is not None and trials is None:
             raise InputError(f"group_by = {group_by!r}: groups trials; give trials")
-        enrolled = rows if trials_manifest is None else read_sources(trials_manifest)
-        lists = [] if trials is None else self._checked_lists(trials, rows, enrolled, group_by)
+        lists = [] if trials is None else self._checked_lists(trials, rows, trials_manifest, group_by)
         splits = [] if lists else self._checked_splits(rows, judged)
 
         def cell(settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
@@ -125,22 +124,25 @@ class TransferStudy(FineTuningStudy):
                 return judge_trials(encoder, lists, folder=folder, group_by=group_by)
             found: dict[str, list[Judged]] = {}  # by corpus
             for number, (train, test) in enumerate(splits):
-                tuner = self.fine_tune(encoder, stages, train, folder / f"fold_{number}", seed, device)
+                system = self.fine_tune(encoder, stages, train, folder / f"fold_{number}", seed, device).system_
                 for name, part in {"": test, **judged}.items():
                     labels = shared_labels(part, self.labels)
-                    found.setdefault(name, []).append(judge(tuner.system_, part, labels=labels, speaker=self.speaker))
+                    found.setdefault(name, []).append(judge(system, part, labels=labels, speaker=self.speaker))
             return cell_of(found, seed=FOLD_SEED)
 
-        described = {"trials": {one.name: one.describe() for one in lists}, "group_by": group_by}
-        names = {"system": self.systems, "strategy": self.strategies, "chunk_s": self.chunk_s, "augment": self.augment}
-        axes: dict[str, Sequence[Setting]] = {name: list(values) for name, values in names.items()}
-        identity = self._identity(rows, judged, described)
-        table = run_grid(axes, cell, seeds=seeds, output_folder=output_folder, identity=identity)
+        identity = self._identity(rows, judged, lists, group_by)
+        table = run_grid(self._axes(), cell, seeds=seeds, output_folder=output_folder, identity=identity)
         if lists:
             draw_det(table, Path(output_folder))
         return table
 
-    def _identity(self, rows: Manifest, judged: Mapping[str, Manifest], trials: Mapping[str, Any]) -> Identity:
+    def _axes(self) -> dict[str, Sequence[Setting]]:
+        systems, strategies = list(self.systems), list(self.strategies)
+        return {"system": systems, "strategy": strategies, "chunk_s": self.chunk_s, "augment": self.augment}
+
+    def _identity(
+        self, rows: Manifest, judged: Mapping[str, Manifest], lists: Sequence[TrialList], group_by: str | None
+    ) -> Identity:
         """All that a cell's figures depend on beside its settings and seed, with what their names stand for.
 
         Of the systems and strategies only the cell's own, so that a further one leaves the others' cells as they are.
@@ -155,7 +157,8 @@ class TransferStudy(FineTuningStudy):
             **self.described("label", *splits, "classes", "objective", "tuner"),
             **self._identity_of_numbers([rows, *judged.values()]),
             "manifests": [describe_manifest(item) for item in (rows, *judged.values())],
-            **trials,
+            "trials": {one.name: one.describe() for one in lists},
+            "group_by": group_by,
         }
 
         def identity(settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -178,10 +181,10 @@ class TransferStudy(FineTuningStudy):
         return manifest.select(**{self.label: list(self.classes)})
 
     def _checked_lists(
-        self, trials: TrialSources, rows: Manifest, enrolled: Manifest, group_by: str | None
+        self, trials: TrialSources, rows: Manifest, manifest: Sources | None, group_by: str | None
     ) -> list[TrialList]:
         """The lists of trials; what could end a cell later is refused here."""
-        lists = trial_lists(trials, enrolled, group_by=group_by)
+        lists = trial_lists(trials, rows if manifest is None else read_sources(manifest), group_by=group_by)
         refuse_training_speakers(lists, rows)
         if any(self.strategies.values()):
             targets_of(rows, self.label, self.objective)

@@ -5,7 +5,7 @@ Letters: `M` rows of the manifest, `L` labels.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.audio.decoding import StrPath
 from dino_speech.data.folds import speaker_folds
-from dino_speech.data.trials import Trials, resolve
+from dino_speech.data.manifest import read_manifest
+from dino_speech.data.trials import Trials, read_trials, resolve
 from dino_speech.data.utterances import Manifest
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
@@ -24,6 +26,7 @@ from dino_speech.evaluation.probing.labelled_speech import LabelledSpeech, label
 
 USUAL_GROUP = "sex"
 CLASSES, NUMBERS, TRIALS = TASKS = ("label", "labels", "trials")
+BENCHMARK_OPTIONS = ("group", "speaker", "num_folds", "min_items", "num_resamples", "seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +50,15 @@ class Benchmark:
     """
 
     manifest: Manifest
-    label: str | None
-    labels: tuple[str, ...]
-    trials: Trials | None
-    group: str | None
-    speaker: str
-    num_folds: int | None
-    min_items: int
-    num_resamples: int
-    seed: int
+    label: str | None = None
+    labels: tuple[str, ...] = ()
+    trials: Trials | None = None
+    group: str | None = None
+    speaker: str = "speaker"
+    num_folds: int | None = None
+    min_items: int = 5
+    num_resamples: int = 1000
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -154,6 +157,21 @@ class Benchmark:
 
     def _groups(self, column: str) -> list[str]:
         return sorted({*self.manifest.label(column)} - {""})
+
+
+def read_benchmark(
+    manifest: Manifest | StrPath, *, labels: Sequence[str], trials: Trials | StrPath | None, **options: Any
+) -> Benchmark:
+    """A benchmark, its manifest and trials read where they are files; the options are those of `Benchmark`.
+
+    Raises:
+        InputError: as `Benchmark`, or labels are no list.
+    """
+    if isinstance(labels, str):
+        raise InputError(f"labels is {labels!r}; expected a list of columns, such as ['arousal', 'valence']")
+    manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+    trials = trials if trials is None or isinstance(trials, Trials) else read_trials(trials)
+    return Benchmark(manifest, labels=tuple(labels), trials=trials, **options)
 
 
 def _digest(columns: Iterable[Any]) -> str:

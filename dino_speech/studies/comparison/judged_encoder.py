@@ -5,7 +5,7 @@ of it, and each probe is fitted once. Letters: `M` rows of the manifest, `D` emb
 """
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -28,9 +28,11 @@ from dino_speech.evaluation.stress.paired_changes import LabelJudge, TrialJudge
 from dino_speech.evaluation.stress.robustness import NUM_RESAMPLES, Judge, judge_condition
 from dino_speech.evaluation.stress.trial_task import TrialTask, trial_task
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
+from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.comparison.benchmark import CLASSES, NUMBERS, TRIALS, Benchmark
-from dino_speech.studies.comparison.task_predictions import TaskPredictions, figure_names
+from dino_speech.studies.comparison.encoder_names import Source
+from dino_speech.studies.comparison.task_predictions import TaskPredictions, figure_names, figures_with_differences
 from dino_speech.studies.embedded_once import EmbeddedOnce
 from dino_speech.training.run_identity import fingerprint
 
@@ -40,28 +42,73 @@ class JudgedEncoder:
 
     Args:
         benchmark: the same for all.
-        load: gives the encoder, whenever it is needed again.
+        source: an encoder, or where `load_encoder` finds it whenever it is needed again.
         store: finished parts.
+        device: for an encoder that is loaded.
         options: passed to `embed_files`.
     """
 
     def __init__(
         self,
         benchmark: Benchmark,
-        load: Callable[[], SpeechEncoder],
+        source: Source,
         store: ResumableStore,
+        *,
+        device: str | torch.device,
         options: Mapping[str, Any],
     ) -> None:
-        encoder = load()
-        self.benchmark = benchmark
-        self.config = encoder.config
-        self.device = encoder.device
+        self._load = lambda: source if isinstance(source, SpeechEncoder) else load_encoder(source, device=device)
+        encoder = self._load()
+        self.benchmark, self.source = benchmark, source if isinstance(source, str) else "memory"
+        self.config, self.device = encoder.config, encoder.device
         self.options = dict(options)
         self._store = store
         self._store.depends_on = {"config": self.config.to_dict(), "weights": fingerprint(encoder)}
-        self._load = load
-        self._once = EmbeddedOnce(load)
+        self._once: Any = EmbeddedOnce(self._load)
         self._excluded: list[str] = []
+
+    def examine(
+        self,
+        floor: Mapping[str, TaskPredictions] | None,
+        conditions: Sequence[Condition],
+        recordings: Any,
+        tell: Callable[[str], None],
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A row of the table but for its name and its conditions' means, and what is behind it.
+
+        Args:
+            floor: predictions of the encoder that this one is held against, by task; None: this is the floor.
+            conditions: to judge under.
+            recordings: plain data on what the conditions draw on.
+            tell: called with what is done next.
+        """
+        tell("folds")
+        figures: dict[str, Any] = {}
+        fairness: dict[str, Any] = {}
+        bootstrap = {"num_resamples": self.benchmark.num_resamples, "seed": self.benchmark.seed}
+        for task in self.benchmark.tasks:
+            others = None if floor is None else floor[task]
+            figures |= figures_with_differences(self.predictions(task), others, **bootstrap)
+            fairness |= self.groups(task)
+        details: dict[str, Any] = {"reports": {task: self.report(task) for task in self.benchmark.tasks}}
+        details |= {"conditions": {}, "lost": {}, "fairness": fairness}
+        for condition in conditions:
+            tell(condition.name)
+            try:
+                details["conditions"][condition.name] = self.outcomes(condition, recordings)
+            except InputError as error:  # hours of other conditions are not thrown away for it
+                details["lost"][condition.name] = str(error)
+        self.release()
+        shown = ("group", "differences", "speakers")
+        row = {
+            "source": self.source,
+            "efficiency": self._cost,
+            "encoder": self.config.name,
+            "embedding_dim": self.config.embedding_dim,
+            "figures": figures,
+            "fairness": {name: {key: found[key] for key in shown} for name, found in fairness.items()},
+        }
+        return row, details
 
     def release(self) -> None:
         """Give the memory of encoder, tasks and probes back; what is asked for later is made again."""
@@ -69,11 +116,11 @@ class JudgedEncoder:
         for name in ("_tasks", "_judges"):
             self.__dict__.pop(name, None)
 
-    def measure(self, **options: Any) -> dict[str, Any]:
-        """What the encoder costs on this machine, as plain data; the options are those of `measure_efficiency`."""
+    def measure(self, **options: Any) -> None:
+        """Measure what the encoder costs on this machine; the options are those of `measure_efficiency`."""
         threads = torch.get_num_threads() if options.get("num_threads") is None else options["num_threads"]
         machine = [str(self.device), platform.node(), threads]
-        return self._store.data(
+        self._cost = self._store.data(
             "efficiency", [machine, options], lambda: _without_origin(measure_efficiency(self._load(), **options))
         )
 
@@ -83,7 +130,7 @@ class JudgedEncoder:
         benchmark = self.benchmark
 
         def embed() -> dict[str, NDArray[Any]]:
-            found = embed_manifest(self._once, benchmark.manifest, rows=benchmark.rows, **self.options)  # type: ignore[arg-type]
+            found = embed_manifest(self._once, benchmark.manifest, rows=benchmark.rows, **self.options)
             skipped = np.array([(item.name, item.reason) for item in found.skipped], dtype=np.str_).reshape(-1, 2)
             return {"embeddings": found.embeddings[benchmark.rows], "skipped": skipped}
 
@@ -92,10 +139,10 @@ class JudgedEncoder:
         embeddings[benchmark.rows] = arrays["embeddings"]
         return EmbeddedManifest(benchmark.manifest, embeddings, [Skipped(*pair) for pair in arrays["skipped"].tolist()])
 
-    def leave_out(self, skipped: Sequence[Skipped]) -> None:
+    def leave_out(self, names: Iterable[str]) -> None:
         """Utterances that some encoder could not embed count for none: folds and figures are of the same ones."""
         positions = self.benchmark.manifest.by_id()
-        self._excluded = sorted({item.name for item in skipped})
+        self._excluded = sorted(names)
         self.clean.embeddings[[positions[name] for name in self._excluded]] = np.nan
 
     def predictions(self, task: str) -> TaskPredictions:

@@ -1,6 +1,7 @@
-"""The files of a comparison of encoders: `table.md`, `table.csv`, `report.md`, `report.json` and a picture."""
+"""What a comparison of encoders found, and its files: tables, report and picture."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from dino_speech.data.atomic import write_csv_atomically, write_text_atomically
 from dino_speech.data.utterances import Skipped
 from dino_speech.evaluation.reports.drawing import has_matplotlib
 from dino_speech.evaluation.reports.report_file import markdown_table, write_report
+from dino_speech.plain_data import plain
 from dino_speech.studies.comparison.benchmark import CLASSES, NUMBERS, TRIALS, Benchmark
 from dino_speech.studies.comparison.plot import plot_comparison
 from dino_speech.studies.comparison.table import Row, flat_row, kind_rows, reading_row, title_of
@@ -18,6 +20,40 @@ TASKS = {
     TRIALS: "EER: cosine scores; there, less is better",
 }
 NO_PLOT = "no picture: it needs matplotlib: pip install 'dino-speech[plots]'; the same command then only draws it"
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderComparison:
+    """What `compare_encoders` found.
+
+    Args:
+        rows: one for each encoder, plain data: `system`, `source`, `encoder`, `embedding_dim`; `figures`: figure ->
+            `value`, `interval`, `difference` from the floor, `difference_interval`; `robustness`: figure ->
+            `unchanged`, `change` (means over the conditions) and the same by kind in `kinds`, or None; `fairness`:
+            figure -> `group`, `differences`, `speakers`; `efficiency`. Figures are "uar", "ccc_mean" and "ccc_LABEL",
+            and "eer" (percent).
+        details: system -> full reports of the evaluations, of every condition and of the groups.
+        floor: name of the row that the others are held against.
+        conditions: names of those that all encoders could be judged under, in order.
+        skipped: utterances left out of every row, and why.
+        notes: what a reader must know beside the table.
+        files: "table", "csv", "report", and "plot" where matplotlib is installed.
+        provenance: versions, seed, manifest.
+    """
+
+    rows: list[dict[str, Any]]
+    details: dict[str, Any] = field(repr=False)
+    floor: str
+    conditions: list[str]
+    skipped: list[Skipped]
+    notes: list[str]
+    files: dict[str, Path]
+    provenance: dict[str, Any] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without the details."""
+        data = plain(self.__dict__ | self.files)
+        return {name: value for name, value in data.items() if name not in ("details", "files")}
 
 
 def describe_comparison(
@@ -59,42 +95,33 @@ def write_tables(folder: Path, rows: Sequence[Row], notes: Sequence[str] = ()) -
     return files
 
 
-def write_comparison(
-    folder: Path,
-    rows: Sequence[Row],
-    details: Mapping[str, Any],
-    *,
-    floor: str,
-    notes: Sequence[str],
-    skipped: Sequence[Skipped],
-    provenance: Mapping[str, Any],
-) -> tuple[dict[str, Path], list[str]]:
-    """Write all files; their paths by name, and what there is to say about them."""
-    more: list[str] = []
+def write_comparison(folder: Path, found: EncoderComparison) -> dict[str, Path]:
+    """Write all files, and note where there is no picture; their paths by name."""
     plot = folder / "comparison.png"
     if has_matplotlib():
-        plot_comparison(rows, plot, floor=floor)
+        pictures = {"Picture": plot_comparison(found.rows, plot, floor=found.floor)}
     else:
         plot.unlink(missing_ok=True)  # it would be of another comparison
-        more = [NO_PLOT]
-    files = write_tables(folder, rows, [*notes, *more])
+        pictures = {}
+        found.notes.append(NO_PLOT)
+    files = write_tables(folder, found.rows, found.notes)
     tables = {
-        "Comparison": [reading_row(row) for row in rows],
-        "Unchanged predictions in %, by kind of condition": kind_rows(rows, "unchanged"),
-        "Change of the figure, by kind of condition": kind_rows(rows, "change"),
-        "Groups": _group_rows(details),
-        "Left out": [{"file": item.name, "reason": item.reason} for item in skipped],
+        "Comparison": [reading_row(row) for row in found.rows],
+        "Unchanged predictions in %, by kind of condition": kind_rows(found.rows, "unchanged"),
+        "Change of the figure, by kind of condition": kind_rows(found.rows, "change"),
+        "Groups": _group_rows(found.details),
+        "Left out": [{"file": item.name, "reason": item.reason} for item in found.skipped],
     }
     files["report"] = write_report(
         folder,
         "Encoders side by side",
         {heading: lines for heading, lines in tables.items() if lines},
-        {} if more else {"Picture": plot},
-        provenance,
-        notes={"What is compared": "\n".join(f"- {note}" for note in [*notes, *more])},
-        results={"rows": rows, "floor": floor, "details": details},
+        pictures,
+        found.provenance,
+        notes={"What is compared": "\n".join(f"- {note}" for note in found.notes)},
+        results={"rows": found.rows, "floor": found.floor, "details": found.details},
     )
-    return files | ({} if more else {"plot": plot}), more
+    return files | ({"plot": plot} if pictures else {})
 
 
 def _group_rows(details: Mapping[str, Any]) -> list[dict[str, Any]]:
