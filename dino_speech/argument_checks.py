@@ -1,9 +1,46 @@
 """Checks of hyper-parameters before anything runs: each refusal names the value, and what was expected."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from dino_speech.errors import InputError
+
+
+@dataclass(frozen=True)
+class Range:
+    """What values are good, for `Annotated`: in words, and as a test."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+COUNT = Range("a whole number, at least 1", lambda value: is_whole(value) and value >= 1)
+COUNT_FROM_ZERO = Range("a whole number, at least 0", lambda value: is_whole(value) and value >= 0)
+POSITIVE = Range("a positive number", lambda value: value > 0)
+NOT_NEGATIVE = Range("a number that is not negative", lambda value: value >= 0)
+SHARE = Range("a number from 0 to 1", lambda value: 0 <= value <= 1)
+# Types that declare it of a field: `lr: Positive`, `max_minutes: Positive | None`.
+Count = Annotated[int, COUNT]
+CountFromZero = Annotated[int, COUNT_FROM_ZERO]
+Positive = Annotated[float, POSITIVE]
+NotNegative = Annotated[float, NOT_NEGATIVE]
+Share = Annotated[float, SHARE]
+
+
+def require_declared(owner: object) -> None:
+    """Check each attribute of a dataclass by what its type declares: a `Range`, or a `Literal`'s choices.
+
+    Raises:
+        InputError: a value is out of its range, no number, or not among the choices; None is left to its own rule.
+    """
+    for name, hint in get_type_hints(type(owner), include_extras=True).items():
+        for part in (hint, *get_args(hint)):
+            if get_origin(part) is Annotated:
+                for declared in part.__metadata__:
+                    require(name, getattr(owner, name), declared.expected, declared.holds)
+            elif get_origin(part) is Literal:
+                require_choice(owner, name, get_args(part))
 
 
 def require_ranges(
@@ -20,16 +57,13 @@ def require_ranges(
     Raises:
         InputError: a value is out of its range, or no number.
     """
-    kinds: list[tuple[Sequence[str], str, Callable[[Any], bool]]] = [
-        (counts, "a whole number, at least 1", lambda value: is_whole(value) and value >= 1),
-        (counts_from_zero, "a whole number, at least 0", lambda value: is_whole(value) and value >= 0),
-        (positive, "a positive number", lambda value: value > 0),
-        (not_negative, "a number that is not negative", lambda value: value >= 0),
-        (shares, "a number from 0 to 1", lambda value: 0 <= value <= 1),
+    kinds = [
+        *((counts, COUNT), (counts_from_zero, COUNT_FROM_ZERO), (positive, POSITIVE)),
+        *((not_negative, NOT_NEGATIVE), (shares, SHARE)),
     ]
-    for names, expected, holds in kinds:
+    for names, kind in kinds:
         for name in names:
-            require(name, getattr(owner, name), expected, holds)
+            require(name, getattr(owner, name), kind.expected, kind.holds)
 
 
 def require(name: str, value: Any, expected: str, holds: Callable[[Any], bool]) -> None:

@@ -39,9 +39,9 @@ SMALL = {
 }
 TINY = [
     *("--crops.long_s=0.6", "--crops.short_s=0.3", "--crops.min_s=0.4", "--encoder.embedding_dim=8"),
-    *("--trainer.num_prototypes=16", "--trainer.head_hidden_dim=8", "--trainer.head_bottleneck_dim=4"),
-    *("--trainer.batch_size=4", "--trainer.num_steps=2", "--trainer.num_epochs=null", "--trainer.warmup_steps=1"),
-    *("--trainer.num_workers=0", "--trainer.precision=fp32"),
+    *("--trainer.head.num_prototypes=16", "--trainer.head.hidden_dim=8", "--trainer.head.bottleneck_dim=4"),
+    *("--trainer.schedule.batch_size=4", "--trainer.schedule.length=2", "--trainer.schedule.warmup=1"),
+    *("--trainer.run.num_workers=0", "--trainer.run.precision=fp32"),
 ]
 
 

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dino_speech.compatibility import require_torchaudio
 from dino_speech.data.seeds import seeded_generator
-from dino_speech.dino.hyperparameters import Hyperparameters, StepValues
+from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps, StepValues
 from dino_speech.dino.loss import Center, DINOLoss, koleo, sinkhorn_targets, softmax_targets
 from dino_speech.dino.network import Network
 from dino_speech.dino.teacher import Teacher
@@ -57,8 +57,7 @@ class DINOBrain(Brain):
     Args:
         hyper: the hyper-parameters.
         network: the student: encoder and head.
-        num_steps: optimizer steps of the whole run.
-        frozen_steps: first steps in which the head's last layer stands still.
+        steps: the lengths of the run.
         seed: of the whole run.
         device: to train on.
         precision: "bf16", "fp16" or "fp32".
@@ -69,35 +68,34 @@ class DINOBrain(Brain):
         self,
         hyper: Hyperparameters,
         network: Network,
+        steps: RunSteps,
         *,
-        num_steps: int,
-        frozen_steps: int = 0,
         seed: int = 0,
         device: torch.device | str = "cpu",
         precision: str = "fp32",
         after_step: Callable[["DINOBrain", Outputs], bool] = lambda brain, outputs: False,
     ) -> None:
         options = {"device": str(device), "precision": precision, "noprogressbar": True}
-        recompute_activations(network.encoder, hyper.activation_checkpointing)
-        student = synchronized(network, device) if hyper.sync_batchnorm else network
+        recompute_activations(network.encoder, hyper.run.activation_checkpointing)
+        student = synchronized(network, device) if hyper.run.sync_batchnorm else network
         super().__init__(modules={"student": student}, run_opts=options)
-        self.hyper, self.num_steps, self.frozen_steps, self.seed = hyper, num_steps, frozen_steps, seed
+        self.hyper, self.steps, self.seed = hyper, steps, seed
         self.after_step = after_step
         self.network: Network = self.modules["student"]
-        self.teacher = Teacher(self.network, batchnorm=hyper.teacher_batchnorm)
-        self.center = Center(hyper.num_prototypes, momentum=hyper.center_momentum).to(self.device)
+        self.teacher = Teacher(self.network, batchnorm=hyper.teacher.batchnorm)
+        self.center = Center(hyper.head.num_prototypes, momentum=hyper.objective.center_momentum).to(self.device)
         self.criterion = DINOLoss(
             num_long=hyper.crops.num_long,
-            student_temperature=hyper.student_temperature,
-            teacher_temperature=hyper.teacher_temperature,
+            student_temperature=hyper.objective.student_temperature,
+            teacher_temperature=hyper.objective.teacher_temperature,
         )
         self.optimizer = build_optimizer(
-            hyper.optimizer,
+            hyper.optimizer.name,
             self.network,
-            lr=hyper.lr,
-            weight_decay=hyper.weight_decay,
-            betas=hyper.betas,
-            momentum=hyper.momentum,
+            lr=hyper.optimizer.lr,
+            weight_decay=hyper.optimizer.weight_decay,
+            betas=hyper.optimizer.betas,
+            momentum=hyper.optimizer.momentum,
         )
         self.optimizers_dict = {"optimizer": self.optimizer}
         self.guard = FiniteGuard(torch.device(device))
@@ -111,7 +109,7 @@ class DINOBrain(Brain):
     @property
     def values(self) -> StepValues:
         """What the schedules say for the step being taken."""
-        return self.hyper.at(self.optimizer_step, self.num_steps)
+        return self.hyper.at(self.optimizer_step, self.steps)
 
     @torch.no_grad()
     def make_views(self, batch: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
@@ -123,7 +121,7 @@ class DINOBrain(Brain):
         Returns:
             the student's frames (V*B, T, F), one entry per length of crop, and the teacher's (L*B, T, F).
         """
-        micro_batch = (self.step - 1) % self.hyper.accumulation_steps
+        micro_batch = (self.step - 1) % self.hyper.schedule.accumulation_steps
         draw = seeded_generator(self.seed, "augment", self.optimizer_step, rank(), micro_batch)
         lengths = [batch[name].to(self.device, non_blocking=True) for name in ("long", "short")]
         # (B, V, S) -> (V*B, S): first all first views, then all second views, ...
@@ -164,7 +162,7 @@ class DINOBrain(Brain):
 
     def _targets(self, teacher_logits: Tensor) -> Tensor:
         temperature = self.values.teacher_temperature
-        if self.hyper.centering == "sinkhorn":
+        if self.hyper.objective.centering == "sinkhorn":
             return sinkhorn_targets(teacher_logits, temperature)
         return softmax_targets(teacher_logits, self.center.value, temperature)
 
@@ -172,36 +170,36 @@ class DINOBrain(Brain):
         """Cross-entropy between different views, and what spreads the embeddings of a batch."""
         loss = self.criterion(predictions.logits, predictions.targets)
         parts = [loss.detach(), torch.zeros_like(loss)]
-        if self.hyper.koleo_weight:
+        if self.hyper.objective.koleo_weight:
             num_long, num_utterances = predictions.targets.shape[:2]
             long_views = predictions.embedding[: num_long * num_utterances].unflatten(0, (num_long, num_utterances))
             spread = koleo(long_views)
             parts[1] = spread.detach()
-            loss = loss + self.hyper.koleo_weight * spread
+            loss = loss + self.hyper.objective.koleo_weight * spread
         self.loss_parts = torch.stack(parts)
         return loss
 
     def fit_batch(self, batch: dict[str, Tensor]) -> Tensor:
         """One micro-batch: forward, loss, backward; after the last of a step: optimizer, teacher, center, log."""
-        step_now = self.step % self.hyper.accumulation_steps == 0  # Brain counts micro-batches from 1
+        step_now = self.step % self.hyper.schedule.accumulation_steps == 0  # Brain counts micro-batches from 1
         views = self.make_views(batch)
         with self.no_sync(not step_now):
             with self.training_ctx:
                 outputs = self.compute_forward(views, Stage.TRAIN)
                 loss = self.compute_objectives(outputs, batch, Stage.TRAIN)
-            if self.hyper.centering == "mean":
+            if self.hyper.objective.centering == "mean":
                 self.center.accumulate(outputs.teacher_logits)
                 if step_now:
                     self.center.begin_step()  # over the ranks, beside the backward pass
             self.guard.watch(loss)
-            self.scaler.scale(loss / self.hyper.accumulation_steps).backward()
+            self.scaler.scale(loss / self.hyper.schedule.accumulation_steps).backward()
         self.loss_sums += self.loss_parts
         self.num_micro_batches += 1
         if step_now:
             values = self.values
             self.optimizers_step()
             self.teacher.step(self.network, values.teacher_momentum)
-            if self.hyper.centering == "mean":
+            if self.hyper.objective.centering == "mean":
                 self.center.step()
             self.finished = self.after_step(self, outputs)
         return loss.detach()
@@ -217,15 +215,15 @@ class DINOBrain(Brain):
             raise NonFiniteLoss(
                 f"the loss is not finite at step {self.optimizer_step + 1} (lr {values.lr:.2g}); the weights were not "
                 "touched, and the last saved state is sound. Likely cause: too large a learning rate, float16 "
-                "overflow, or NaN in the features. Try: lower lr, lengthen warmup_steps, lower clip_norm, or set "
+                "overflow, or NaN in the features. Try: lower lr, lengthen warmup, lower clip_norm, or set "
                 "precision to bf16 or fp32"
             )
         set_step_values(self.optimizer, lr=values.lr, weight_decay=values.weight_decay)
-        if self.optimizer_step < self.frozen_steps:
+        if self.optimizer_step < self.steps.freeze_last_layer:
             for parameter in self.network.head.last_layer.parameters():
                 parameter.grad = None  # and not zero, which weight decay and momentum would still move
         self.scaler.unscale_(self.optimizer)
-        self.grad_norm = clip_gradients(self.optimizer, self.hyper.clip_norm)
+        self.grad_norm = clip_gradients(self.optimizer, self.hyper.optimizer.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -251,7 +249,7 @@ class DINOBrain(Brain):
 
     def on_fit_start(self) -> None:
         """Compile and wrap the networks; the optimizer exists already, and states are loaded from outside."""
-        if self.hyper.compile:
+        if self.hyper.run.compile:
             # In place: the names in the state stay what they are.
             self.network.compile()
             self.teacher.compile()

@@ -86,7 +86,7 @@ def check_finite(loss: Tensor, *, step: int, **parts: Tensor) -> None:
     raise NonFiniteLoss(
         f"step {step}: the loss is {loss.item()}, first seen in {bad[0] if bad else 'the loss itself'}; the optimizer "
         "was not called, the weights are sound. Likely cause: too large a learning rate, float16 overflow, or NaN in "
-        "the audio. Try: lower lr, lengthen warmup_steps, set clip_norm, use precision: bf16 or fp32, and run "
+        "the audio. Try: lower lr, lengthen warmup, set clip_norm, use precision: bf16 or fp32, and run "
         "`dino-speech check` on the manifest"
     )
 
@@ -124,8 +124,8 @@ def _teacher_is_student(figures: Mapping[str, float]) -> Finding:
         f"{shared} parameters lie in the same memory" if shared else "all parameters are equal after optimizer steps",
         "the teacher is no copy"
         if shared
-        else "teacher_momentum is 0, or nothing moves the student (lr 0, all frozen)",
-        "build Teacher(student), which copies" if shared else "teacher_momentum (0.99 to 0.9995), lr",
+        else "teacher.momentum is 0, or nothing moves the student (lr 0, all frozen)",
+        "build Teacher(student), which copies" if shared else "teacher.momentum (0.99 to 0.9995), lr",
     )
 
 
@@ -137,7 +137,7 @@ def _which_face(figures: Mapping[str, float]) -> Finding:
             "uniform teacher",
             f"{seen}: every target is uniform",
             "the teacher is not sharpened, or too large a step threw all embeddings together",
-            "lower teacher_temperature (0.04; it must be below student_temperature), lower lr, longer warmup_steps",
+            "lower teacher_temperature (0.04; it must be below student_temperature), lower lr, longer warmup",
         )
     if figures["prototype_use"] < MIN_PROTOTYPE_USE:
         return Finding(
@@ -150,7 +150,7 @@ def _which_face(figures: Mapping[str, float]) -> Finding:
         "identical targets",
         f"{seen}: all utterances get the same target, neither uniform nor one-hot",
         "too large a learning rate, so that the center runs behind the teacher",
-        "lower lr, longer warmup_steps, lower center_momentum, centering: sinkhorn",
+        "lower lr, longer warmup, lower center_momentum, centering: sinkhorn",
     )
 
 

@@ -4,7 +4,6 @@ import copy
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.dino.collapse_doctor import TrainingCollapsed
 from dino_speech.dino.head import DINOHead
-from dino_speech.dino.hyperparameters import RUN_ONLY, Hyperparameters
+from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps, completed_identity
 from dino_speech.dino.network import Network
 from dino_speech.dino.whiten import whiten
 from dino_speech.distributed import barrier, is_main_process, join_processes, local_world_size, rank, world_size
@@ -43,7 +42,6 @@ if TYPE_CHECKING:  # they import speechbrain
 logger = logging.getLogger(__name__)
 
 
-@dataclass
 class DINOPretrainer(Hyperparameters):
     """Learns an utterance encoder from unlabelled speech by self-distillation with no labels.
 
@@ -87,7 +85,7 @@ class DINOPretrainer(Hyperparameters):
             manifest: the utterances, or the manifest's file or files; labels are not used.
             output_folder: made with its parents.
             seed: of everything random.
-            monitor: judges the teacher every `monitor_every` steps.
+            monitor: judges the teacher every `run.monitor_every`.
             device: "cpu", "cuda", "cuda:N"; None: a GPU where there is one.
             resume: False starts anew, and deletes the former run in `output_folder`.
 
@@ -95,60 +93,61 @@ class DINOPretrainer(Hyperparameters):
             InputError: fewer utterances than a batch; a value that does not fit the data or the device; a state of
                 another run in `output_folder`; most files are unusable.
             NonFiniteLoss: the loss was NaN or infinite.
-            TrainingCollapsed: the teacher collapsed, and `stop_on_collapse` is set.
+            TrainingCollapsed: the teacher collapsed, and `run.stop_on_collapse` is set.
             Interrupted: SIGINT or SIGTERM arrived; the state is saved.
         """
         require_torchaudio()
         if not isinstance(manifest, Manifest):
             manifest = read_manifest(manifest)
         folder, chosen = Path(output_folder), join_processes(device)
-        precision = choose_precision(self.precision, chosen)
-        num_steps = self.total_steps(max(1, len(manifest) // self.batch_size))
-        sampler = self._sampler(manifest, num_steps, seed)
-        self._check(num_steps)
-        identity = self._identity(manifest, seed=seed, num_steps=num_steps, precision=precision)
-        state = state_to_resume(folder / "state" / "last.pt", identity) if resume else None
+        precision = choose_precision(self.run.precision, chosen)
+        steps = self.steps(len(manifest))
+        sampler = self._sampler(manifest, steps.num_steps, seed)
+        self._check(steps)
+        identity = self.identity(steps) | {"seed": seed, "precision": precision}
+        identity |= {"manifest": describe_manifest(manifest)}
+        state = state_to_resume(folder / "state" / "last.pt", identity, completed_identity) if resume else None
         origin = provenance(seed=seed, manifest=manifest.paths)
         barrier()  # all have looked before anything changes
         self._begin(folder, identity, origin, keep=state is not None)
         sampler.start_step = state.step if state else 0
-        brain = self._build_brain(sampler, chosen, precision)
+        brain = self._build_brain(steps, sampler, chosen, precision)
         with StopSignals() as signals, freed_memory_kept(on=chosen.type == "cpu"):
-            supervisor = self._supervise(brain, sampler, manifest, folder, signals, monitor, identity, origin)
+            supervisor = self._supervise(brain, steps, sampler, manifest, folder, signals, monitor, identity, origin)
             if state is not None:
                 supervisor.restore(state, brain)
             try:
-                if brain.optimizer_step < num_steps:
+                if brain.optimizer_step < steps.num_steps:
                     brain.fit(range(1), supervisor.loader)
             finally:
                 supervisor.close()
         self._conclude(brain, supervisor)
-        self._whiten(manifest, supervisor, num_steps, seed)
+        self._whiten(manifest, supervisor, steps.num_steps, seed)
         return self
 
     def _sampler(self, manifest: Manifest, num_steps: int, seed: int) -> StepSampler:
         return StepSampler(
             len(manifest),
-            self.batch_size,
+            self.schedule.batch_size,
             seed=seed,
             num_steps=num_steps,
-            accumulation_steps=self.accumulation_steps,
+            accumulation_steps=self.schedule.accumulation_steps,
             rank=rank(),
             world_size=world_size(),
-            shards=None if self.shards_at_once is None else shard_numbers(manifest),
-            shards_at_once=self.shards_at_once or 1,
+            shards=None if self.run.shards_at_once is None else shard_numbers(manifest),
+            shards_at_once=self.run.shards_at_once or 1,
         )
 
-    def _check(self, num_steps: int) -> None:
+    def _check(self, steps: RunSteps) -> None:
         """What only shows when the parts are put together; before anything runs."""
-        self.at(0, num_steps)  # refuses a warm-up longer than the run
+        self.at(0, steps)  # refuses a warm-up longer than the run
         if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
             raise InputError(
                 f"the encoder {self.encoder.config.name!r} has nothing to train; take for example ecapa_tdnn"
             )
-        if self.encoder.config.whitening and self.whitening_shrinkage is not None:
+        if self.encoder.config.whitening and self.whitening.shrinkage is not None:
             raise InputError(
-                "the encoder whitens its embeddings already, and goes on to; set whitening_shrinkage to null"
+                "the encoder whitens its embeddings already, and goes on to; set whitening.shrinkage to null"
             )
         shortest = self.crops.short_samples if self.crops.num_short else self.crops.long_samples
         if shortest < self.encoder.min_samples:
@@ -156,45 +155,32 @@ class DINOPretrainer(Hyperparameters):
                 f"crops of {shortest} samples are shorter than the {self.encoder.min_samples} that the encoder needs; "
                 "lengthen short_s"
             )
-        micro_batch = self.batch_size // (self.accumulation_steps * world_size())
+        batch_size, accumulation_steps = self.schedule.batch_size, self.schedule.accumulation_steps
+        micro_batch = batch_size // (accumulation_steps * world_size())
         if micro_batch < 2:
             raise InputError(
-                f"batch_size = {self.batch_size} leaves {micro_batch} utterance for each of {world_size()} process(es) "
-                f"x accumulation_steps = {self.accumulation_steps}; expected at least 2: raise batch_size"
+                f"batch_size = {batch_size} leaves {micro_batch} utterance for each of {world_size()} process(es) "
+                f"x accumulation_steps = {accumulation_steps}; expected at least 2: raise batch_size"
             )
-
-    def _identity(self, manifest: Manifest, **resolved: Any) -> dict[str, Any]:
-        """What must be the same where a run goes on."""
-        chosen = {name: describe(value) for name, value in self.settings().items() if name not in RUN_ONLY}
-        return {**chosen, **resolved, "manifest": describe_manifest(manifest)}
 
     def _begin(self, folder: Path, identity: dict[str, Any], origin: dict[str, Any], *, keep: bool) -> None:
         """Make the output folder, with what the run is."""
         if not is_main_process():
             return
         prepare_folder(folder, keep=keep)
-        run_only = {name: describe(value) for name, value in self.settings().items() if name in RUN_ONLY}
-        text = json.dumps({**run_only, **identity, "provenance": origin}, indent=2) + "\n"
-        write_text_atomically(folder / "hyperparameters.json", text)
+        record = {**identity, "run": describe(self.run), "whitening": describe(self.whitening), "provenance": origin}
+        write_text_atomically(folder / "hyperparameters.json", json.dumps(record, indent=2) + "\n")
 
-    def _build_brain(self, sampler: StepSampler, device: torch.device, precision: str) -> "DINOBrain":
+    def _build_brain(self, steps: RunSteps, sampler: StepSampler, device: torch.device, precision: str) -> "DINOBrain":
         """A copy of the encoder with a new head; on all processes the same weights, then other random numbers."""
         from dino_speech.dino.brain import DINOBrain
 
         seed_everything(sampler.seed)
-        head = DINOHead(
-            self.encoder.embedding_dim,
-            num_prototypes=self.num_prototypes,
-            hidden_dim=self.head_hidden_dim,
-            bottleneck_dim=self.head_bottleneck_dim,
-            num_layers=self.head_num_layers,
-            batch_norm=self.head_batch_norm,
-        )
+        head = DINOHead(self.encoder.embedding_dim, **vars(self.head))
         brain = DINOBrain(
             self,
             Network(copy.deepcopy(self.encoder), head),
-            num_steps=sampler.num_steps,
-            frozen_steps=self.frozen_steps(sampler.num_steps, sampler.steps_per_epoch),
+            steps,
             seed=sampler.seed,
             device=device,
             precision=precision,
@@ -205,6 +191,7 @@ class DINOPretrainer(Hyperparameters):
     def _supervise(
         self,
         brain: "DINOBrain",
+        steps: RunSteps,
         sampler: StepSampler,
         manifest: Manifest,
         folder: Path,
@@ -223,9 +210,8 @@ class DINOPretrainer(Hyperparameters):
 
         brain.after_step = supervisor = Supervisor(
             self,
+            steps,
             folder,
-            num_steps=sampler.num_steps,
-            steps_per_epoch=sampler.steps_per_epoch,
             loader=self._make_loader(manifest, sampler, folder, pin_memory=brain.device_type == "cuda"),
             history=History(folder, start_step=sampler.start_step, enabled=main),
             progress=Progress(sampler.num_steps, start_step=sampler.start_step, enabled=main),
@@ -237,10 +223,12 @@ class DINOPretrainer(Hyperparameters):
         return supervisor
 
     def _make_loader(self, manifest: Manifest, sampler: StepSampler, folder: Path, *, pin_memory: bool) -> CropLoader:
-        workers = default_num_workers(local_world_size()) if self.num_workers is None else self.num_workers
+        workers = default_num_workers(local_world_size()) if self.run.num_workers is None else self.run.num_workers
         listed = folder / "skipped.csv" if is_main_process() else None
         return make_loader(
-            CropDataset(manifest, self.crops, seed=sampler.seed, transforms=self.transforms, cache_gib=self.cache_gib),
+            CropDataset(
+                manifest, self.crops, seed=sampler.seed, transforms=self.transforms, cache_gib=self.run.cache_gib
+            ),
             sampler,
             num_workers=workers,
             pin_memory=pin_memory,
@@ -249,8 +237,8 @@ class DINOPretrainer(Hyperparameters):
 
     def _whiten(self, manifest: Manifest, supervisor: "Supervisor", num_steps: int, seed: int) -> None:
         """Whiten the encoders of a finished run on disk, the last and the monitor's best, and `teacher_encoder_`."""
-        if self.stop_reason_ is None and self.whitening_shrinkage is not None and is_main_process():
-            self._whiten_all(manifest, supervisor, num_steps, seed, self.whitening_shrinkage)
+        if self.stop_reason_ is None and self.whitening.shrinkage is not None and is_main_process():
+            self._whiten_all(manifest, supervisor, num_steps, seed, self.whitening.shrinkage)
         barrier()
 
     def _whiten_all(
@@ -263,7 +251,7 @@ class DINOPretrainer(Hyperparameters):
             finished.append((load_encoder(best), best, self.best_["step"]))
         for encoder, folder, step in finished:
             if encoder.whitening is None:  # a run that was complete before finds its best one whitened
-                whiten(encoder, readable, self.whitening_utterances, shrinkage, seed)
+                whiten(encoder, readable, self.whitening.utterances, shrinkage, seed)
                 supervisor.export(encoder, folder, step)
 
     def _conclude(self, brain: "DINOBrain", supervisor: "Supervisor") -> None:
@@ -284,5 +272,5 @@ class DINOPretrainer(Hyperparameters):
         if self.stop_reason_ == "max_minutes":
             logger.warning(
                 "stopped after step %d of %d: max_minutes = %g are over; fit again goes on from there",
-                *(step, supervisor.num_steps, self.max_minutes),
+                *(step, supervisor.steps.num_steps, self.run.max_minutes),
             )

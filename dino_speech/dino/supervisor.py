@@ -13,7 +13,7 @@ import torch.distributed as dist
 from dino_speech.data.loading.loaders import CropLoader
 from dino_speech.dino.brain import DINOBrain, Outputs
 from dino_speech.dino.collapse_doctor import CollapseDoctor
-from dino_speech.dino.hyperparameters import Hyperparameters
+from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps
 from dino_speech.dino.network import Network
 from dino_speech.distributed import is_main_process, mean_across_ranks, rank, world_size
 from dino_speech.models.encoder import SpeechEncoder
@@ -47,15 +47,14 @@ class Supervisor:
 
     Args:
         hyper: the hyper-parameters.
+        steps: the lengths of the run.
         folder: the run's output folder.
-        num_steps: optimizer steps of the whole run.
-        steps_per_epoch: optimizer steps in one pass over the data.
         loader: the loader of the run.
         history: gets the rows.
         progress: shows them.
         signals: says whether a signal arrived.
         identity: of the run, saved with the state.
-        monitor: judges the teacher every `monitor_every` steps; None: nothing does.
+        monitor: judges the teacher every `run.monitor_every`; None: nothing does.
         export: writes an encoder to a folder, given the step.
 
     Attributes:
@@ -67,10 +66,9 @@ class Supervisor:
     def __init__(
         self,
         hyper: Hyperparameters,
+        steps: RunSteps,
         folder: Path,
         *,
-        num_steps: int,
-        steps_per_epoch: int,
         loader: CropLoader,
         history: History,
         progress: Progress,
@@ -79,11 +77,11 @@ class Supervisor:
         monitor: Monitor | None,
         export: Callable[[SpeechEncoder, Path, int], None],
     ) -> None:
-        self.hyper, self.folder, self.num_steps, self.steps_per_epoch = hyper, folder, num_steps, steps_per_epoch
+        self.hyper, self.steps, self.folder = hyper, steps, folder
         self.loader, self.history, self.progress, self.signals = loader, history, progress, signals
         self.identity, self.monitor, self.export = identity, monitor, export
-        warmup = num_steps // 10 if hyper.warmup_steps is None else hyper.warmup_steps
-        self.doctor = CollapseDoctor(every=hyper.log_every, grace_steps=warmup)
+        self.doctor = CollapseDoctor(every=hyper.run.log_every, grace_steps=steps.warmup)
+        self._monitor_every = max(1, steps.count(hyper.run.monitor_every))
         self.best: dict[str, Any] | None = None
         self.stop_reason: str | None = None
         self.watch = Stopwatch()
@@ -94,13 +92,13 @@ class Supervisor:
 
     def __call__(self, brain: DINOBrain, outputs: Outputs) -> bool:
         """Do what is due after a step; true ends the run."""
-        step, last = brain.optimizer_step, brain.optimizer_step == self.num_steps
-        self.watch.count(self.hyper.batch_size)
+        step, last = brain.optimizer_step, brain.optimizer_step == self.steps.num_steps
+        self.watch.count(self.hyper.schedule.batch_size)
         self.progress.advance()
-        if last or step % self.hyper.log_every == 0:
+        if last or step % self.hyper.run.log_every == 0:
             self._log(brain, outputs)
         is_best = False
-        if self.monitor is not None and (last or step % self.hyper.monitor_every == 0):
+        if self.monitor is not None and (last or step % self._monitor_every == 0):
             with self.watch.paused():
                 is_best = is_main_process() and self._judge(self.monitor, brain)
         save, self.stop_reason = self._decide(step, is_best)
@@ -120,12 +118,12 @@ class Supervisor:
             loss=brain.loss_parts[0],
             targets=outputs.targets,
             embeddings=outputs.teacher_embedding,
-            center=brain.center.value if self.hyper.centering == "mean" else None,
+            center=brain.center.value if self.hyper.objective.centering == "mean" else None,
             teacher=brain.teacher,
             student=brain.network,
         )
-        values = self.hyper.at(step - 1, self.num_steps)
-        row: dict[str, Any] = {"step": step, "epoch": round(step / self.steps_per_epoch, 3)}
+        values = self.hyper.at(step - 1, self.steps)
+        row: dict[str, Any] = {"step": step, "epoch": round(step / self.steps.steps_per_epoch, 3)}
         row |= {"loss": losses[0].item(), "koleo": losses[1].item(), "grad_norm": brain.grad_norm.item()}
         row |= {name: value for name, value in self.doctor.figures.items() if name not in NOT_LOGGED}
         row |= vars(values) | self.watch.lap(self.loader.wait_s)
@@ -144,7 +142,7 @@ class Supervisor:
                 "training waits for data %.0f %% of the time: raise num_workers (now %d) where cores are free, raise "
                 "cache_gib (now %g) until the corpus fits, or write the corpus to a local disk as shards "
                 "(dino-speech shard MANIFEST --output DIR, then train_manifest: DIR/manifest.csv)",
-                *(100 * row["data_wait_fraction"], self.loader.num_workers, self.hyper.cache_gib),
+                *(100 * row["data_wait_fraction"], self.loader.num_workers, self.hyper.run.cache_gib),
             )
 
     def _judge(self, monitor: Monitor, brain: DINOBrain) -> bool:
@@ -158,12 +156,14 @@ class Supervisor:
             self.export(encoder, self.folder / "best" / "encoder", step)
         self.history.add({"step": step, "monitor": figures})
         shown = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
-        self.progress.note(f"step {step}/{self.num_steps}  monitor: {shown}{'  (best so far)' if is_best else ''}")
+        self.progress.note(
+            f"step {step}/{self.steps.num_steps}  monitor: {shown}{'  (best so far)' if is_best else ''}"
+        )
         return is_best
 
     def _decide(self, step: int, is_best: bool) -> tuple[bool, str | None]:
         """Whether to save, and why to stop: the same answer on all processes."""
-        hyper = self.hyper
+        hyper = self.hyper.run
         due = hyper.save_every_steps is not None and step % hyper.save_every_steps == 0
         due = due or is_best or time.perf_counter() - self._saved_at > 60 * hyper.save_every_minutes
         over = hyper.max_minutes is not None and self.watch.elapsed_s > 60 * hyper.max_minutes
@@ -175,7 +175,7 @@ class Supervisor:
         self.signals.signum = signum or None
         reasons = {"signal": signum, "collapse": collapsed_any, "max_minutes": over_any}
         reason = next((name for name, holds in reasons.items() if holds), None)
-        return bool(save), None if step == self.num_steps else reason
+        return bool(save), None if step == self.steps.num_steps else reason
 
     def save(self, brain: DINOBrain, *, best: bool = False) -> None:
         """Write the state and the teacher's encoder."""

@@ -55,14 +55,9 @@ AUGMENT = {
     "p_reverb": 0.1,
     "p_filter": 0.3,
 }
-PRETRAINING = {
-    "num_prototypes": 1024,
-    "head_hidden_dim": 512,
-    "head_bottleneck_dim": 128,
-    "teacher_momentum": 0.97,
-    "teacher_momentum_end": 0.999,
-    "lr": 4e-3,
-}
+HEAD = {"num_prototypes": 1024, "hidden_dim": 512, "bottleneck_dim": 128}
+TEACHER = {"momentum": 0.97, "momentum_end": 0.999}
+OPTIMIZER = {"lr": 4e-3}
 BATCH_SIZE = 32
 TRAIN_S = 120.0  # leaves half of the four minutes to making, checking, judging and drawing
 MIN_STEPS, MAX_STEPS = 60, 600
@@ -121,7 +116,7 @@ def quickstart(
         pretrained=pretrained,
         data=prepared,
         folder=output,
-        settings={"encoder": ENCODER, "crops": CROPS, "augment": AUGMENT, **_plain_settings(trainer)},
+        settings=_plain_settings(trainer),
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
         provenance=provenance(seed=seed, manifest=[prepared.train_path, prepared.test_path]),
@@ -155,12 +150,12 @@ def _pretrain(
     seed: int,
 ) -> DINOPretrainer:
     """Pretrain for `num_steps`, or for as many as fit into `train_s`."""
-    settings, max_minutes = _settings(data, notes), None
+    batch_size, max_minutes = _batch_size(data, notes), None
     if num_steps is None:
-        num_steps = _steps_that_fit(train_s, encoder, data, settings, seed=seed)
+        num_steps = _steps_that_fit(train_s, encoder, data, batch_size, seed=seed)
         max_minutes = 1.5 * train_s / 60  # where the machine turns out to be slower than it was while it was timed
-    _say(f"pretraining on {len(data.train)} files, {num_steps} steps of {settings['batch_size']} utterances")
-    trainer = _pretrainer(encoder, {**settings, "num_steps": num_steps, "max_minutes": max_minutes})
+    _say(f"pretraining on {len(data.train)} files, {num_steps} steps of {batch_size} utterances")
+    trainer = _pretrainer(encoder, batch_size, num_steps, max_minutes=max_minutes)
     trainer.fit(data.train, output_folder=output, seed=seed, resume=False)
     if trainer.stop_reason_ is not None:
         logged = trainer.history_[-1]["step"] if trainer.history_ else 0  # a slow machine may not get to the first row
@@ -169,8 +164,10 @@ def _pretrain(
 
 
 def _plain_settings(trainer: DINOPretrainer) -> dict[str, Any]:
-    names = (*PRETRAINING, "batch_size", "num_steps", "max_minutes")
-    return {name: getattr(trainer, name) for name in names}
+    schedule = {"batch_size": trainer.schedule.batch_size, "length": trainer.schedule.length}
+    run = {"max_minutes": trainer.run.max_minutes}
+    parts = {"encoder": ENCODER, "crops": CROPS, "augment": AUGMENT}
+    return {**parts, "head": HEAD, "teacher": TEACHER, "optimizer": OPTIMIZER, "schedule": schedule, "run": run}
 
 
 def _judge(name: str, encoder: SpeechEncoder, data: QuickstartData, notes: list[str], *, seed: int) -> SystemFigures:
@@ -209,34 +206,32 @@ def _how_to_read(data: QuickstartData) -> str:
     return " ".join(parts)
 
 
-def _settings(data: QuickstartData, notes: list[str]) -> dict[str, Any]:
-    """The pretraining's settings for this many files."""
+def _batch_size(data: QuickstartData, notes: list[str]) -> int:
+    """Utterances per step, of this many files."""
     batch_size = min(BATCH_SIZE, len(data.train))
     if batch_size < BATCH_SIZE:
         notes.append(
             f"Only {len(data.train)} files to learn from: batches of {batch_size} instead of {BATCH_SIZE}. Expect "
             "little; a useful encoder needs hundreds of files at least."
         )
-    return {**PRETRAINING, "batch_size": batch_size}
+    return batch_size
 
 
-def _pretrainer(encoder: SpeechEncoder, settings: Mapping[str, Any]) -> DINOPretrainer:
+def _pretrainer(encoder: SpeechEncoder, batch_size: int, num_steps: int, **run: Any) -> DINOPretrainer:
+    settings: dict[str, Any] = {"head": HEAD, "teacher": TEACHER, "optimizer": OPTIMIZER, "run": run}
+    settings["schedule"] = {"batch_size": batch_size, "length": num_steps}
     return DINOPretrainer(encoder, MultiCrop(**CROPS), augment=Augment(**AUGMENT), **settings)  # type: ignore[arg-type]
 
 
-def _steps_that_fit(
-    train_s: float, encoder: SpeechEncoder, data: QuickstartData, settings: Mapping[str, Any], *, seed: int
-) -> int:
+def _steps_that_fit(train_s: float, encoder: SpeechEncoder, data: QuickstartData, batch_size: int, *, seed: int) -> int:
     """Time a few steps of a run that is thrown away."""
     _say(f"timing {NUM_TIMED_STEPS} steps, to see how many fit into {train_s:.0f} s")
-    trainer = _pretrainer(
-        encoder, {**settings, "num_steps": NUM_TIMED_STEPS, "log_every": 1, "max_minutes": MAX_TIMING_MINUTES}
-    )
+    trainer = _pretrainer(encoder, batch_size, NUM_TIMED_STEPS, log_every=1, max_minutes=MAX_TIMING_MINUTES)
     with tempfile.TemporaryDirectory() as folder:
         trainer.fit(data.train, output_folder=folder, seed=seed)
     rates = [row["utterances_per_s"] for row in trainer.history_ if "utterances_per_s" in row]
     # The fastest: the first steps warm up, and whatever else runs here for a moment should not shorten the whole run.
-    step_s = settings["batch_size"] / max(rates)
+    step_s = batch_size / max(rates)
     return int(np.clip(train_s / step_s, MIN_STEPS, MAX_STEPS))
 
 

@@ -10,9 +10,17 @@ from typing import Any
 
 from dino_speech.errors import InputError, RecipeError
 from dino_speech.models.bounded_memory import bounded_memory
-from dino_speech.recipe.nodes import place
 from dino_speech.recipe.safety import CALL_TAGS, PLAIN_TAGS, TUPLE, TUPLE_TAG, find_constructor
-from dino_speech.recipe.yaml_text import STRING, MappingNode, Node, ScalarNode, SequenceNode, compose, scalar_value
+from dino_speech.recipe.yaml_text import (
+    STRING,
+    MappingNode,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    compose,
+    place,
+    scalar_value,
+)
 
 MAX_NUMBERS = 2_000_000_000  # ours: in the layers of a recipe together; six times the largest published wav2vec 2.0
 

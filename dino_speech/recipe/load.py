@@ -14,10 +14,10 @@ from typing import Any
 
 from dino_speech.errors import RecipeError
 from dino_speech.recipe.construct import construct_tree
-from dino_speech.recipe.nodes import get, read_tree
+from dino_speech.recipe.nodes import read_tree
 from dino_speech.recipe.references import referenced_keys, resolve, weigh
 from dino_speech.recipe.safety import check_complete, check_names, check_tree
-from dino_speech.recipe.yaml_text import to_text
+from dino_speech.recipe.yaml_text import get, to_text
 
 KEYS = ("train_manifest", "where", "output_folder", "seed", "crops", "encoder", "trainer", "monitor")
 TUNING_KEYS = (

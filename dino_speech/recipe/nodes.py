@@ -6,18 +6,30 @@ Nothing is constructed here: a node is a tag, a text and a place in a file. What
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from yaml import Mark
 
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.yaml_text import MAPPING, NULL, STRING, MappingNode, Node, ScalarNode, SequenceNode, compose
+from dino_speech.recipe.grouping import group_in, in_its_group, regroup, training_of
+from dino_speech.recipe.yaml_text import (
+    COMMAND_LINE,
+    MAPPING,
+    NULL,
+    STRING,
+    MappingNode,
+    Node,
+    ScalarNode,
+    compose,
+    get,
+    place,
+)
+from dino_speech.training.settings import groups_of
 
 MAX_BASES = 4
 RECIPES = "recipes"  # a base may lie anywhere below the nearest folder of this name, and nowhere else
 BASE_PATH = re.compile(r"(?:[\w. -]+/)*[\w. -]+\.ya?ml")  # neither absolute, nor of a user, a drive or a network
-COMMAND_LINE = "on the command line"
 
 
 def read_tree(path: str | Path, overrides: Iterable[str] = ()) -> MappingNode:
@@ -26,7 +38,8 @@ def read_tree(path: str | Path, overrides: Iterable[str] = ()) -> MappingNode:
     Args:
         path: a YAML file. Its key `base` may name another file of the same folder, or of the same tree below a folder
             `recipes`: a recipe then states only its difference. A mapping without tag is merged into the arguments
-            of the base's `!new:` or `!apply:`; everything else replaces the base's value whole.
+            of the base's `!new:` or `!apply:`, and into a group of settings among these; everything else replaces the
+            base's value whole.
         overrides: texts `--key=value` or `--key.subkey=value`; the value is YAML.
 
     Raises:
@@ -50,25 +63,6 @@ def read_tree(path: str | Path, overrides: Iterable[str] = ()) -> MappingNode:
     for override in overrides:
         _apply(tree, override)
     return tree
-
-
-def place(node: Node) -> str:
-    """Where a node was written: `cpu.yaml line 12`, or `--lr=x on the command line`."""
-    name = str(node.start_mark.name)
-    return f"{name} {COMMAND_LINE}" if name.startswith("--") else f"{name} line {node.start_mark.line + 1}"
-
-
-def get(node: Node, key: str) -> Node | None:
-    """The value under a key of a mapping node, or None."""
-    return next((v for k, v in node.value if k.value == key), None) if isinstance(node, MappingNode) else None
-
-
-def children(node: Node) -> Iterator[Node]:
-    """The values below a node (not the keys of a mapping)."""
-    if isinstance(node, MappingNode):
-        yield from (value for _, value in node.value)
-    elif isinstance(node, SequenceNode):
-        yield from node.value
 
 
 def _base_path(base: Node, folder: Path) -> Path:
@@ -100,15 +94,24 @@ def _compose_file(path: Path) -> MappingNode:
     tree = compose(text, str(path))
     if not isinstance(tree, MappingNode) or tree.tag != MAPPING:
         raise RecipeError(f"{path}: expected a YAML mapping of keys to values")
+    regroup(tree)
     return tree
 
 
 def _lay_over(mapping: MappingNode, key: Node, value: Node) -> None:
-    """Put a value under a key; arguments of a constructor (a tagged mapping) are merged with a mapping without tag."""
+    """Put a value under a key; arguments of a constructor (a tagged mapping) are merged with a mapping without tag.
+
+    So are the settings of a group among these arguments.
+    """
+    groups = groups_of(training_of(mapping))
+    mapping, key, laid = in_its_group(mapping, key, value)
+    if laid is None:
+        return
+    value = laid
     for number, (present_key, present) in enumerate(mapping.value):
         if present_key.value == key.value:
-            tagged = isinstance(present, MappingNode) and present.tag != MAPPING
-            if tagged and isinstance(value, MappingNode) and value.tag == MAPPING:
+            merged = isinstance(present, MappingNode) and (present.tag != MAPPING or key.value in groups)
+            if merged and isinstance(value, MappingNode) and value.tag == MAPPING:
                 for pair in value.value:
                     _lay_over(present, *pair)
             else:
@@ -126,7 +129,7 @@ def _apply(tree: MappingNode, override: str) -> None:
     if value is None:  # `--monitor=` is null, as `monitor:` in a file
         value = ScalarNode(NULL, "", start_mark=Mark(option, 0, 0, 0, None, None))
     for number, key in enumerate(keys[:-1]):
-        below = get(tree, key)
+        below = group_in(tree, key) or get(tree, key)
         if not isinstance(below, MappingNode):
             known = "is not a mapping" if below is not None else "is not in the recipe"
             raise RecipeError(f"{option} {COMMAND_LINE}: {'.'.join(keys[: number + 1])} {known}")

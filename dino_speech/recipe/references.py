@@ -12,8 +12,17 @@ import operator
 import re
 
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.nodes import children, get, place
-from dino_speech.recipe.yaml_text import STRING, YAML_TAG, MappingNode, Node, ScalarNode, SequenceNode
+from dino_speech.recipe.yaml_text import (
+    STRING,
+    YAML_TAG,
+    MappingNode,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    children,
+    get,
+    place,
+)
 
 REFERENCE = re.compile(r"<([^<>]*)>")
 KEY_PATH = re.compile(r"\w+(\[\w+\])*")

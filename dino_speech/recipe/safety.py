@@ -8,7 +8,8 @@ looked up. Everything else is refused, unless the person says `--trust-recipe`.
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 import dino_speech
 from dino_speech.audio.urls import UnusableURLError, check_named_by_file, is_url
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.nodes import COMMAND_LINE, children, place
-from dino_speech.recipe.yaml_text import YAML_TAG, MappingNode, Node, ScalarNode, SequenceNode
+from dino_speech.recipe.nodes import COMMAND_LINE
+from dino_speech.recipe.yaml_text import YAML_TAG, MappingNode, Node, ScalarNode, SequenceNode, children, get, place
+from dino_speech.training.settings import groups_of, old_names_of, place_of
 
 TUPLE_TAG = "!tuple"  # HyperPyYAML's; a text that is no tuple stays a text
 SCALAR_TAGS = {f"{YAML_TAG}{kind}" for kind in ("str", "int", "float", "bool", "null")}
@@ -82,17 +84,26 @@ def check_complete(tree: MappingNode) -> None:
     check(tree, "")
 
 
-def check_names(names: Iterable[tuple[str, Node]], allowed: Iterable[str], what: str) -> None:
+def check_names(
+    names: Iterable[tuple[str, Node]], allowed: Iterable[str], what: str, meant: Mapping[str, str] | None = None
+) -> None:
     """Refuse the first name that is not allowed, with the one that was probably meant.
+
+    Args:
+        names: with the nodes to point at.
+        allowed: the names that are.
+        what: would have them.
+        meant: further names that people may have in mind, each with the place that it stands for.
 
     Raises:
         RecipeError: a name is not among the allowed ones.
     """
     allowed = list(allowed)
+    known = {**(meant or {}), **{name: name for name in allowed}}
     for name, node in names:
         if name not in allowed:
-            close = difflib.get_close_matches(name, allowed, n=1)
-            cure = f"did you mean {close[0]!r}?" if close else f"possible: {', '.join(allowed)}"
+            close = difflib.get_close_matches(name, known, n=1)
+            cure = f"did you mean {known[close[0]]!r}?" if close else f"possible: {', '.join(allowed)}"
             raise RecipeError(f"{place(node)}: {what} has no {name!r}; {cure}")
 
 
@@ -133,7 +144,15 @@ def check_arguments(node: Node, target: Callable[..., Any]) -> None:
     parameters = inspect.signature(target).parameters.values()
     if isinstance(node, MappingNode) and all(p.kind is not p.VAR_KEYWORD for p in parameters):
         keywords = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        check_names(((key.value, key) for key, _ in node.value), keywords, name.rpartition(".")[2])
+        own, groups = name.rpartition(".")[2], groups_of(target)
+        meant = {old: ".".join(place_of(new)[:2]) for old, new in old_names_of(target).items()}
+        meant |= {field.name: f"{group}.{field.name}" for group, kind in groups.items() for field in fields(kind)}
+        check_names(((key.value, key) for key, _ in node.value), keywords, own, meant)
+        for group, kind in groups.items():
+            given = get(node, group)
+            if isinstance(given, MappingNode) and not given.tag.startswith("!"):
+                known = [field.name for field in fields(kind)]
+                check_names(((key.value, key) for key, _ in given.value), known, f"{own}.{group}")
     positional = [None] * len(node.value) if isinstance(node, SequenceNode) else []
     keyword = {key.value: None for key, _ in node.value} if isinstance(node, MappingNode) else {}
     signature = inspect.signature(target)

@@ -5,6 +5,7 @@ reads by YAML 1.2, and so do we: one table of plain words, which no other librar
 """
 
 import re
+from collections.abc import Iterator
 
 import yaml
 from yaml.composer import Composer
@@ -20,6 +21,7 @@ from dino_speech.errors import RecipeError
 
 MAX_CHARACTERS = 100_000  # ours: fifty times a long recipe
 YAML_TAG = "tag:yaml.org,2002:"
+COMMAND_LINE = "on the command line"
 STRING, MAPPING, NULL = (f"{YAML_TAG}{kind}" for kind in ("str", "map", "null"))
 FLOATS = (
     r"[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?",
@@ -36,7 +38,10 @@ PLAIN_WORDS = {  # kind -> pattern, possible first characters; the last three ar
     "value": ("=", ["="]),
     "timestamp": (r"\d{4}-\d\d?-\d\d?(?:[Tt\s]\s*\d\d?:\d\d:\d\d.*)?", [*"0123456789"]),
 }
-__all__ = ["MappingNode", "Node", "ScalarNode", "SequenceNode", "compose", "scalar_value", "to_text"]
+__all__ = [
+    *("COMMAND_LINE", "MAPPING", "NULL", "STRING", "YAML_TAG", "MappingNode", "Node", "ScalarNode", "SequenceNode"),
+    *("children", "compose", "get", "place", "scalar_value", "to_text"),
+]
 
 
 class _PlainWords(BaseResolver):
@@ -109,3 +114,22 @@ def scalar_value(node: ScalarNode) -> str | int | float | bool | None:
     if kind == "float":
         return float(plain.replace(".inf", "inf").replace(".nan", "nan"))
     return int(plain, 0 if plain.lstrip("-+")[1:2].isalpha() else 10)
+
+
+def place(node: Node) -> str:
+    """Where a node was written: `cpu.yaml line 12`, or `--lr=x on the command line`."""
+    name = str(node.start_mark.name)
+    return f"{name} {COMMAND_LINE}" if name.startswith("--") else f"{name} line {node.start_mark.line + 1}"
+
+
+def get(node: Node, key: str) -> Node | None:
+    """The value under a key of a mapping node, or None."""
+    return next((v for k, v in node.value if k.value == key), None) if isinstance(node, MappingNode) else None
+
+
+def children(node: Node) -> Iterator[Node]:
+    """The values below a node (not the keys of a mapping)."""
+    if isinstance(node, MappingNode):
+        yield from (value for _, value in node.value)
+    elif isinstance(node, SequenceNode):
+        yield from node.value

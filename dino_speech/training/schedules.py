@@ -51,8 +51,8 @@ def warmup_cosine(
     """
     if not 0 <= warmup_steps < max(num_steps, 1):
         raise InputError(
-            f"warmup_steps = {warmup_steps}, but the run has {num_steps} steps: the warm-up must be shorter "
-            "than the run (0 for none); lower warmup_steps or train longer"
+            f"a warm-up of {warmup_steps} steps, but the run has {num_steps}: it must be shorter than the run (0 for "
+            "none); shorten the warm-up or train longer"
         )
     if step < warmup_steps:
         return linear_warmup(step, warmup_steps, start, peak)

@@ -11,22 +11,24 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
-from dino_speech.argument_checks import require_choice, require_ranges
+from dino_speech.argument_checks import Count, CountFromZero, NotNegative, Positive, require_declared
 from dino_speech.errors import InputError
-from dino_speech.models.precision import PRECISIONS
 
 logger = logging.getLogger(__name__)
 
 Training = TypeVar("Training")
 Group = TypeVar("Group", bound="Settings")
-# Class -> its former flat names, each with its place now: "lr" -> "optimizer.lr". A form follows where the value was
-# written differently: "num_epochs" -> "schedule.length={} epochs"; there null, which meant the other way, is dropped.
+# Class -> its former flat names, each with its place now: "lr" -> "optimizer.lr". A form follows where several names
+# became one: "num_epochs" -> "schedule.length={} epochs"; there null, which left it to the other name, is dropped.
 OLD_NAMES: dict[type, Mapping[str, str]] = {}
 
 
 @dataclass
 class Settings:
-    """What groups of settings have in common."""
+    """What groups of settings have in common: each field's type declares its range (`argument_checks`)."""
+
+    def __post_init__(self) -> None:
+        require_declared(self)
 
     @classmethod
     def of(cls: type[Group], name: str, given: "Settings | Mapping[str, Any] | None") -> Group:
@@ -69,22 +71,12 @@ class RunSettings(Settings):
     """
 
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    num_workers: int | None = None
-    cache_gib: float = 2.0  # ours: 18 hours of speech; only what is used is taken
-    log_every: int = 20
-    save_every_minutes: float = 10.0
-    save_every_steps: int | None = None
-    max_minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        require_choice(self, "precision", PRECISIONS)
-        require_ranges(
-            self,
-            counts=("log_every", "save_every_steps"),
-            counts_from_zero=("num_workers",),
-            positive=("save_every_minutes", "max_minutes"),
-            not_negative=("cache_gib",),
-        )
+    num_workers: CountFromZero | None = None
+    cache_gib: NotNegative = 2.0  # ours: 18 hours of speech; only what is used is taken
+    log_every: Count = 20
+    save_every_minutes: Positive = 10.0
+    save_every_steps: Count | None = None
+    max_minutes: Positive | None = None
 
 
 # What `run` held when it stood flat.
@@ -159,7 +151,7 @@ def move_old_names(given: Mapping[str, Any], old_names: Mapping[str, str]) -> tu
         present, value = moved.get(group), given[old]
         if form and value is None:
             continue
-        value = form.format(value) if form else value
+        value = value if form in ("", "{}") else form.format(value)
         if isinstance(present, Settings):  # as dataclasses.replace gives it
             moved[group] = replace(present, **{name: value})
         elif name in (present or {}):

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,8 +199,15 @@ def prepare_folder(folder: Path, *, keep: bool) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def state_to_resume(path: Path, identity: dict[str, Any]) -> TrainingState | None:
+def state_to_resume(
+    path: Path, identity: dict[str, Any], completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> TrainingState | None:
     """The saved state of this very run, None where there is none.
+
+    Args:
+        path: the state's file.
+        identity: of the run that is to go on.
+        completed: turns a saved identity, perhaps of an older version, into what this version would have saved.
 
     Raises:
         InputError: the state is of a run with other hyper-parameters or data.
@@ -207,7 +215,7 @@ def state_to_resume(path: Path, identity: dict[str, Any]) -> TrainingState | Non
     if not path.exists():
         return None
     state = load_state(path)
-    found = differences(state.identity, identity)
+    found = differences(completed(state.identity), identity)
     if found:
         raise InputError(
             f"{path} is of another run: {'; '.join(found)} (saved -> now). Set back what differs, or choose another "

@@ -97,16 +97,15 @@ def build_brain(case: str, sizes: Sizes, options: argparse.Namespace) -> DINOBra
         encoder,
         MultiCrop(num_long=sizes.num_long, long_s=sizes.long_s, num_short=sizes.num_short, short_s=sizes.short_s),
         augment=Augment() if options.augment else None,
-        num_prototypes=sizes.num_prototypes,
-        centering="mean",
-        koleo_weight=0.0,
-        optimizer=options.optimizer,
-        batch_size=sizes.batch,
-        compile=manner == "compile",
-        activation_checkpointing=manner == "recompute",
+        head={"num_prototypes": sizes.num_prototypes},
+        objective={"centering": "mean", "koleo_weight": 0.0},
+        optimizer={"name": options.optimizer},
+        schedule={"batch_size": sizes.batch, "length": "1 epoch"},
+        run={"compile": manner == "compile", "activation_checkpointing": manner == "recompute"},
     )
     head = DINOHead(sizes.embedding_dim, num_prototypes=sizes.num_prototypes, batch_norm=True)
-    brain = DINOBrain(hyper, Network(encoder, head), num_steps=10_000, device=options.device, precision=precision)
+    steps = hyper.steps(10_000 * sizes.batch)
+    brain = DINOBrain(hyper, Network(encoder, head), steps, device=options.device, precision=precision)
     brain.modules.train()
     brain.on_fit_start()
     return brain

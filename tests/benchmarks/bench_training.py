@@ -63,13 +63,14 @@ def make_trainer(case: str, num_steps: int, options: argparse.Namespace) -> DINO
         encoder,
         MultiCrop(num_long=2, long_s=options.long_s, num_short=4, short_s=options.long_s / 2),
         augment=Augment(p_noise=0.3, p_reverb=0.1),
-        num_prototypes=options.num_prototypes,
-        batch_size=options.batch,
-        num_steps=num_steps,
-        log_every=num_steps // 2,
-        num_workers=options.num_workers,
-        cache_gib=4.0 if case == "memory" else 0.0,
-        precision=options.precision,
+        head={"num_prototypes": options.num_prototypes},
+        schedule={"length": num_steps, "batch_size": options.batch},
+        run={
+            "log_every": num_steps // 2,
+            "num_workers": options.num_workers,
+            "cache_gib": 4.0 if case == "memory" else 0.0,
+            "precision": options.precision,
+        },
     )
 
 

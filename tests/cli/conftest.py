@@ -25,13 +25,13 @@ def tiny_recipe(voices_folder: Path) -> Iterator[Callable[[Path], list[str]]]:
             "encoder.attention_channels": 8,
             "encoder.se_channels": 8,
             "encoder.embedding_dim": 8,
-            "trainer.num_prototypes": 16,
-            "trainer.head_hidden_dim": 8,
-            "trainer.batch_size": 4,
-            "trainer.warmup_steps": 1,
-            "trainer.num_workers": 0,
-            "trainer.log_every": 1,
-            "trainer.precision": "fp32",
+            "trainer.head.num_prototypes": 16,
+            "trainer.head.hidden_dim": 8,
+            "trainer.schedule.batch_size": 4,
+            "trainer.schedule.warmup": 1,
+            "trainer.run.num_workers": 0,
+            "trainer.run.log_every": 1,
+            "trainer.run.precision": "fp32",
         }
         return [str(RECIPE), *(f"--{key}={value}" for key, value in options.items())]
 

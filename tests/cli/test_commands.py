@@ -159,7 +159,7 @@ def test_shard_and_then_pretrain_embed_and_check(
         run(
             "pretrain",
             *words,
-            "--trainer.num_steps=2",
+            "--trainer.schedule.length=2",
             f"--output_folder={tmp_path / 'run' / name}",
             f"--train_manifest={csv}",
         )
@@ -168,7 +168,7 @@ def test_shard_and_then_pretrain_embed_and_check(
     assert losses[0]["last"]["loss"] == losses[1]["last"]["loss"]
     for path in (tmp_path / "shards").iterdir():
         fsspec.filesystem("memory").pipe(f"/pretrain/{path.name}", path.read_bytes())
-    words += ["--trainer.num_steps=2", f"--output_folder={tmp_path / 'remote'}", "--trainer.shards_at_once=1"]
+    words += ["--trainer.schedule.length=2", f"--output_folder={tmp_path / 'remote'}", "--trainer.run.shards_at_once=1"]
     remote = run("pretrain", *words, "--train_manifest=memory://pretrain/manifest.csv")
     assert (remote["exit_code"], remote["num_steps"], remote["num_skipped"]) == (0, 2, 0)
 
@@ -281,24 +281,25 @@ def test_evaluate_as_text(voices_folder: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.slow
 def test_pretrain_then_use(run: Run, tiny_recipe: Tiny, voices_folder: Path, tmp_path: Path) -> None:
-    words = ["pretrain", *tiny_recipe(tmp_path / "out"), "--trainer.num_steps=3"]
+    words = ["pretrain", *tiny_recipe(tmp_path / "out"), "--trainer.schedule.length=3"]
     found = run(*words)
     assert found["exit_code"] == 0
     assert (found["num_steps"], found["num_utterances"], found["stop_reason"]) == (3, 16, None)
     assert found["last"]["step"] == 3
     again = run(*words)
     assert again["last"] == found["last"]  # complete: only loaded
-    refused = run(*words, "--trainer.lr=1e-3")
+    refused = run(*words, "--trainer.optimizer.lr=1e-3")
     assert refused["exit_code"] == 1
     assert "lr" in refused["error"]
-    assert run(*words, "--trainer.lr=1e-3", "--restart")["exit_code"] == 0
+    assert run(*words, "--trainer.optimizer.lr=1e-3", "--restart")["exit_code"] == 0
     verdict = run("verify", *[voices_folder / "spk0" / "0.wav"] * 2, "--encoder", found["encoder"])
     assert verdict["score"] == pytest.approx(1.0, abs=1e-5)
 
 
 def test_pretrain_mistakes(run: Run, tiny_recipe: Tiny, tmp_path: Path) -> None:
     words = ["pretrain", *tiny_recipe(tmp_path / "out")]
-    assert "did you mean 'num_steps'" in run(*words, "--trainer.num_step=3")["error"]
+    assert "did you mean 'schedule.length'" in run(*words, "--trainer.num_step=3")["error"]
+    assert "did you mean 'num_workers'" in run(*words, "--trainer.run.num_worker=3")["error"]
     assert "give --output_folder=VALUE" in run(*words, "--output_folder=null")["error"]
     assert "expected !new:dino_speech.DINOPretrainer" in run(*words, "--trainer=[!ref <augment>]")["error"]
     assert "no such recipe" in run("pretrain", tmp_path / "absent.yaml")["error"]

@@ -112,7 +112,7 @@ def test_new_process(tmp_path: Path) -> None:
 def test_interrupted_pretraining_says_how_to_go_on(
     tiny_recipe: Callable[[Path], list[str]], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    process = _process("pretrain", *tiny_recipe(tmp_path / "out"), "--trainer.num_steps=100000", "--json")
+    process = _process("pretrain", *tiny_recipe(tmp_path / "out"), "--trainer.schedule.length=100000", "--json")
     history = tmp_path / "out" / "history.jsonl"
     waited = time.perf_counter() + 200
     while time.perf_counter() < waited and process.poll() is None:

@@ -55,14 +55,16 @@ def make_encoder(seed: int = 0) -> SpeechEncoder:
     return SpeechEncoder(EncoderConfig("mean", 12), LogMel(num_mels=20), MeanAndDeviation(20, 12))
 
 
-def make_brain(*, num_steps=10, frozen_steps=0, crops=CROPS, device="cpu", **changes) -> DINOBrain:
-    settings = {"num_prototypes": 16, "head_hidden_dim": 24, "head_bottleneck_dim": 8, "head_batch_norm": False}
-    settings |= {"centering": "mean", "koleo_weight": 0.0, "batch_size": 8, "warmup_steps": 0, "teacher_momentum": 0.9}
-    hyper = Hyperparameters(changes.pop("encoder", None) or make_encoder(), crops, **{**settings, **changes})
+def make_brain(*, crops=CROPS, device="cpu", **changes) -> DINOBrain:
+    settings = {"head": {"num_prototypes": 16, "hidden_dim": 24, "bottleneck_dim": 8, "batch_norm": False}}
+    settings |= {"objective": {"centering": "mean", "koleo_weight": 0.0}, "teacher": {"momentum": 0.9}}
+    settings["schedule"] = {"length": 10, "batch_size": 8, "warmup": 0, "freeze_last_layer": 0}
+    for name, value in changes.items():
+        settings[name] = {**settings.get(name, {}), **value} if isinstance(value, dict) else value
+    hyper = Hyperparameters(settings.pop("encoder", None) or make_encoder(), crops, **settings)
     torch.manual_seed(1)
-    head = DINOHead(12, num_prototypes=16, hidden_dim=24, bottleneck_dim=8, batch_norm=hyper.head_batch_norm)
-    network = Network(copy.deepcopy(hyper.encoder), head)
-    return DINOBrain(hyper, network, num_steps=num_steps, frozen_steps=frozen_steps, seed=7, device=device)
+    network = Network(copy.deepcopy(hyper.encoder), DINOHead(12, **vars(hyper.head)))
+    return DINOBrain(hyper, network, hyper.steps(800), seed=7, device=device)
 
 
 def make_batch(num_utterances: int = 8, *, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -91,7 +93,7 @@ def take_steps(brain: DINOBrain, batches: list[dict[str, torch.Tensor]]) -> list
 
 
 def test_two_steps_equal_dino_written_out_with_loops():
-    brain = make_brain(lr=0.05, optimizer="sgd", momentum=0.0, clip_norm=0.3, weight_decay=0.01)
+    brain = make_brain(optimizer={"lr": 0.05, "name": "sgd", "momentum": 0.0, "clip_norm": 0.3, "weight_decay": 0.01})
     student, teacher = copy.deepcopy(brain.network), copy.deepcopy(brain.network)
     center, losses = torch.zeros(16), []
     batches = [make_batch(seed=0), make_batch(seed=1)]
@@ -109,7 +111,7 @@ def test_two_steps_equal_dino_written_out_with_loops():
         wanted_losses.append(loss.item())
         student.zero_grad()
         loss.backward()
-        values = brain.hyper.at(step, 10)
+        values = brain.hyper.at(step, brain.steps)
         trained = [p for p in student.parameters() if p.requires_grad]
         nn.utils.clip_grad_norm_(trained, 0.3)
         with torch.no_grad():
@@ -132,19 +134,24 @@ def test_activation_checkpointing_gives_the_same_steps():
     ends = []
     for activation_checkpointing in (False, True):
         encoder = build_encoder("ecapa_tdnn", embedding_dim=12, seed=0, **options)
-        changes = {"koleo_weight": 0.1, "head_batch_norm": True, "accumulation_steps": 2, "encoder": encoder}
-        brain = make_brain(activation_checkpointing=activation_checkpointing, **changes)
+        changes = {
+            "objective": {"koleo_weight": 0.1},
+            "head": {"batch_norm": True},
+            "schedule": {"accumulation_steps": 2},
+            "encoder": encoder,
+        }
+        brain = make_brain(run={"activation_checkpointing": activation_checkpointing}, **changes)
         losses = take_steps(brain, [make_batch(4, seed=seed) for seed in range(4)])
         ends.append((losses, brain.network.state_dict() | brain.teacher.state_dict()))
     assert ends[0][0] == ends[1][0]
     assert all(torch.equal(ends[1][1][name], value) for name, value in ends[0][1].items())
     assert any(name.endswith("running_mean") for name in ends[0][1])
     with pytest.raises(InputError, match="compile and activation_checkpointing"):
-        make_brain(compile=True, activation_checkpointing=True)
+        make_brain(run={"compile": True, "activation_checkpointing": True})
 
 
 def test_batchnorm_is_synchronised_over_several_processes_with_gpus_only():
-    network = make_brain(head_batch_norm=True).network
+    network = make_brain(head={"batch_norm": True}).network
 
     def num_synchronised(device: str) -> int:
         found = synchronized(copy.deepcopy(network), device)
@@ -161,7 +168,7 @@ def test_batchnorm_is_synchronised_over_several_processes_with_gpus_only():
 
 @pytest.mark.parametrize("accumulation_steps", [2, 4])
 def test_micro_batches_equal_one_batch(accumulation_steps):
-    whole, parts = make_brain(), make_brain(accumulation_steps=accumulation_steps)
+    whole, parts = make_brain(), make_brain(schedule={"accumulation_steps": accumulation_steps})
     batches = [make_batch(seed=seed) for seed in range(3)]
     take_steps(whole, batches)
     take_steps(
@@ -220,7 +227,7 @@ def test_all_groups_are_clipped_by_one_norm():
 
 
 def test_last_layer_stands_still_at_first():
-    brain = make_brain(frozen_steps=2)
+    brain = make_brain(schedule={"freeze_last_layer": 2})
     weights = [brain.network.head.last_layer.weight.detach().clone()]
     mlp = brain.network.head.mlp[0].weight.detach().clone()
     for seed in range(3):
@@ -238,7 +245,7 @@ def test_augmentation_is_drawn_from_seed_step_and_micro_batch_for_whole_utteranc
         calls.append((waves.shape, groups.tolist(), torch.rand((), generator=generator).item()))
         return waves
 
-    brain = make_brain(augment=augment, teacher_augment=augment, accumulation_steps=2)
+    brain = make_brain(augment=augment, teacher_augment=augment, schedule={"accumulation_steps": 2})
     batch = make_batch(4)
     take_steps(brain, [batch, batch, batch, batch])
     shapes = [tuple(shape) for shape, _, _ in calls[:3]]
@@ -246,7 +253,7 @@ def test_augmentation_is_drawn_from_seed_step_and_micro_batch_for_whole_utteranc
     assert calls[0][1] == [0, 1, 2, 3, 0, 1, 2, 3], "the views of an utterance share its number"
     draws = [draw for _, _, draw in calls]
     assert len(set(draws)) == len(draws) == 12
-    again = make_brain(augment=augment, teacher_augment=augment, accumulation_steps=2)
+    again = make_brain(augment=augment, teacher_augment=augment, schedule={"accumulation_steps": 2})
     again.optimizer_step, again.step = 1, 3
     again.make_views(batch)
     assert [draw for _, _, draw in calls[12:]] == draws[6:9]
@@ -277,7 +284,13 @@ def test_teacher_hears_its_own_augmentation_and_no_masks():
 @pytest.mark.parametrize("centering", ["mean", "sinkhorn"])
 def test_options_learn_and_no_short_crops_are_needed(centering):
     crops = MultiCrop(num_long=2, long_s=0.3, num_short=0, short_s=0.2)
-    brain = make_brain(centering=centering, koleo_weight=0.1, head_batch_norm=True, lr=0.02, num_steps=30, crops=crops)
+    brain = make_brain(
+        objective={"centering": centering, "koleo_weight": 0.1},
+        head={"batch_norm": True},
+        optimizer={"lr": 0.02},
+        schedule={"length": 30},
+        crops=crops,
+    )
     batch = make_batch(16)
     batch["short"] = batch["short"][:, :0]
     losses = take_steps(brain, [batch] * 30)
@@ -305,27 +318,28 @@ def test_precision_follows_the_device():
 
 def test_schedules_of_the_step():
     hyper = make_brain(
-        lr=1.0, lr_end=0.1, warmup_steps=4, weight_decay=0.1, weight_decay_end=0.5, teacher_momentum_end=1.0,
-        teacher_temperature_start=0.02, teacher_temperature_warmup_steps=10, teacher_temperature=0.06,
-    ).hyper  # fmt: skip
-    assert [round(hyper.at(s, 100).lr, 4) for s in (0, 2, 4, 52, 100)] == [0.25, 0.625, 1.0, 0.55, 0.1]
-    assert hyper.at(50, 100).weight_decay == pytest.approx(0.3)
-    assert hyper.at(100, 100).teacher_momentum == 1.0
-    assert hyper.at(5, 100).teacher_temperature == pytest.approx(0.04)
-    assert hyper.frozen_steps(1000, 30) == 30
-    assert hyper.frozen_steps(200, 30) == 10
+        optimizer={"lr": 1.0, "weight_decay": 0.1},
+        schedule={"length": 100, "lr_end": 0.1, "warmup": "4 %", "weight_decay_end": 0.5, "freeze_last_layer": None},
+        teacher={"momentum_end": 1.0},
+        objective={"teacher_temperature_start": 0.02, "teacher_temperature_warmup": 10, "teacher_temperature": 0.06},
+    ).hyper
+    steps = hyper.steps(num_utterances=10_000)
+    assert [round(hyper.at(s, steps).lr, 4) for s in (0, 2, 4, 52, 100)] == [0.25, 0.625, 1.0, 0.55, 0.1]
+    assert hyper.at(50, steps).weight_decay == pytest.approx(0.3)
+    assert hyper.at(100, steps).teacher_momentum == 1.0
+    assert hyper.at(5, steps).teacher_temperature == pytest.approx(0.04)
+    assert steps.freeze_last_layer == 5
+    assert hyper.steps(num_utterances=3 * 8).freeze_last_layer == 3
 
 
 def test_values_out_of_range_are_refused_by_name():
-    for name, value, expected in [
-        ("num_prototypes", 0, "whole number, at least 1"),
-        ("lr", -1.0, "positive"),
-        ("center_momentum", 1.5, "0 to 1"),
-        ("centering", "median", "mean, sinkhorn"),
-        ("warmup_steps", 2.5, "whole number"),
-        ("batch_size", "64", "whole number"),
+    for group, name, value, expected in [
+        ("head", "num_prototypes", 0, "whole number, at least 1"),
+        ("optimizer", "lr", -1.0, "positive"),
+        ("objective", "center_momentum", 1.5, "0 to 1"),
+        ("objective", "centering", "median", "mean, sinkhorn"),
+        ("schedule", "warmup", 2.5, "steps .*a share of the run"),
+        ("schedule", "batch_size", "64", "whole number"),
     ]:
-        with pytest.raises(InputError, match=f"{name} = .*{expected}"):
-            Hyperparameters(make_encoder(), CROPS, **{name: value})
-    with pytest.raises(InputError, match="num_steps and num_epochs"):
-        Hyperparameters(make_encoder(), CROPS, num_steps=10, num_epochs=1)
+        with pytest.raises(InputError, match=f"{group}: {name} = .*{expected}"):
+            Hyperparameters(make_encoder(), CROPS, **{group: {name: value}})

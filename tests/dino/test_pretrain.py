@@ -47,9 +47,11 @@ def make_trainer(encoder=None, **changes) -> DINOPretrainer:
     if encoder is None:
         options = {"channels": 8, "attention_channels": 8, "se_channels": 8}
         encoder = build_encoder("ecapa_tdnn", embedding_dim=8, seed=0, **options)
-    settings = {"num_prototypes": 32, "head_hidden_dim": 16, "head_bottleneck_dim": 8, "batch_size": 4}
-    settings |= {"num_workers": 0, "num_steps": 4, "log_every": 2, "lr": 0.01}
-    return DINOPretrainer(encoder, CROPS, **{**settings, **changes})
+    settings = {"head": {"num_prototypes": 32, "hidden_dim": 16, "bottleneck_dim": 8}, "optimizer": {"lr": 0.01}}
+    settings |= {"schedule": {"length": 4, "batch_size": 4}, "run": {"num_workers": 0, "log_every": 2}}
+    for name, value in changes.items():
+        settings[name] = {**settings.get(name, {}), **value} if isinstance(value, dict) else value
+    return DINOPretrainer(encoder, CROPS, **settings)
 
 
 def weights(encoder) -> torch.Tensor:
@@ -76,10 +78,10 @@ def test_fit_leaves_an_encoder_and_the_record_of_the_run(manifest, tmp_path, cap
     expected += "batch_mean_entropy embedding_spread rank_me teacher_gap utterances_per_s data_wait_fraction seconds"
     assert set(expected.split()) <= set(trainer.history_[-1])
     record = json.loads((tmp_path / "out" / "hyperparameters.json").read_text())
-    assert (record["num_prototypes"], record["seed"], record["crops"]["long_s"]) == (32, 1986, 0.4)
+    assert (record["head"]["num_prototypes"], record["seed"], record["crops"]["long_s"]) == (32, 1986, 0.4)
     assert record["provenance"]["manifests"][0]["sha256"]
     provenance = json.loads((tmp_path / "out" / "encoder" / "provenance.json").read_text())
-    assert (provenance["step"], provenance["pretraining"]["num_steps"]) == (4, 4)
+    assert (provenance["step"], provenance["pretraining"]["schedule"]["length"]) == (4, 4)
     assert (trainer.best_, trainer.skipped_, trainer.stop_reason_) == (None, {}, None)
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -105,7 +107,7 @@ def test_monitor_keeps_the_best_teacher_and_changes_nothing(manifest, tmp_path):
 
     monitor = Drawing(manifest, trials=make_trials(manifest, seed=0, max_trials=40), label="speaker")
     plain = make_trainer().fit(manifest, output_folder=tmp_path / "plain")
-    trainer = make_trainer(monitor_every=1).fit(manifest, output_folder=tmp_path / "out", monitor=monitor)
+    trainer = make_trainer(run={"monitor_every": 1}).fit(manifest, output_folder=tmp_path / "out", monitor=monitor)
     assert torch.equal(weights(plain.teacher_encoder_), weights(trainer.teacher_encoder_))
     eers = {row["step"]: row["monitor"]["eer"] for row in trainer.history_ if "monitor" in row}
     assert list(eers) == [1, 2, 3, 4]
@@ -130,11 +132,11 @@ def test_tensorboard_has_the_figures_by_step(manifest, tmp_path):
 @pytest.mark.slow
 def test_time_budget_stops_cleanly_and_goes_on(manifest, tmp_path, caplog):
     whole = make_trainer().fit(manifest, output_folder=tmp_path / "whole")
-    stopped = make_trainer(max_minutes=1e-6).fit(manifest, output_folder=tmp_path / "out")
+    stopped = make_trainer(run={"max_minutes": 1e-6}).fit(manifest, output_folder=tmp_path / "out")
     assert stopped.stop_reason_ == "max_minutes"
     assert "stopped after step 1 of 4: max_minutes" in caplog.text
     assert load_encoder(tmp_path / "out" / "encoder") is not None
-    resumed = make_trainer(max_minutes=30.0).fit(manifest, output_folder=tmp_path / "out")
+    resumed = make_trainer(run={"max_minutes": 30.0}).fit(manifest, output_folder=tmp_path / "out")
     assert resumed.stop_reason_ is None
     assert torch.equal(weights(resumed.teacher_encoder_), weights(whole.teacher_encoder_))
     losses = [[row["loss"] for row in run.history_] for run in (whole, resumed)]
@@ -152,7 +154,9 @@ def test_bad_files_are_listed_and_the_run_goes_on(voices_folder, tmp_path, caplo
     bad = ["corrupt.wav", "empty.flac", "silent.wav", "nan.wav", "absent.wav"]
     rows += [f"{name},1.0,{name},," for name in bad]
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    trainer = make_trainer(num_steps=9, num_workers=2).fit(folder / "manifest.csv", output_folder=tmp_path / "out")
+    trainer = make_trainer(schedule={"length": 9}, run={"num_workers": 2}).fit(
+        folder / "manifest.csv", output_folder=tmp_path / "out"
+    )
     assert sorted(Path(file).name for file in trainer.skipped_) == sorted(bad)
     with (tmp_path / "out" / "skipped.csv").open() as file:
         assert {Path(row["file"]).name for row in csv.DictReader(file)} == set(bad)
@@ -166,7 +170,7 @@ def test_waiting_for_data_is_told_once_with_the_cure(manifest, tmp_path, caplog)
         time.sleep(0.05)
         return wave
 
-    make_trainer(transforms=slowly, log_every=1).fit(manifest, output_folder=tmp_path / "out")
+    make_trainer(transforms=slowly, run={"log_every": 1}).fit(manifest, output_folder=tmp_path / "out")
     assert caplog.text.count("training waits for data") == 1
     assert "raise num_workers (now 0)" in caplog.text
 
@@ -174,11 +178,11 @@ def test_waiting_for_data_is_told_once_with_the_cure(manifest, tmp_path, caplog)
 def test_what_cannot_work_is_refused_before_anything_is_written(manifest, tmp_path):
     statistics = build_encoder("fbank_stats")
     for trainer, message in [
-        (make_trainer(batch_size=32), r"16 utterances, fewer than batch_size = 32: lower batch_size"),
-        (make_trainer(warmup_steps=4), r"warmup_steps = 4, but the run has 4 steps"),
+        (make_trainer(schedule={"batch_size": 32}), r"16 utterances, fewer than batch_size = 32: lower batch_size"),
+        (make_trainer(schedule={"warmup": 4}), r"warm-up of 4 steps, but the run has 4"),
         (make_trainer(encoder=statistics), r"'fbank_stats' has nothing to train"),
-        (make_trainer(batch_size=4, accumulation_steps=4), r"at least 2: raise batch_size"),
-        (make_trainer(precision="fp16"), r"needs a GPU"),
+        (make_trainer(schedule={"batch_size": 4, "accumulation_steps": 4}), r"at least 2: raise batch_size"),
+        (make_trainer(run={"precision": "fp16"}), r"needs a GPU"),
     ]:
         with pytest.raises(InputError, match=message):
             trainer.fit(manifest, output_folder=tmp_path / "out", device="cpu")
@@ -191,12 +195,17 @@ def test_what_cannot_work_is_refused_before_anything_is_written(manifest, tmp_pa
 
 @pytest.mark.slow
 def test_collapse_is_named_with_its_knob_and_stops_if_asked(manifest, tmp_path, caplog):
-    changes = {"teacher_momentum": 0.0, "teacher_momentum_end": 0.0, "log_every": 1, "num_steps": 8, "warmup_steps": 0}
+    changes = {
+        "teacher": {"momentum": 0.0, "momentum_end": 0.0},
+        "run": {"log_every": 1},
+        "schedule": {"length": 8, "warmup": 0},
+    }
     trainer = make_trainer(**changes).fit(manifest, output_folder=tmp_path / "warned")
     assert "teacher is the student" in caplog.text
     assert trainer.history_[-1]["findings"] == ["teacher is the student"]
-    with pytest.raises(TrainingCollapsed, match=r"stopped at step 3: teacher is the student.*teacher_momentum"):
-        make_trainer(**changes, stop_on_collapse=True).fit(manifest, output_folder=tmp_path / "stopped")
+    changes["run"]["stop_on_collapse"] = True
+    with pytest.raises(TrainingCollapsed, match=r"stopped at step 3: teacher is the student.*teacher\.momentum"):
+        make_trainer(**changes).fit(manifest, output_folder=tmp_path / "stopped")
 
 
 @pytest.mark.slow
@@ -208,8 +217,11 @@ def test_two_processes_equal_one(manifest, tmp_path, voices_folder):
         from test_brain import make_encoder
         from test_pretrain import make_trainer
         from dino_speech.distributed import world_size
-        trainer = make_trainer(make_encoder(), head_batch_norm=False, centering="mean", koleo_weight=0.0, batch_size=8,
-                               precision="fp32", optimizer="sgd", lr=0.1, warmup_steps=0)
+        trainer = make_trainer(
+            make_encoder(), head={{"batch_norm": False}}, objective={{"centering": "mean", "koleo_weight": 0.0}},
+            schedule={{"batch_size": 8, "warmup": 0}}, optimizer={{"name": "sgd", "lr": 0.1}},
+            run={{"precision": "fp32"}},
+        )
         trainer.fit({str(voices_folder / "manifest.csv")!r}, output_folder=sys.argv[1], device="cpu")
         print(world_size())
     """
@@ -248,9 +260,11 @@ def test_two_processes_equal_one(manifest, tmp_path, voices_folder):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_networks_give_nearly_the_same(manifest, tmp_path):
-    changes = {"encoder": make_encoder(), "precision": "fp32", "num_steps": 2, "log_every": 1}
+    changes = {"encoder": make_encoder(), "schedule": {"length": 2}}
     plain, compiled = (
-        make_trainer(compile=flag, **changes).fit(manifest, output_folder=tmp_path / str(flag))
+        make_trainer(run={"compile": flag, "precision": "fp32", "log_every": 1}, **changes).fit(
+            manifest, output_folder=tmp_path / str(flag)
+        )
         for flag in (False, True)
     )
     losses = [[row["loss"] for row in run.history_] for run in (plain, compiled)]
@@ -262,9 +276,12 @@ def test_compiled_networks_give_nearly_the_same(manifest, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_a_gpu_trains_stops_and_goes_on(manifest, tmp_path, precision):
-    changes = {"precision": precision, "num_steps": 12, "log_every": 1, "num_workers": 1, "augment": Augment()}
-    make_trainer(max_minutes=1e-6, **changes).fit(manifest, output_folder=tmp_path / "out", device="cuda")
-    trainer = make_trainer(**changes).fit(manifest, output_folder=tmp_path / "out", device="cuda")
+    run = {"precision": precision, "log_every": 1, "num_workers": 1}
+    changes = {"schedule": {"length": 12}, "augment": Augment()}
+    make_trainer(run={**run, "max_minutes": 1e-6}, **changes).fit(
+        manifest, output_folder=tmp_path / "out", device="cuda"
+    )
+    trainer = make_trainer(run=run, **changes).fit(manifest, output_folder=tmp_path / "out", device="cuda")
     assert [row["step"] for row in trainer.history_] == list(range(1, 13))
     assert all(np.isfinite(row["loss"]) for row in trainer.history_)
     assert trainer.teacher_encoder_.device.type == "cuda"

@@ -10,6 +10,9 @@ from dino_speech import DINOPretrainer, MultiCrop, SpeechEncoder, build_encoder,
 from dino_speech.dino.whiten import whiten
 from dino_speech.errors import InputError
 
+SMALL = {"head": {"num_prototypes": 16, "hidden_dim": 16, "bottleneck_dim": 8}, "run": {"num_workers": 0}}
+SMALL |= {"schedule": {"length": 2, "batch_size": 4}}
+
 
 def small_encoder(*, embedding_dim: int = 8, **options: bool) -> SpeechEncoder:
     return build_encoder("ecapa_tdnn", embedding_dim=embedding_dim, channels=16, seed=0, **options)
@@ -43,13 +46,8 @@ def test_pretraining_leaves_a_whitened_encoder_and_going_on_does_not_whiten_twic
         trainer = DINOPretrainer(
             small_encoder(statistics_shortcut=True),
             MultiCrop(num_long=2, long_s=1.0, num_short=1, short_s=0.5),
-            num_prototypes=16,
-            head_hidden_dim=16,
-            head_bottleneck_dim=8,
-            batch_size=4,
-            num_steps=2,
-            num_workers=0,
-            whitening_shrinkage=shrinkage,
+            **SMALL,
+            whitening={"shrinkage": shrinkage},
         )
         return trainer.fit(voices_folder / "manifest.csv", output_folder=tmp_path / "run", seed=3)
 
@@ -74,8 +72,8 @@ def test_too_few_utterances_are_not_enough(voices_folder: Path, caplog: pytest.L
 
 
 def test_a_share_outside_its_range_is_refused() -> None:
-    with pytest.raises(InputError, match="whitening_shrinkage = 2"):
-        DINOPretrainer(small_encoder(), MultiCrop(), whitening_shrinkage=2)
+    with pytest.raises(InputError, match="whitening: shrinkage = 2"):
+        DINOPretrainer(small_encoder(), MultiCrop(), whitening={"shrinkage": 2})
 
 
 @pytest.mark.slow
@@ -83,13 +81,12 @@ def test_pretraining_goes_on_from_a_whitened_encoder_by_the_same_map(voices_fold
     manifest = read_manifest(voices_folder / "manifest.csv")
     encoder = small_encoder()
     whiten(encoder, manifest, 100, 0.1, seed=1)
-    settings = {"num_prototypes": 16, "head_hidden_dim": 16, "head_bottleneck_dim": 8, "batch_size": 4, "num_steps": 2}
     crops = MultiCrop(num_long=2, long_s=1.0, num_short=1, short_s=0.5)
-    trainer = DINOPretrainer(encoder, crops, **settings, num_workers=0)
+    trainer = DINOPretrainer(encoder, crops, **SMALL)
     trainer.fit(manifest, output_folder=tmp_path / "run")
     trained = load_encoder(tmp_path / "run" / "encoder")
     np.testing.assert_array_equal(trained.whitening.projection.numpy(), encoder.whitening.projection.numpy())
     assert np.abs(trained.embed_file(manifest[0].wav) - encoder.embed_file(manifest[0].wav)).max() > 1e-4
-    trainer = DINOPretrainer(encoder, crops, **settings, num_workers=0, whitening_shrinkage=0.1)
+    trainer = DINOPretrainer(encoder, crops, **SMALL, whitening={"shrinkage": 0.1})
     with pytest.raises(InputError, match="whitens its embeddings already"):
         trainer.fit(manifest, output_folder=tmp_path / "again")

@@ -147,8 +147,9 @@ def test_dino_trains_it_like_any_other(small_config: Config, voices_folder: Path
 
     encoder = build_encoder("wav2vec2", config=small_config(), layer="weighted", seed=0)
     crops = MultiCrop(num_long=2, long_s=0.6, num_short=1, short_s=0.3)
-    options: dict[str, Any] = {"num_prototypes": 8, "head_hidden_dim": 8, "batch_size": 4, "warmup_steps": 1}
-    trainer = DINOPretrainer(encoder, crops, num_steps=2, num_workers=0, log_every=1, **options)
+    options: dict[str, Any] = {"head": {"num_prototypes": 8, "hidden_dim": 8}}
+    options |= {"schedule": {"length": 2, "batch_size": 4, "warmup": 1}, "run": {"num_workers": 0, "log_every": 1}}
+    trainer = DINOPretrainer(encoder, crops, **options)
     trainer.fit(voices_folder / "manifest.csv", output_folder=tmp_path / "run", seed=1)
     assert [row["step"] for row in trainer.history_ if "loss" in row] == [1, 2]
     assert load_encoder(tmp_path / "run").config.name == "wav2vec2"

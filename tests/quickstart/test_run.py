@@ -101,7 +101,7 @@ def test_steps_are_fitted_to_the_time(voices_folder: Path, tmp_path: Path, monke
     monkeypatch.setattr("dino_speech.quickstart.run.MIN_STEPS", 2)
     monkeypatch.setattr("dino_speech.quickstart.run.NUM_TIMED_STEPS", 2)
     found = quickstart(data=voices_folder, output=tmp_path / "out", train_s=0.1, speaker_from_parent=True)
-    assert found.settings["num_steps"] == 2
+    assert found.settings["schedule"]["length"] == 2
     assert found.to_dict()["eer_pretrained"] is not None
     assert any("2 of them (8 files) are kept unseen" in note for note in found.notes)
     assert found.data.label is None

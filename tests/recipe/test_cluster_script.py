@@ -29,10 +29,15 @@ SLURM = {
 }
 TINY = [
     *("--crops.long_s=0.6", "--crops.short_s=0.3", "--encoder.embedding_dim=8", "--encoder.channels=16"),
-    *("--encoder.attention_channels=8", "--encoder.se_channels=8", "--trainer.num_prototypes=16"),
-    *("--trainer.head_hidden_dim=8", "--trainer.head_bottleneck_dim=4", "--trainer.batch_size=8", "--monitor=null"),
-    *("--trainer.num_steps=100000", "--trainer.save_every_steps=5", "--trainer.num_workers=0"),
-    *("--trainer.precision=fp32", "--trainer.log_every=5"),
+    *("--encoder.attention_channels=8", "--encoder.se_channels=8", "--trainer.head.num_prototypes=16"),
+    *(
+        "--trainer.head.hidden_dim=8",
+        "--trainer.head.bottleneck_dim=4",
+        "--trainer.schedule.batch_size=8",
+        "--monitor=null",
+    ),
+    *("--trainer.schedule.length=100000", "--trainer.run.save_every_steps=5", "--trainer.run.num_workers=0"),
+    *("--trainer.run.precision=fp32", "--trainer.run.log_every=5"),
 ]
 
 
@@ -48,9 +53,11 @@ def test_torchrun_and_our_command_know_the_options() -> None:
     options = re.findall(r"--[a-z-]+", for_torchrun)
     assert len(options) >= 6
     assert [option for option in options if option not in known] == []
-    words, overrides = pretrain.split_options(shlex.split(ours.replace('"$@"', "RECIPE.yaml --trainer.lr=0.1")))
+    words, overrides = pretrain.split_options(
+        shlex.split(ours.replace('"$@"', "RECIPE.yaml --trainer.optimizer.lr=0.1"))
+    )
     assert build_parser().parse_args(words).recipe == "RECIPE.yaml"
-    assert overrides == ["--trainer.lr=0.1"]
+    assert overrides == ["--trainer.optimizer.lr=0.1"]
 
 
 def test_every_directive_is_explained() -> None:

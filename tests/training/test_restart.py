@@ -29,9 +29,10 @@ TRAINING = """
     Path(pids, name).write_text(str(os.getpid()))
     encoder = build_encoder("ecapa_tdnn", embedding_dim=16, channels=16, attention_channels=8, se_channels=8, seed=0)
     trainer = DINOPretrainer(
-        encoder, MultiCrop(num_long=2, long_s=0.6, num_short=2, short_s=0.4), num_prototypes=64, head_hidden_dim=32,
-        head_bottleneck_dim=16, batch_size=8, lr=0.01, num_steps=NUM_STEPS, log_every=5, save_every_steps=5,
-        num_workers=0, precision="fp32", freeze_last_layer_steps=0,
+        encoder, MultiCrop(num_long=2, long_s=0.6, num_short=2, short_s=0.4), optimizer={"lr": 0.01},
+        head={"num_prototypes": 64, "hidden_dim": 32, "bottleneck_dim": 16},
+        schedule={"length": NUM_STEPS, "batch_size": 8, "freeze_last_layer": 0},
+        run={"log_every": 5, "save_every_steps": 5, "num_workers": 0, "precision": "fp32"},
     )
     trainer.fit(manifest, output_folder=output, device="cpu")
 """

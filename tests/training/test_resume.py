@@ -55,11 +55,13 @@ def make_trainer(**changes) -> DINOPretrainer:
     encoder = build_encoder(
         "ecapa_tdnn", embedding_dim=8, channels=8, attention_channels=8, se_channels=8, dropout=0.1, seed=0
     )
-    settings = {"num_prototypes": 32, "head_hidden_dim": 16, "head_bottleneck_dim": 8, "batch_size": 4, "lr": 0.01}
-    settings |= {"augment": Augment(p_noise=0.9, p_reverb=0.9), "spec_augment": SpecAugment(), "num_workers": 2}
-    settings |= {"num_steps": NUM_STEPS, "log_every": 3, "save_every_steps": 5, "centering": "mean"}
-    crops = MultiCrop(num_long=2, long_s=0.4, num_short=2, short_s=0.3)
-    return DINOPretrainer(encoder, crops, **{**settings, **changes})
+    settings = {"head": {"num_prototypes": 32, "hidden_dim": 16, "bottleneck_dim": 8}, "optimizer": {"lr": 0.01}}
+    settings |= {"augment": Augment(p_noise=0.9, p_reverb=0.9), "spec_augment": SpecAugment()}
+    settings |= {"schedule": {"length": NUM_STEPS, "batch_size": 4}, "objective": {"centering": "mean"}}
+    settings["run"] = {"num_workers": 2, "log_every": 3, "save_every_steps": 5}
+    for name, value in changes.items():
+        settings[name] = {**settings.get(name, {}), **value} if isinstance(value, dict) else value
+    return DINOPretrainer(encoder, MultiCrop(num_long=2, long_s=0.4, num_short=2, short_s=0.3), **settings)
 
 
 class SignalAt:
@@ -85,7 +87,7 @@ def train_in_a_process_that_gets(signum: int, voices: Path, output: Path, *, aft
         sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
         torch.set_num_threads(1)
         from test_resume import SignalAt, make_trainer
-        trainer = make_trainer(monitor_every={after_step})
+        trainer = make_trainer(run={{"monitor_every": {after_step}}})
         trainer.fit({str(voices / "manifest.csv")!r}, output_folder={str(output)!r}, monitor=SignalAt({int(signum)}))
     """
     return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=200)
@@ -140,7 +142,7 @@ def whole_run(voices, tmp_path_factory):
     """A run that is never stopped, with another number of workers."""
     output, before = tmp_path_factory.mktemp("whole"), torch.get_num_threads()
     torch.set_num_threads(1)
-    make_trainer(num_workers=1, cache_gib=0.1).fit(voices / "manifest.csv", output_folder=output)
+    make_trainer(run={"num_workers": 1, "cache_gib": 0.1}).fit(voices / "manifest.csv", output_folder=output)
     torch.set_num_threads(before)
     return output
 
@@ -175,7 +177,7 @@ def test_a_signal_saves_raises_and_resumes(voices, tmp_path, whole_run, signum, 
     output = tmp_path / "interrupted"
     before = signal.getsignal(signum)
     with pytest.raises(Interrupted) as caught:
-        make_trainer(monitor_every=2).fit(
+        make_trainer(run={"monitor_every": 2}).fit(
             voices / "manifest.csv", output_folder=output, monitor=SignalAt(signum, call=3)
         )
     assert (caught.value.code, caught.value.signum, caught.value.step) == (code, signum, 6)
@@ -186,7 +188,7 @@ def test_a_signal_saves_raises_and_resumes(voices, tmp_path, whole_run, signum, 
 
 def test_a_complete_run_is_only_loaded(voices, whole_run):
     before = (whole_run / "state" / "last.pt").stat().st_mtime_ns
-    trainer = make_trainer(max_minutes=1.0).fit(voices / "manifest.csv", output_folder=whole_run)
+    trainer = make_trainer(run={"max_minutes": 1.0}).fit(voices / "manifest.csv", output_folder=whole_run)
     assert (whole_run / "state" / "last.pt").stat().st_mtime_ns == before
     assert trainer.history_[-1]["step"] == NUM_STEPS
     wanted = load_state(whole_run / "state" / "last.pt").modules["teacher"]
@@ -198,7 +200,7 @@ def test_a_complete_run_is_only_loaded(voices, whole_run):
 def test_another_number_of_processes_goes_on_with_a_warning(voices, tmp_path, caplog):
     output = tmp_path / "other"
     with pytest.raises(Interrupted):
-        make_trainer(monitor_every=2).fit(
+        make_trainer(run={"monitor_every": 2}).fit(
             voices / "manifest.csv", output_folder=output, monitor=SignalAt(signal.SIGINT, call=1)
         )
     saved = load_state(output / "state" / "last.pt")
@@ -214,16 +216,18 @@ def test_another_run_is_refused_by_the_key_that_differs(voices, tmp_path, whole_
     manifest = read_manifest(voices / "manifest.csv")
     output = Path(shutil.copytree(whole_run, tmp_path / "copy"))
     for trainer, arguments, key in [
-        (make_trainer(lr=0.02), {}, r"lr: 0\.01 -> 0\.02"),
+        (make_trainer(optimizer={"lr": 0.02}), {}, r"lr: 0\.01 -> 0\.02"),
         (make_trainer(spec_augment=None), {}, r"spec_augment: \(absent\) -> None"),
         (make_trainer(augment=Augment(p_noise=0.5, p_reverb=0.9)), {}, r"augment\.p_noise: 0\.9 -> 0\.5"),
-        (make_trainer(num_steps=20), {}, r"num_steps: 10 -> 20"),
+        (make_trainer(schedule={"length": 20}), {}, r"schedule\.length: 10 -> 20"),
         (make_trainer(), {"seed": 3}, r"seed: 1986 -> 3"),
         (make_trainer(), {"manifest": manifest.subset(range(12))}, r"manifest\.num_utterances: 14 -> 12"),
     ]:
         with pytest.raises(InputError, match=f"{key}.*another output_folder.*resume=False"):
             trainer.fit(arguments.pop("manifest", manifest), output_folder=output, **arguments)
-    trainer = make_trainer(num_steps=2, num_workers=0).fit(manifest, output_folder=output, resume=False)
+    trainer = make_trainer(schedule={"length": 2}, run={"num_workers": 0}).fit(
+        manifest, output_folder=output, resume=False
+    )
     assert trainer.history_[-1]["step"] == 2
     assert len((output / "history.jsonl").read_text().splitlines()) == 1
 

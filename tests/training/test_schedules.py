@@ -44,7 +44,7 @@ def test_warmup_cosine_without_warmup_is_the_cosine() -> None:
 
 @pytest.mark.parametrize("warmup_steps", [100, 101, -1])
 def test_a_warmup_that_the_run_cannot_hold_is_refused(warmup_steps: int) -> None:
-    with pytest.raises(InputError, match=rf"warmup_steps = {warmup_steps}, but the run has 100 steps.*shorter"):
+    with pytest.raises(InputError, match=rf"a warm-up of {warmup_steps} steps, but the run has 100.*shorter"):
         warmup_cosine(0, 100, 1.0, warmup_steps=warmup_steps)
 
 

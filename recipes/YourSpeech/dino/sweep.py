@@ -35,18 +35,18 @@ VARIANTS: dict[str, list[str]] = {
     "augmentation as in the paper": ["--augment.p_noise=0.7", "--augment.p_reverb=0.45", *PAPER_SNR],
     "no augmentation": ["--augment.p_noise=0.0", "--augment.p_reverb=0.0"],
     "statistics_shortcut: false": ["--encoder.statistics_shortcut=false"],
-    "teacher_batchnorm: ema": ["--trainer.teacher_batchnorm=ema"],
-    "head_batch_norm: false": ["--trainer.head_batch_norm=false"],
-    "centering: mean": ["--trainer.centering=mean"],
-    "koleo_weight: 0": ["--trainer.koleo_weight=0.0"],
-    "num_prototypes: 512": ["--trainer.num_prototypes=512"],
-    "num_prototypes: 8192": ["--trainer.num_prototypes=8192"],
-    "teacher_momentum: 0.996": ["--trainer.teacher_momentum=0.996"],
-    "teacher_temperature: 0.07": ["--trainer.teacher_temperature=0.07"],
-    "lr: 1e-3": ["--trainer.lr=1.0e-3"],
-    "lr: 8e-3": ["--trainer.lr=8.0e-3"],
-    "batch_size: 24": ["--trainer.batch_size=24"],
-    "batch_size: 96": ["--trainer.batch_size=96"],
+    "teacher_batchnorm: ema": ["--trainer.teacher.batchnorm=ema"],
+    "head_batch_norm: false": ["--trainer.head.batch_norm=false"],
+    "centering: mean": ["--trainer.objective.centering=mean"],
+    "koleo_weight: 0": ["--trainer.objective.koleo_weight=0.0"],
+    "num_prototypes: 512": ["--trainer.head.num_prototypes=512"],
+    "num_prototypes: 8192": ["--trainer.head.num_prototypes=8192"],
+    "teacher_momentum: 0.996": ["--trainer.teacher.momentum=0.996"],
+    "teacher_temperature: 0.07": ["--trainer.objective.teacher_temperature=0.07"],
+    "lr: 1e-3": ["--trainer.optimizer.lr=1.0e-3"],
+    "lr: 8e-3": ["--trainer.optimizer.lr=8.0e-3"],
+    "batch_size: 24": ["--trainer.schedule.batch_size=24"],
+    "batch_size: 96": ["--trainer.schedule.batch_size=96"],
     "crops of 1.5 s and 0.6 s": ["--crops.long_s=1.5", "--crops.short_s=0.6"],
     "crops of 3 s and 1.5 s": ["--crops.long_s=3.0", "--crops.short_s=1.5"],
     "no short crops": ["--crops.num_short=0"],
@@ -83,8 +83,8 @@ def run(name: str, data: Path, output: Path, num_steps: int) -> dict[str, Any]:
     manifests = [str(data / pack / "manifest.csv") for pack in PACKS]
     folder = output / "".join(letter if letter.isalnum() else "_" for letter in name)
     overrides = [f"--train_manifest=[{', '.join(manifests)}]", "--where={split: [pretrain, train]}"]
-    overrides += [f"--output_folder={folder}", f"--trainer.num_steps={num_steps}", "--trainer.warmup_steps=20"]
-    overrides += ["--trainer.whitening_shrinkage=null", "--monitor=null"]
+    overrides += [f"--output_folder={folder}", f"--trainer.schedule.length={num_steps}", "--trainer.schedule.warmup=20"]
+    overrides += ["--trainer.whitening.shrinkage=null", "--monitor=null"]
     overrides += [f"--augment.{kind}={data / 'noise_rir' / 'manifest.csv'}" for kind in ("noise", "rir")]
     summary = run_pretraining(load_recipe(RECIPE, [*overrides, *VARIANTS[name]]))
     encoder = load_encoder(folder / "encoder")
