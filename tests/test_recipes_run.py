@@ -74,7 +74,7 @@ def test_recipe_runs_two_steps(recipe: Path, voices_folder: Path, tmp_path: Path
     assert (summary["num_steps"], summary["num_utterances"], summary["stop_reason"]) == (2, 16, None)
     assert load_encoder(summary["encoder"]).embed_file(voices_folder / "spk0" / "0.wav").shape == (8,)
     kept = load_recipe(tmp_path / "out" / "recipe.yaml")  # complete: it runs without its base and without options
-    assert kept["trainer"].num_prototypes == 16
+    assert kept["trainer"].head.num_prototypes == 16
     assert kept["seed"] == 1986
 
 

@@ -17,8 +17,17 @@ from typing import Any
 import dino_speech
 from dino_speech.audio.urls import UnusableURLError, check_named_by_file, is_url
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.nodes import COMMAND_LINE
-from dino_speech.recipe.yaml_text import YAML_TAG, MappingNode, Node, ScalarNode, SequenceNode, children, get, place
+from dino_speech.recipe.yaml_text import (
+    COMMAND_LINE,
+    YAML_TAG,
+    MappingNode,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    children,
+    get,
+    place,
+)
 from dino_speech.training.settings import groups_of, old_names_of, place_of
 
 TUPLE_TAG = "!tuple"  # HyperPyYAML's; a text that is no tuple stays a text
