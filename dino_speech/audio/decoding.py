@@ -5,8 +5,12 @@ Decoding is libsndfile's (wav, flac, Ogg Vorbis, Opus, mp3, aiff, ...), resampli
 
 import math
 import os
+import re
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from dino_speech.audio.sources import file_of, is_plain_file, open_bytes
+from dino_speech.audio.sources import file_of, is_plain_file, open_bytes, printable
 from dino_speech.audio.urls import UnusableURLError, is_url
 from dino_speech.errors import InputError
 
@@ -28,6 +32,11 @@ StrPath = str | os.PathLike[str]
 INEXACT_SEEK_FORMATS = ("OGG", "MP3")
 DECODE_FROM_START_S = 20.0
 PREROLL_S = 4.0
+FFMPEG_FORMATS = {".aac": "aac", ".m4a": "mov", ".mp4": "mov", ".wma": "asf"}  # suffix -> name that ffmpeg has for it
+FFMPEG_TIMEOUT_S = 600.0  # ours: some hours of sound
+# Of a wav: what its header promises beyond this is a copy that was cut off, below it an oddity of who wrote it. # ours
+CUT_OFF_S = 0.1
+STREAMED_BYTES = 0x7FFFF000  # from here on a length stands for "not known": what programs write that stream a wav
 # Longer than the resampler's filter on either side: 0.02 s is where a span at 8 kHz comes out right.
 RESAMPLER_MARGIN_S = 0.1
 
@@ -57,15 +66,23 @@ class AudioInfo:
 def open_audio(path: StrPath) -> Iterator[soundfile.SoundFile]:
     """Open a file, or another place of `sources.py`; whatever libsndfile complains of becomes an `AudioError`.
 
+    What libsndfile does not know (`FFMPEG_FORMATS`) is first made into a wav by ffmpeg, each time anew.
+
     Raises:
-        AudioError: the file is missing, empty, corrupt (also if that shows while decoding) or of an unknown format.
+        AudioError: the file is missing, empty, corrupt (also if that shows while decoding) or of an unknown format, its
+            name is no UTF-8 text, or it needs ffmpeg, which is not installed.
     """
     place = os.fspath(path)
     if not is_url(place):
         _refuse_absent(place)
     try:
-        with _Sound(place if is_plain_file(place) else open_bytes(place), place) as file:
-            yield file
+        with ExitStack() as stack:
+            if is_plain_file(place) and Path(place).suffix.lower() in FFMPEG_FORMATS:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                source: str | BinaryIO = _by_ffmpeg(Path(place), f"{folder}/sound.wav")
+            else:
+                source = place if is_plain_file(place) else open_bytes(place)
+            yield stack.enter_context(_Sound(source, place))
     except FileNotFoundError as error:
         raise AudioError(f"{place}: no such file; check the path in the manifest") from error
     except UnusableURLError as error:
@@ -90,7 +107,29 @@ class _Sound(soundfile.SoundFile):
         return self._place
 
 
+def _by_ffmpeg(path: Path, wave: str) -> str:
+    """The sound of a file as a wav; only the file itself is read, as the format that its suffix says."""
+    suffix, program = path.suffix.lower(), shutil.which("ffmpeg")
+    if program is None:
+        cure = f"install it, or {_convert(str(path))}"
+        raise AudioError(f"{path}: {suffix[1:]} is decoded by ffmpeg, which is not installed; {cure}")
+    source = ["-protocol_whitelist", "file", "-f", FFMPEG_FORMATS[suffix], "-i", f"file:{path.absolute()}"]
+    command = [program, "-nostdin", "-v", "error", *source, "-vn", "-c:a", "pcm_s16le", wave]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=FFMPEG_TIMEOUT_S, check=False)
+        reason = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    except subprocess.TimeoutExpired:
+        reason = f"not done after {FFMPEG_TIMEOUT_S:.0f} s"
+    if not Path(wave).is_file() or done.returncode:
+        raise AudioError(
+            f"{path}: ffmpeg does not decode it ({reason}); copy it again, or leave it out of the manifest"
+        )
+    return wave
+
+
 def _refuse_absent(place: str) -> None:
+    if printable(place) != place:
+        raise AudioError(f"{printable(place)}: its name is not UTF-8 text, which a manifest is; rename the file")
     path = Path(file_of(place))
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "no such file"
@@ -110,13 +149,30 @@ def header_of(file: soundfile.SoundFile) -> AudioInfo:
     """What the header says.
 
     Raises:
-        AudioError: it promises no samples, or does not say how many (a flac written to a pipe).
+        AudioError: it promises no samples, does not say how many (a flac written to a pipe), or promises more than a
+            wav holds.
     """
     if file.frames <= 0:
         raise AudioError(f"{file.name}: holds no samples; copy it again, or leave it out of the manifest")
     if file.frames > 2**48:
         raise AudioError(f"{file.name}: its header does not say how long it is; {_convert(file.name)}")
-    return AudioInfo(file.frames, file.samplerate, file.channels, file.frames / file.samplerate)
+    duration_s = file.frames / file.samplerate
+    promised_s = _promised_s(file, duration_s)
+    if promised_s > duration_s + CUT_OFF_S:
+        raise AudioError(
+            f"{file.name}: cut off: its header promises {promised_s:.2f} s, and it holds {duration_s:.2f} s; copy it"
+            " again, or leave it out of the manifest"
+        )
+    return AudioInfo(file.frames, file.samplerate, file.channels, duration_s)
+
+
+def _promised_s(file: soundfile.SoundFile, duration_s: float) -> float:
+    """Seconds that the header of a wav promises: libsndfile goes by what is there, and remarks on it in its log."""
+    log = file.extra_info if file.format.startswith("WAV") else ""
+    found = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
+    if found is None or int(found[1]) >= STREAMED_BYTES or not int(found[2]):
+        return duration_s
+    return duration_s * int(found[1]) / int(found[2])
 
 
 def decode(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:

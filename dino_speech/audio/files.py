@@ -4,9 +4,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dino_speech.audio.decoding import AudioError, StrPath
+from dino_speech.audio.decoding import FFMPEG_FORMATS, AudioError, StrPath
 
-AUDIO_SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav")
+AUDIO_SUFFIXES = (
+    *(".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav"),
+    *FFMPEG_FORMATS,
+)
 
 
 def walk_files(folder: StrPath) -> Iterator[Path]:

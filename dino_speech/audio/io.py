@@ -178,9 +178,4 @@ def _notes(file: soundfile.SoundFile) -> tuple[str, ...]:
         notes.append(f"upsampled from {file.samplerate} Hz: holds nothing above {file.samplerate / 2000:g} kHz")
     elif file.samplerate > SAMPLE_RATE:
         notes.append(f"resampled from {file.samplerate} Hz")
-    # libsndfile goes by the true size of a wav that was cut off, and only remarks on it in its log. (2^32 - 1 is what a
-    # program writes that streams a wav and cannot know its length.)
-    data_chunk = file.extra_info.rpartition("data :")[2]
-    if file.format.startswith("WAV") and "(should be" in data_chunk and "4294967295" not in data_chunk:
-        notes.append("shorter than its header promises: cut off while copying?")
     return tuple(notes)

@@ -30,6 +30,16 @@ def member_place(archive: str, offset: int, size: int) -> str:
     return f"{archive}#{offset},{size}"
 
 
+def printable(place: str) -> str:
+    """A place for people: the bytes of a file's name that are no UTF-8 text as escapes.
+
+    Example:
+        >>> printable(b"caf\\xe9.wav".decode("utf-8", "surrogateescape"))
+        'caf\\\\xe9.wav'
+    """
+    return place.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def file_of(place: str) -> str:
     """The file that holds a place: the archive of a member, else the place itself.
 

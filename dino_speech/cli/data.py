@@ -75,7 +75,14 @@ def _prepare(arguments: argparse.Namespace) -> Answer:
 
         raise InputError("--speaker-from-parent: only for the corpus `folder`; this corpus says itself who speaks")
     summary = prepare(arguments.corpus, arguments.source, arguments.output, **options)
-    return Answer(summary, table([(key, _short(value)) for key, value in summary.items()]))
+    rows = [(key, _short(value)) for key, value in summary.items()]
+    rows += [(f"all {key}", f"{arguments.output}/{key}.txt") for key, value in summary.items() if _is_cut(value)]
+    return Answer(summary, table(rows))
+
+
+def _is_cut(value: object) -> bool:
+    """Whether `_short` shows a part of a list only."""
+    return isinstance(value, list) and len(value) > 3
 
 
 def _short(value: object) -> object:

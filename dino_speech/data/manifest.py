@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dino_speech.audio.files import find_audio
 from dino_speech.audio.io import AudioError, AudioInfo, audio_info
-from dino_speech.audio.sources import exists, file_of
+from dino_speech.audio.sources import exists, file_of, printable
 from dino_speech.data.atomic import write_rows_atomically
 from dino_speech.data.rows import REQUIRED, SPANS, ManifestRows, StrPath, Where
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
@@ -128,7 +128,7 @@ def scan_folder(folder: StrPath, *, speaker_from_parent: bool = False) -> Manife
     files = find_audio(root)
     utterances, skipped = [], []
     for file, answer in zip(files, read_headers(files), strict=True):
-        name = file.relative_to(root).as_posix()
+        name = printable(file.relative_to(root).as_posix())
         if isinstance(answer, str):
             skipped.append(Skipped(name, answer))
             continue

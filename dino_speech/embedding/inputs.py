@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dino_speech.audio.files import find_audio
-from dino_speech.audio.sources import join_place
+from dino_speech.audio.sources import join_place, printable
 from dino_speech.audio.urls import is_url
 from dino_speech.data.manifest import read_headers
 from dino_speech.data.rows import ManifestRows
@@ -105,7 +105,7 @@ class _Files:
 
     def __iter__(self) -> Iterator[Utterance]:
         for name in self._names:
-            yield Utterance(name, os.path.join(self._root, name), UNKNOWN_S, origin=name)  # noqa: PTH118
+            yield Utterance(printable(name), os.path.join(self._root, name), UNKNOWN_S, origin=printable(name))  # noqa: PTH118
 
 
 def with_durations(utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Skipped]]:

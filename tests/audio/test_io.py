@@ -1,6 +1,7 @@
 """Reading files: every format, rate and channel count; spans equal slices; each kind of bad file has its message."""
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import scipy.signal
 import soundfile
 import torch
 
-from dino_speech.audio.files import find_audio
 from dino_speech.audio.io import (
     AudioError,
     audio_info,
@@ -225,10 +225,33 @@ def test_judging_usable_files(tmp_path: Path, write_wav: WriteWav, tone: Tone) -
     clipped = judge_audio(write_wav("clipped.wav", np.clip(5 * tone(1.0), -1, 1)))
     assert (clipped.ok, clipped.verdict) == (True, "clipped")
     assert 0.3 < (clipped.clipped_fraction or 0) < 1
-    cut = write_wav("cut.wav", tone(2.0))
-    cut.write_bytes(cut.read_bytes()[:32_044])
-    assert judge_audio(cut).ok
-    assert "cut off" in " ".join(judge_audio(cut).notes)
+
+
+@pytest.mark.parametrize(("subtype", "kind"), [("PCM_16", "WAV"), ("FLOAT", "WAV"), ("PCM_24", "WAVEX")])
+def test_a_wav_that_was_half_copied_is_not_taken_for_a_whole_one(tmp_path: Path, tone: Tone, subtype, kind) -> None:
+    path = tmp_path / "half.wav"
+    soundfile.write(path, tone(2.0), 16_000, subtype=subtype, format=kind)
+    whole = path.read_bytes()
+    assert judge_audio(path).ok
+    path.write_bytes(whole[: len(whole) // 2])
+    found = r"cut off: its header promises 2\.00 s, and it holds 1\.00 s; copy it again"
+    assert re.match(found, judge_audio(path).reason or "")
+    for read in (audio_info, load_audio):
+        with pytest.raises(AudioError, match=f"half.wav: {found}"):
+            read(path)
+    path.write_bytes(whole[:-2])  # an oddity of who wrote it
+    assert judge_audio(path).ok
+
+
+@pytest.mark.parametrize("length", [2**32 - 1, 0x7FFFF000, 0x7FFFFFFF])
+def test_a_wav_that_was_streamed_is_whole(tmp_path: Path, tone: Tone, length: int) -> None:
+    path = tmp_path / "streamed.wav"
+    soundfile.write(path, tone(1.0), 16_000, subtype="PCM_16")
+    data = bytearray(path.read_bytes())
+    assert data[36:40] == b"data"
+    data[40:44] = length.to_bytes(4, "little")
+    path.write_bytes(data)
+    assert (audio_info(path).num_samples, judge_audio(path).ok) == (16_000, True)
 
 
 @pytest.mark.parametrize(
@@ -250,21 +273,6 @@ def test_judging_says_how_much_is_not_finite(tmp_path: Path) -> None:
     judgement = judge_audio(damaged(tmp_path, "nan"))
     assert judgement.verdict == "non_finite"
     assert "0.06%" in (judgement.reason or "")
-
-
-def test_finding_audio(tmp_path: Path, write_wav: WriteWav, tone: Tone) -> None:
-    for name in ("b/2.wav", "a/1.WAV", "a/.hidden.wav", ".cache/3.wav"):
-        write_wav(name, tone(0.1))
-    (tmp_path / "a" / "notes.txt").write_text("not audio")
-    (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
-    assert find_audio(tmp_path) == [tmp_path / "a" / "1.WAV", tmp_path / "b" / "2.wav"]
-
-
-def test_finding_nothing_says_so(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="no audio found"):
-        find_audio(tmp_path)
-    with pytest.raises(AudioError, match="no such folder"):
-        find_audio(tmp_path / "absent")
 
 
 def test_resample_keeps_time_zero() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.data.corpora.catalogue import CORPORA
+from dino_speech.data.corpora.preparing import write_problems
 from dino_speech.data.manifest import scan_folder, write_manifest
 from dino_speech.data.trials import make_trials, write_trials
 
@@ -21,7 +22,7 @@ def prepare_folder(
 
     Returns:
         Summary: `manifest`, `num_utterances`, `hours`, `num_speakers` (None: unknown), `trials` {name: number},
-        `unreadable` (a list of "file: reason").
+        `unreadable` (a list of "file: reason", also written as txt).
 
     Raises:
         InputError: there is no such folder, or no readable audio in it.
@@ -34,13 +35,15 @@ def prepare_folder(
     if len(speakers) > 1 and len(speakers) < len(manifest):
         drawn = make_trials(manifest, seed=seed)
         trials[write_trials(drawn, folder / "trials.txt").name] = len(drawn)
+    unreadable = [f"{item.name}: {item.reason}" for item in manifest.skipped]
+    write_problems({"unreadable": unreadable}, folder)
     return {
         "manifest": str(path),
         "num_utterances": len(manifest),
         "hours": round(manifest.duration_s / 3600, 3),
         "num_speakers": len(speakers) if speaker_from_parent else None,
         "trials": trials,
-        "unreadable": [f"{item.name}: {item.reason}" for item in manifest.skipped],
+        "unreadable": unreadable,
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dino_speech.audio.files import find_audio, walk_files
+from dino_speech.audio.sources import printable
 from dino_speech.errors import InputError
 
 SEX = {"male": "M", "m": "M", "0": "M", "female": "F", "f": "F", "1": "F"}  # 0, 1: ADReSS
@@ -73,7 +74,7 @@ class Tree:
 
     def place(self, path: Path) -> str:
         """The path below the corpus's folder."""
-        return path.relative_to(self._folder).as_posix()
+        return printable(path.relative_to(self._folder).as_posix())
 
     def named(self, files: Iterable[Path], form: "re.Pattern[str]") -> list[NamedFile]:
         """The files whose name without its suffix has this form; all others are noted as extra.

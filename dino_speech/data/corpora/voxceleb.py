@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dino_speech.audio.decoding import FFMPEG_FORMATS
 from dino_speech.audio.files import is_audio, walk_files
+from dino_speech.audio.sources import printable
 from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import Labels, Row
 from dino_speech.data.corpora.preparing import read_rows, refuse_leaks, write_problems
@@ -40,7 +42,6 @@ LISTS = {
 }
 METADATA = {1: "vox1_meta.csv", 2: "vox2_meta.csv"}
 COLUMNS = ("speaker", "recording", "sex", "nationality", "split")
-UNREADABLE_SUFFIXES = (".m4a", ".aac", ".mp4")
 CONVERT = (
     r"cd {folder} && find . -name '*.m4a' | sed 's/\.m4a$//' | "
     "xargs -P 8 -I@ ffmpeg -nostdin -n -v error -i @.m4a -ac 1 -ar 16000 @.wav"
@@ -99,7 +100,7 @@ def _prepare(source: Path, output: Path, version: int) -> dict[str, Any]:
     refuse_leaks(manifest, "split", name=f"VoxCeleb{version}")
     path = write_manifest(manifest, output / "manifest.csv")
     found = set(manifest.label("speaker"))
-    missing = [f"{name}.wav: not converted from {file}" for name, file in tree.unconverted.items()]
+    missing = [f"{name}.wav: not converted from {printable(str(file))}" for name, file in tree.unconverted.items()]
     missing += [f"{speaker}: no file of this speaker" for speaker in sorted(speakers.keys() - found)]
     trials: dict[str, int] = {}
     for name in LISTS if version == 1 else ():
@@ -130,17 +131,17 @@ def _walk(source: Path) -> _Tree:
     }
     for file in walk_files(source):
         speaker, suffix = file.parent.parent.name, file.suffix.lower()
-        name = f"{speaker}/{file.parent.name}/{file.stem}"
+        name = printable(f"{speaker}/{file.parent.name}/{file.stem}")
         if file.name in papers:
             tree.papers[file.name] = file
-        elif not (is_audio(file) or suffix in UNREADABLE_SUFFIXES):
+        elif not is_audio(file):
             continue
         elif not SPEAKER.fullmatch(speaker):
-            tree.extra.append(f"{file}: not in a folder idXXXXX/VIDEO")
-        elif suffix in UNREADABLE_SUFFIXES:
+            tree.extra.append(f"{printable(str(file))}: not in a folder idXXXXX/VIDEO")
+        elif suffix in FFMPEG_FORMATS:
             tree.unconverted[name] = file
         elif name in tree.files:
-            tree.extra.append(f"{file}: the same utterance as {tree.files[name]}")
+            tree.extra.append(f"{printable(str(file))}: the same utterance as {tree.files[name]}")
         else:
             tree.files[name] = file
     tree.unconverted = {name: file for name, file in tree.unconverted.items() if name not in tree.files}
