@@ -13,15 +13,33 @@ Everything else in the teacher, dropout for example, is in eval mode under both.
 """
 
 import copy
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dino_speech.argument_checks import Share
 from dino_speech.errors import InputError
+from dino_speech.training.settings import Settings
 
 BatchNormPolicy = Literal["train", "ema"]
+
+
+@dataclass
+class TeacherSettings(Settings):
+    """How the teacher follows the student.
+
+    Args:
+        momentum: weight of the old teacher in its moving average at the first step, in [0, 1].
+        momentum_end: the same at the last step; a cosine in between.
+        batchnorm: "train" or "ema", see `Teacher`.
+    """
+
+    momentum: Share = 0.996  # arXiv 2208.05445
+    momentum_end: Share = 1.0  # arXiv 2208.05445
+    batchnorm: BatchNormPolicy = "train"  # arXiv 2104.14294, official code
 
 
 class Teacher(nn.Module):

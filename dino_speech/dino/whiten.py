@@ -2,14 +2,31 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
+from dino_speech.argument_checks import Count, Share
 from dino_speech.data.manifest import Utterance
 from dino_speech.data.seeds import seeded_generator
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.training.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class WhiteningSettings(Settings):
+    """What is done to the finished encoder, anew if it is asked of a complete run.
+
+    Args:
+        shrinkage: whiten the embeddings by those of `utterances` of the training utterances, no labels needed; 0 to 1,
+            see `Whitening`; None: leave them as they are.
+        utterances: how many, drawn by the seed.
+    """
+
+    shrinkage: Share | None = None  # the paper: none
+    utterances: Count = 2_000  # ours: ten times the usual dimensions
 
 
 def whiten(
@@ -32,7 +49,7 @@ def whiten(
     if min(num_utterances, len(utterances)) < 2 * encoder.embedding_dim:
         logger.warning(
             "embeddings are not whitened: %d utterance(s) for %d dimensions, expected at least twice as many; give "
-            "more speech, a smaller embedding_dim, or whitening_shrinkage: null",
+            "more speech, a smaller embedding_dim, or whitening.shrinkage: null",
             *(min(num_utterances, len(utterances)), encoder.embedding_dim),
         )
         return
