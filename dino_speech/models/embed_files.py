@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -53,43 +54,38 @@ class Embeddings:
 
 
 @dataclass(frozen=True)
-class _Failure:
-    position: int
-    id: str
-    origin: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class _Request:
     position: int
     id: str
     path: str
-    start: int
-    stop: int | None
-    seconds: float  # as the manifest or the header says: only for sorting
-    origin: str
+    start: int = 0
+    stop: int | None = None
+    seconds: float = 0.0  # as the manifest or the header says: only for sorting
+    origin: str = ""
 
-    def failure(self, reason: str) -> _Failure:
-        return _Failure(self.position, self.id, self.origin, reason)
+
+class _UnusableError(InputError):
+    """Why one item cannot be embedded."""
 
 
 def embed_items(
+    encoder: Any,
     items: Sequence[Any],
     embed: Callable[[Tensor, Tensor], Tensor],
+    dim: int,
     *,
-    min_samples: int,
-    sample_rate: int,
-    embedding_dim: int,
-    device: torch.device,
     batch_s: float | None = None,
     num_workers: int = 0,
     progress: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
     transform: Transform | None = None,
 ) -> Embeddings:
-    """Embed files or utterances; `SpeechEncoder.embed_files` says what the arguments mean."""
-    batch_s = default_batch_s(device) if batch_s is None else batch_s
+    """Embed files or utterances by `embed`: waves (B, time) and lengths (B,) on the encoder's device -> (B, dim).
+
+    `encoder`, a `SpeechEncoder`, says where that is, and how short a wave may be; the options are those of its
+    `embed_files`.
+    """
+    batch_s = default_batch_s(encoder.device) if batch_s is None else batch_s
     if on_error not in ("raise", "skip"):
         raise InputError(f"on_error={on_error!r}: expected 'raise' or 'skip'")
     if not batch_s > 0:
@@ -98,21 +94,21 @@ def embed_items(
         raise InputError(f"embed_files was given {items!r}; expected a list of paths or utterances")
     from tqdm import tqdm
 
-    outcome = _Outcome(on_error)
-    requests = [request for request in map(_request, range(len(items)), items) if outcome.accepts(request)]
-    batches = list(_groups(requests, lambda request: request.seconds, batch_s))
+    outcome = _Outcome(skip=on_error == "skip")
+    requests = [request for request in map(_request, range(len(items)), items) if outcome.accepts(*request)]
+    batches = list(_groups(requests, lambda request: request[0].seconds, batch_s))
+    read = partial(_read, encoder.min_samples, encoder.config.sample_rate, transform)
     with tqdm(total=len(requests), desc="embed", unit="file", file=sys.stderr, disable=not progress) as bar:
-        for batch, waves in _read_ahead(
-            batches, lambda request: _read(request, min_samples, sample_rate, transform), num_workers
-        ):
-            read = [(request, wave) for request, wave in zip(batch, waves, strict=True) if outcome.accepts(wave)]
+        for batch in _read_ahead(batches, read, num_workers):
+            heard = [pair for pair in batch if outcome.accepts(*pair)]
             # Grouped again by what was really read: a manifest may be wrong about durations.
-            for group in _groups(read, lambda pair: len(pair[1]) / sample_rate, batch_s):
-                vectors = embed(*_pad([wave for _, wave in group])).float().cpu().numpy()
+            for group in _groups(heard, lambda pair: len(pair[1]) / encoder.config.sample_rate, batch_s):
+                waves, lengths = (x.to(encoder.device) for x in _pad([wave for _, wave in group]))
+                vectors = embed(waves, lengths).float().cpu().numpy()
                 for (request, _), vector in zip(group, vectors, strict=True):
                     outcome.add(request, vector)
             bar.update(len(batch))
-    return outcome.result(embedding_dim)
+    return outcome.result(dim)
 
 
 def default_batch_s(device: torch.device) -> float:
@@ -127,45 +123,46 @@ def default_batch_s(device: torch.device) -> float:
 class _Outcome:
     """Collects vectors and failures; the order asked for comes back in `result`."""
 
-    def __init__(self, on_error: str) -> None:
-        self.on_error = on_error
+    def __init__(self, *, skip: bool) -> None:
+        self.skip = skip
         self.vectors: dict[int, tuple[str, np.ndarray]] = {}
         self.failures: dict[int, Skipped] = {}
 
-    def accepts(self, answer: _Request | Tensor | _Failure) -> bool:
-        """False for a failure, which is noted (or raised)."""
-        if not isinstance(answer, _Failure):
+    def accepts(self, request: _Request, answer: Any) -> bool:
+        """False for a reason why there is nothing, which is noted (or raised)."""
+        if not isinstance(answer, _UnusableError):
             return True
-        if self.on_error == "raise":
-            raise InputError(f"{answer.origin}: {answer.reason}" if answer.origin else answer.reason)
-        self.failures[answer.position] = Skipped(answer.id, answer.reason)
+        if not self.skip:
+            raise InputError(f"{request.origin}: {answer}" if request.origin else str(answer))
+        self.failures[request.position] = Skipped(request.id, str(answer))
         return False
 
     def add(self, request: _Request, vector: np.ndarray) -> None:
-        if np.isfinite(vector).all():
+        """Keep a vector, if it is one."""
+        bad = _UnusableError(f"{request.path}: its embedding is NaN or Inf; are the weights sound?")
+        if self.accepts(request, vector if np.isfinite(vector).all() else bad):
             self.vectors[request.position] = (request.id, vector)
-        else:
-            self.accepts(request.failure(f"{request.path}: its embedding is NaN or Inf; are the weights sound?"))
 
-    def result(self, embedding_dim: int) -> Embeddings:
-        ids, rows = [], np.zeros((len(self.vectors), embedding_dim), np.float32)
+    def result(self, dim: int) -> Embeddings:
+        """All of them, in the order asked for."""
+        ids, rows = [], np.zeros((len(self.vectors), dim), np.float32)
         for row, (_, (name, vector)) in zip(rows, sorted(self.vectors.items()), strict=True):
             ids.append(name)
             row[:] = vector
         return Embeddings(ids, rows, [failure for _, failure in sorted(self.failures.items())])
 
 
-def _request(position: int, item: Any) -> _Request | _Failure:
-    """What to read for a path or an utterance; a failure where a file cannot even be opened."""
+def _request(position: int, item: Any) -> tuple[_Request, _UnusableError | None]:
+    """What to read for a path or an utterance, and why a file cannot even be opened."""
     if hasattr(item, "wav"):
         start, stop = item.start or 0, item.stop
         seconds = item.duration if stop is None else (stop - start) / SAMPLE_RATE
-        return _Request(position, item.id, str(item.wav), start, stop, seconds, getattr(item, "origin", ""))
+        return _Request(position, item.id, str(item.wav), start, stop, seconds, getattr(item, "origin", "")), None
     path = str(item)
     try:
-        return _Request(position, path, path, 0, None, audio_info(path).duration_s, "")
+        return _Request(position, path, path, seconds=audio_info(path).duration_s), None
     except InputError as error:
-        return _Failure(position, path, "", str(error))
+        return _Request(position, path, path), _UnusableError(str(error))
 
 
 def _groups(items: Iterable[Any], seconds: Callable[[Any], float], batch_s: float) -> Iterator[list[Any]]:
@@ -180,38 +177,37 @@ def _groups(items: Iterable[Any], seconds: Callable[[Any], float], batch_s: floa
         yield group
 
 
-def _read(request: _Request, min_samples: int, sample_rate: int, transform: Transform | None) -> Tensor | _Failure:
+def _read(
+    min_samples: int, sample_rate: int, transform: Transform | None, request: _Request
+) -> Tensor | _UnusableError:
     """The wave, or why there is none."""
     try:
         wave = load_audio(request.path, start=request.start, stop=request.stop, sample_rate=sample_rate)
         wave = wave if transform is None else transform(wave, request.id)
     except InputError as error:
-        return request.failure(str(error))
+        return _UnusableError(str(error))
     if len(wave) < min_samples:
         least = f"this encoder needs at least {min_samples / sample_rate:.3g} s"
-        return request.failure(f"{request.path}: {len(wave) / sample_rate:.3g} s long; {least}")
+        return _UnusableError(f"{request.path}: {len(wave) / sample_rate:.3g} s long; {least}")
     if not wave.any():
-        return request.failure(f"{request.path}: silent (all samples are zero)")
+        return _UnusableError(f"{request.path}: silent (all samples are zero)")
     return wave
 
 
 def _read_ahead(
-    batches: list[list[_Request]], read: Callable[[_Request], Tensor | _Failure], num_workers: int
-) -> Iterator[tuple[list[_Request], list[Tensor | _Failure]]]:
+    batches: list[list[tuple[_Request, Any]]], read: Callable[[_Request], Any], num_workers: int
+) -> Iterator[list[tuple[_Request, Any]]]:
     """Batches with their waves; with workers (threads: the decoders release the lock) some batches ahead."""
     if num_workers < 1:
-        yield from ((batch, [read(request) for request in batch]) for batch in batches)
+        yield from ([(request, read(request)) for request, _ in batch] for batch in batches)
         return
     with ThreadPoolExecutor(num_workers) as pool:
+        waiting: deque[list[tuple[_Request, Any]]] = deque()
         try:
-            waiting: deque[tuple[list[_Request], list[Any]]] = deque()
-            for batch in batches:
-                waiting.append((batch, [pool.submit(read, request) for request in batch]))
+            for batch in [*batches, *[[]] * BATCHES_AHEAD]:
+                waiting.append([(request, pool.submit(read, request)) for request, _ in batch])
                 if len(waiting) > BATCHES_AHEAD:
-                    ready, futures = waiting.popleft()
-                    yield ready, [future.result() for future in futures]
-            for ready, futures in waiting:
-                yield ready, [future.result() for future in futures]
+                    yield [(request, wave.result()) for request, wave in waiting.popleft()]
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -232,22 +232,11 @@ class SpeechEncoder(nn.Module):
 
         def embed(waves: Tensor, lengths: Tensor) -> Tensor:
             with autocast(precision, self.device):
-                return self(waves.to(self.device), lengths.to(self.device))
+                return self(waves, lengths)
 
+        reading: dict[str, Any] = {"num_workers": num_workers, "on_error": on_error, "transform": transform}
         with evaluating(self), torch.inference_mode():
-            return embed_items(
-                items,
-                embed,
-                min_samples=self.min_samples,
-                sample_rate=self.config.sample_rate,
-                embedding_dim=self.embedding_dim,
-                device=self.device,
-                batch_s=batch_s,
-                num_workers=num_workers,
-                progress=progress,
-                on_error=on_error,
-                transform=transform,
-            )
+            return embed_items(self, items, embed, self.embedding_dim, batch_s=batch_s, progress=progress, **reading)
 
     def fit_whitening(self, embeddings: Tensor | np.ndarray, *, shrinkage: float = 0.1) -> None:
         """Whiten all further embeddings (see `Whitening`), by the statistics of unlabelled ones of this encoder.

@@ -4,8 +4,7 @@ Encoders of the rooms above are known here by the name of their module only, whi
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -190,7 +189,9 @@ def encoder_from_config(config: EncoderConfig, *, seed: int | None = None) -> Sp
         if unknown:
             raise InputError(f"encoder {config.name!r} has no option {unknown[0]!r}; expected {', '.join(known)}")
     features = preset.frontend(sample_rate=config.sample_rate, **config.features)
-    with _seeded(seed):
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):  # the global random state stays untouched
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
         network = preset.network(features.num_bands, config.embedding_dim, **config.backbone)
         return SpeechEncoder(config, features, network)
 
@@ -217,18 +218,3 @@ def _defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     """As JSON will give them back: lists, no tuples."""
     return {key: list(value) if isinstance(value, (tuple, list)) else value for key, value in options.items()}
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    """Inside, the CPU's random numbers follow from `seed`; outside they go on as if nothing had been drawn."""
-    if seed is None:
-        yield
-        return
-    generator = torch.default_generator
-    state = generator.get_state()
-    generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        generator.set_state(state)

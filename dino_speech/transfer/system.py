@@ -133,12 +133,10 @@ class FineTunedSystem:
         """
         with evaluating(self.encoder), evaluating(self.head), torch.inference_mode():
             found = embed_items(
+                self.encoder,
                 items,
                 self._decide,
-                min_samples=self.encoder.min_samples,
-                sample_rate=self.encoder.config.sample_rate,
-                embedding_dim=len(self.targets.names),
-                device=self.encoder.device,
+                len(self.targets.names),
                 batch_s=batch_s,
                 num_workers=num_workers,
                 progress=progress,

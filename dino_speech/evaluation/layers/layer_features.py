@@ -101,17 +101,11 @@ def _embed(
     encoder: SpeechEncoder, utterances: list[Utterance], widths: dict[str, int], options: dict[str, Any]
 ) -> Embeddings:
     def embed(waves: Tensor, lengths: Tensor) -> Tensor:
-        found = encoder.embed_layers(waves.to(encoder.device), lengths.to(encoder.device))
+        found = encoder.embed_layers(waves, lengths)
         return torch.cat([found[name] for name in widths], dim=1)
 
-    needs: dict[str, Any] = {
-        "min_samples": encoder.min_samples,
-        "sample_rate": encoder.config.sample_rate,
-        "device": encoder.device,
-    }
     with evaluating(encoder), torch.inference_mode():
-        dim = sum(widths.values())
-        return embed_items(utterances, embed, embedding_dim=dim, on_error="skip", **needs, **options)
+        return embed_items(encoder, utterances, embed, sum(widths.values()), on_error="skip", **options)
 
 
 def utterances_digest(utterances: Sequence[Utterance]) -> str:

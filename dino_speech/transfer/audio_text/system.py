@@ -107,12 +107,10 @@ class AudioTextSystem:
         encoder, readout = self.encoder, self.readout
         with evaluating(encoder), evaluating(readout), torch.inference_mode():
             found = embed_items(
+                encoder,
                 items,
-                lambda waves, n: layer_means(encoder, waves.to(encoder.device), n.to(encoder.device)).flatten(1),
-                min_samples=encoder.min_samples,
-                sample_rate=encoder.config.sample_rate,
-                embedding_dim=readout.num_layers * readout.width,
-                device=encoder.device,
+                lambda waves, lengths: layer_means(encoder, waves, lengths).flatten(1),
+                readout.num_layers * readout.width,
                 batch_s=batch_s,
                 num_workers=num_workers,
                 progress=progress,
