@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dino_speech.audio.io import AudioJudgement, judge_audio
+from dino_speech.data.in_threads import in_order
 from dino_speech.data.manifest import read_manifest, scan_folder
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
@@ -80,9 +81,8 @@ def check_audio_files(
         raise InputError(f"{source}: no such file or folder; give a manifest (CSV) or a folder of audio")
     manifest = scan_folder(source) if Path(source).is_dir() else read_manifest(source)
     paths = list(dict.fromkeys(utterance.wav for utterance in manifest))
-    with ThreadPoolExecutor(num_threads) as pool:
-        judged = progress(pool.map(lambda path: judge_audio(path, min_s=min_s), paths), len(paths))
-        judgements = dict(zip(paths, judged, strict=True))
+    judged = progress(in_order(partial(judge_audio, min_s=min_s), paths, num_threads), len(paths))
+    judgements = dict(zip(paths, judged, strict=True))
     unusable = [Finding(s.name, str(Path(source, s.name)), "unreadable", s.reason) for s in manifest.skipped]
     unusable += _unusable(manifest, judgements)
     remarks = _remarks(manifest, judgements)

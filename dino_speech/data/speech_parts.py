@@ -5,12 +5,12 @@
 
 import csv
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from dino_speech.data.atomic import write_rows_atomically
+from dino_speech.data.in_threads import in_order
 from dino_speech.data.utterances import Manifest, Skipped, Utterance
 
 PROBLEMS = ("", "short", "digital silence")
@@ -80,7 +80,7 @@ def complete_parts(
             total=len(manifest), initial=len(done), desc="split", unit="file", file=sys.stderr, disable=not progress
         ) as bar,
     ):
-        for answer in _in_order(work, todo, num_threads):
+        for answer in in_order(work, todo, num_threads):
             if isinstance(answer, Skipped):
                 skipped.append(answer)
             else:
@@ -89,15 +89,6 @@ def complete_parts(
                 file.flush()
             bar.update()
     return done, skipped
-
-
-def _in_order(work: Work, todo: Sequence[Utterance], num_threads: int) -> Iterator[RecordingParts | Skipped]:
-    """The answers in order; the decoders and NumPy release the lock, so threads do."""
-    with ThreadPoolExecutor(num_threads) as pool:
-        try:
-            yield from pool.map(work, todo)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _source(utterance: Utterance) -> str:

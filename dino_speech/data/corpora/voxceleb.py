@@ -13,6 +13,7 @@ Layout: any folder that holds `idXXXXX/VIDEO/00001.wav` at some depth (`wav/`, `
 import re
 import shlex
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,8 @@ class _Tree:
     papers: dict[str, Path] = field(default_factory=dict)
 
 
-def prepare_voxceleb1(source: str | Path, output: str | Path) -> dict[str, Any]:
-    """Write `manifest.csv` (split dev and test) and a list per kind of trials found (`trials_O.txt`, ...).
+def prepare_voxceleb(source: str | Path, output: str | Path, *, version: int) -> dict[str, Any]:
+    """Write `manifest.csv` (split dev and test); of VoxCeleb1 also the trials found (`trials_O.txt`, ...).
 
     A list some of whose audio is absent is written without those trials as `..._partial.txt`, so that nobody quotes its
     EER as the official one.
@@ -74,6 +75,7 @@ def prepare_voxceleb1(source: str | Path, output: str | Path) -> dict[str, Any]:
     Args:
         source: the corpus.
         output: where the files go; made if absent.
+        version: 1 or 2.
 
     Returns:
         Summary: `manifest`, `num_utterances`, `num_speakers`, `num_official_utterances`, `num_official_speakers`,
@@ -83,15 +85,7 @@ def prepare_voxceleb1(source: str | Path, output: str | Path) -> dict[str, Any]:
         InputError: no such folder, no audio in the corpus's layout (with the command that converts m4a), or a speaker
             in dev and in test.
     """
-    return _prepare(Path(source), Path(output), 1)
-
-
-def prepare_voxceleb2(source: str | Path, output: str | Path) -> dict[str, Any]:
-    """Write `manifest.csv` (split dev and test); see `prepare_voxceleb1`. VoxCeleb2 has no trials of its own."""
-    return _prepare(Path(source), Path(output), 2)
-
-
-def _prepare(source: Path, output: Path, version: int) -> dict[str, Any]:
+    source, output = Path(source), Path(output)
     tree = _walk(source)
     speakers = _read_metadata(tree.papers.get(METADATA[version]))
     rows = [_row(name, tree.files[name], source, speakers, version) for name in sorted(tree.files)]
@@ -197,4 +191,4 @@ def _write_list(trials: Trials, name: str, present: set[str], output: Path, miss
     return {write_trials(part, output / f"{ours}{'_partial' if partial else ''}.txt").name: len(part)}
 
 
-CORPORA.known |= {"voxceleb1": prepare_voxceleb1, "voxceleb2": prepare_voxceleb2}
+CORPORA.known |= {f"voxceleb{version}": partial(prepare_voxceleb, version=version) for version in (1, 2)}

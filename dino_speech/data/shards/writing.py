@@ -6,9 +6,7 @@ that nothing has to be unpacked. Reading is in `reading.py`.
 """
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +16,7 @@ import torch
 from dino_speech.audio.io import SAMPLE_RATE
 from dino_speech.audio.sources import member_place
 from dino_speech.data.atomic import read_json, write_json_atomically
+from dino_speech.data.in_threads import in_order
 from dino_speech.data.loading.skipped import read_failures, write_failures
 from dino_speech.data.manifest import Manifest, read_manifest, scan_folder, write_manifest
 from dino_speech.data.seeds import seeded_generator
@@ -29,7 +28,6 @@ from dino_speech.errors import InputError
 from dino_speech.plain_data import PlainData
 
 PROGRESS = ".progress"  # a folder within the output, until all is written
-AHEAD = 8  # utterances encoded ahead per thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ class _Writing:
         if num_done == len(self.order):
             return self._conclude(records)
         shard = Shard(self.folder, len(records))
-        answers = progress(_in_order(self._encode, self.order[num_done:], num_threads), len(self.order) - num_done)
+        answers = progress(in_order(self._encode, self.order[num_done:], num_threads), len(self.order) - num_done)
         for number, answer in enumerate(answers, start=num_done):
             if isinstance(answer, Failed):
                 shard.failures.append(answer)
@@ -211,15 +209,3 @@ class _Writing:
             index["num_bytes"],
             tuple(read_failures(self.folder / FAILURES)),
         )
-
-
-def _in_order(function: Callable[[int], Any], items: Iterable[int], num_threads: int) -> Iterator[Any]:
-    """`map` with threads that run only some items ahead."""
-    with ThreadPoolExecutor(num_threads) as pool:
-        waiting: deque[Future[Any]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > AHEAD * num_threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

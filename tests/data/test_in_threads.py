@@ -1,0 +1,35 @@
+"""Work in threads: answers in order, errors where they belong, and nothing begun that nobody waits for."""
+
+import threading
+import time
+
+import pytest
+
+from dino_speech.data.in_threads import AHEAD, in_order
+
+
+def test_answers_come_in_order_from_several_threads() -> None:
+    together = threading.Barrier(3, timeout=10)
+
+    def square(number: int) -> int:
+        if number < 3:
+            together.wait()  # only passed where three are at work
+        time.sleep(0.01 * (number % 3 == 0))
+        return number**2
+
+    assert list(in_order(square, range(50), 3)) == [number**2 for number in range(50)]
+
+
+def test_only_some_are_begun_ahead() -> None:
+    begun: list[int] = []
+    answers = in_order(begun.append, range(1_000), 2)
+    next(answers)
+    answers.close()
+    assert len(begun) <= AHEAD * 2 + 1
+
+
+def test_an_error_comes_in_its_place() -> None:
+    answers = in_order(lambda number: 1 // (number - 2), range(5), 1)
+    assert [next(answers), next(answers)] == [-1, -1]
+    with pytest.raises(ZeroDivisionError):
+        next(answers)
