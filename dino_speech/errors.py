@@ -7,3 +7,11 @@ class InputError(ValueError):
 
 class RecipeError(InputError):
     """A recipe names an unknown key, or something that a recipe may not construct."""
+
+
+class UsageError(InputError):
+    """The command line itself is wrong: an option that does not fit, a recipe of another command. Exit code 2."""
+
+
+class RecipeOptionError(RecipeError, UsageError):
+    """The same as `RecipeError`, of an option `--key value` that was given for a recipe."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import dino_speech
-from dino_speech.cli import pretrain
 from dino_speech.cli.main import build_parser
+from dino_speech.cli.words import split_words
 from dino_speech.recipe.nodes import read_tree
 from dino_speech.recipe.safety import check_complete, check_tree
 
@@ -56,7 +56,7 @@ def test_command_line_parses(command: str, name: str):
         with pytest.raises(SystemExit, match=r"^0$"):
             parser.parse_known_args(words)
         return
-    words, _ = pretrain.split_options(words)
+    words, _ = split_words(words)
     _, further = parser.parse_known_args(words)
     assert not further, f"{name}: {command}: unknown {further}"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dino_speech.data.checking import Finding
     from dino_speech.data.utterances import Skipped
 
 NUM_SHOWN = 20
@@ -56,12 +57,22 @@ def table(rows: Sequence[Sequence[object]], *, header: Sequence[str] = ()) -> st
     return "\n".join(line.rstrip() for line in aligned)
 
 
-def name_skipped(skipped: "Sequence[Skipped]") -> None:
-    """The first of what was left out, and why, on stderr."""
-    for item in skipped[:NUM_SHOWN]:
+def left_out(skipped: "Sequence[Skipped | Finding]", *, tell: bool = True) -> dict[str, Any]:
+    """`num_skipped` and `skipped` of an answer; the first of them, and why, on stderr."""
+    for item in skipped[:NUM_SHOWN] if tell else ():
         print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
-    if len(skipped) > NUM_SHOWN:
+    if tell and len(skipped) > NUM_SHOWN:
         print(f"... and {len(skipped) - NUM_SHOWN} more (--json lists all)", file=sys.stderr)
+    return {"num_skipped": len(skipped), "skipped": [item.to_dict() for item in skipped]}
+
+
+def short(value: object) -> object:
+    """A value as a cell of a table: of lists the first three, of mappings every item."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {short(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return f"{len(value)}: {', '.join(map(str, value[:3]))}{' ...' if len(value) > 3 else ''}" if value else "none"
+    return value
 
 
 def _cell(value: object) -> str:

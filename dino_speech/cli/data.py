@@ -1,14 +1,15 @@
 """`dino-speech prepare`, `check` and `shard`: from a corpus on disk to manifests, bad files, tar shards."""
 
 import argparse
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.parsing import Subparsers, add_command, positive_int
-from dino_speech.cli.progress import progress
+from dino_speech.cli.answer import NUM_SHOWN, Answer, left_out, short, table
+from dino_speech.cli.options import Subparsers, add_command, add_options, chosen
 from dino_speech.data.corpora.catalogue import CORPORA, prepare
-
-NUM_SHOWN = 20
+from dino_speech.errors import UsageError
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -26,10 +27,8 @@ def add_commands(subparsers: Subparsers) -> None:
     )
     parser.add_argument("corpus", metavar="CORPUS", choices=sorted(CORPORA), help=", ".join(sorted(CORPORA)))
     parser.add_argument("source", metavar="SOURCE", help="folder of the corpus")
-    parser.add_argument("--output", metavar="DIR", required=True, help="where manifests and trials go")
-    parser.add_argument(
-        "--speaker-from-parent", action="store_true", help="corpus `folder` only: a file's folder is its speaker"
-    )
+    add_options(parser, "--output", required=True, help="where manifests and trials go")
+    add_options(parser, "--speaker-from-parent")
     parser = add_command(
         subparsers,
         "check",
@@ -39,8 +38,8 @@ def add_commands(subparsers: Subparsers) -> None:
         example="dino-speech check data/train.csv",
     )
     parser.add_argument("source", metavar="MANIFEST", help="a manifest (CSV), or a folder")
-    parser.add_argument("--min-s", type=float, default=0.4, help="shorter files cannot be used (default: %(default)s)")
-    parser.add_argument("--num-threads", type=positive_int, default=4, help="files at a time (default: %(default)s)")
+    parser.add_argument("--min-s", type=float, default=0.4, metavar="S", help="shorter cannot be used (%(default)s)")
+    add_options(parser, "--num-threads")
     parser.add_argument("--all", action="store_true", help=f"print every finding, not {NUM_SHOWN} of each kind")
     parser = add_command(
         subparsers,
@@ -55,75 +54,58 @@ def add_commands(subparsers: Subparsers) -> None:
         example="dino-speech shard data/train.csv --output /scratch/train-shards",
     )
     parser.add_argument("source", metavar="MANIFEST", help="a manifest (CSV), or a folder")
-    parser.add_argument("--output", metavar="DIR", required=True, help="where the shards go")
-    parser.add_argument(
-        "--shard-mb", type=float, default=256, help="millions of bytes per shard (default: %(default)s)"
-    )
+    add_options(parser, "--output", required=True, help="where the shards go")
+    parser.add_argument("--shard-mb", type=float, default=256, help="millions of bytes per shard (%(default)s)")
     parser.add_argument(
         "--codec",
         choices=("flac", "as-found"),
         default="flac",
-        help="flac: mono, 16 kHz, 16 bits; as-found: copy whole files as they are (default: %(default)s)",
+        help="flac: mono, 16 kHz, 16 bits; as-found: copy whole files as they are (%(default)s)",
     )
-    parser.add_argument("--num-threads", type=positive_int, default=4, help="files at a time (default: %(default)s)")
+    add_options(parser, "--num-threads")
 
 
 def _prepare(arguments: argparse.Namespace) -> Answer:
     options = {"speaker_from_parent": True} if arguments.speaker_from_parent else {}
     if options and arguments.corpus != "folder":
-        from dino_speech.errors import InputError
-
-        raise InputError("--speaker-from-parent: only for the corpus `folder`; this corpus says itself who speaks")
+        raise UsageError("--speaker-from-parent: only for the corpus `folder`; this corpus says itself who speaks")
     summary = prepare(arguments.corpus, arguments.source, arguments.output, **options)
-    rows = [(key, _short(value)) for key, value in summary.items()]
-    rows += [(f"all {key}", f"{arguments.output}/{key}.txt") for key, value in summary.items() if _is_cut(value)]
-    return Answer(summary, table(rows))
-
-
-def _is_cut(value: object) -> bool:
-    """Whether `_short` shows a part of a list only."""
-    return isinstance(value, list) and len(value) > 3
-
-
-def _short(value: object) -> object:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_short(item)}" for key, item in value.items()) or "none"
-    if isinstance(value, (list, tuple)):
-        return f"{len(value)}: {', '.join(map(str, value[:3]))}{' ...' if len(value) > 3 else ''}" if value else "none"
-    return value
+    rows = [(key, short(value)) for key, value in summary.items()]
+    cut = [key for key, value in summary.items() if isinstance(value, list) and len(value) > 3]
+    return Answer(summary, table([*rows, *((f"all {key}", f"{arguments.output}/{key}.txt") for key in cut)]))
 
 
 def _check(arguments: argparse.Namespace) -> Answer:
     from dino_speech.data.checking import check_audio_files
 
-    report = check_audio_files(
-        arguments.source,
-        min_s=arguments.min_s,
-        num_threads=arguments.num_threads,
-        progress=lambda items, total: progress(items, total, "checking"),
-    )
+    report = check_audio_files(arguments.source, **chosen(arguments, "min_s", "num_threads"), progress=_bar("checking"))
     lines = [f"{report.num_usable} of {report.num_files} files can be used ({report.hours:.2f} h)"]
     for title, findings in (("cannot be used", report.unusable), ("remarks", report.remarks)):
         shown = findings if arguments.all else findings[:NUM_SHOWN]
         if findings:
             lines += ["", f"{title} ({len(findings)})", table([(f.verdict, f.name, f.reason) for f in shown])]
             lines += [f"... {len(findings) - len(shown)} more: --all"] if len(shown) < len(findings) else []
-    source = Path(arguments.source)
-    return Answer({"source": str(source), **report.to_dict()}, "\n".join(lines), 0 if report.num_usable else 1)
+    data = {"source": str(Path(arguments.source)), **report.to_dict(), **left_out(report.unusable, tell=False)}
+    return Answer(data, "\n".join(lines), 0 if report.num_usable else 1)
 
 
 def _shard(arguments: argparse.Namespace) -> Answer:
     from dino_speech.data.shards.writing import write_shards
 
-    report = write_shards(
-        arguments.source,
-        arguments.output,
-        shard_mb=arguments.shard_mb,
-        codec=arguments.codec,
-        num_threads=arguments.num_threads,
-        progress=lambda items, total: progress(items, total, "writing"),
-    )
+    options = chosen(arguments, "shard_mb", "codec", "num_threads")
+    report = write_shards(arguments.source, arguments.output, **options, progress=_bar("writing"))
     data = report.to_dict()
-    rows = [(key, _short(value)) for key, value in data.items() if key != "failures"]
-    rows += [("failure", f"{item.name}: {item.reason}") for item in report.failures[:NUM_SHOWN]]
-    return Answer(data, table(rows))
+    shown = {key: short(value) for key, value in data.items() if key not in ("failures", "num_failures")}
+    data |= left_out(report.failures)
+    return Answer(data, table([*shown.items(), ("num_skipped", len(report.failures))]))
+
+
+def _bar(what: str) -> Any:
+    """A progress bar over files, on stderr, and only where somebody is watching."""
+
+    def bar(items: Iterable[Any], total: int) -> Iterable[Any]:
+        from tqdm import tqdm
+
+        return tqdm(items, total=total, desc=what, unit="file", file=sys.stderr, disable=not sys.stderr.isatty())
+
+    return bar

@@ -3,7 +3,7 @@
 import argparse
 
 from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.parsing import Subparsers, add_command
+from dino_speech.cli.options import Subparsers, add_command
 
 
 def add_commands(subparsers: Subparsers) -> None:

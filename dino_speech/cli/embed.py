@@ -2,11 +2,19 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from dino_speech.cli.answer import Answer, name_skipped, table
-from dino_speech.cli.parsing import Subparsers, add_command, add_encoder, load_chosen_encoder, positive_int
+from dino_speech.cli.answer import Answer, left_out, table
+from dino_speech.cli.options import (
+    NUM_READING_THREADS,
+    Subparsers,
+    add_command,
+    add_options,
+    load_chosen_encoder,
+    positive_int,
+    reading,
+)
+from dino_speech.errors import UsageError
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -28,12 +36,12 @@ def add_commands(subparsers: Subparsers) -> None:
         example="dino-speech embed recordings/ --encoder results/dino/encoder --output recordings.npz",
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files, folders, manifests (CSV) or shards")
-    add_encoder(parser)
+    add_options(parser, "--encoder", "--device")
+    add_options(parser, "--output", metavar="FILE.npz|DIR", required=True, help="one npz file, or a folder of parts")
     parser.add_argument(
-        "--output", metavar="FILE.npz|DIR", required=True, help="where the embeddings go: one npz file, or a folder"
+        "--part-size", type=positive_int, metavar="N", help="utterances per part of a folder (default: 10000)"
     )
-    parser.add_argument("--part-size", type=positive_int, help="utterances per part of a folder (default: 10000)")
-    parser.add_argument("--num-workers", type=positive_int, default=2, help="threads that read (default: %(default)s)")
+    add_options(parser, "--num-threads", default=NUM_READING_THREADS)
     parser.add_argument(
         "--precision",
         choices=("auto", "bf16", "fp16", "fp32"),
@@ -50,12 +58,12 @@ def add_commands(subparsers: Subparsers) -> None:
     )
     parser.add_argument("a", metavar="A", help="one recording")
     parser.add_argument("b", metavar="B", help="the other")
-    add_encoder(parser)
+    add_options(parser, "--encoder", "--device")
     parser.add_argument("--threshold", type=float, help="scores of at least this mean the same speaker")
 
 
 def _embed(arguments: argparse.Namespace) -> Answer:
-    options = {"num_workers": arguments.num_workers, "progress": sys.stderr.isatty(), "precision": arguments.precision}
+    options = reading(num_workers=arguments.num_threads, precision=arguments.precision)
     if _is_folder(arguments.output):
         from dino_speech.distributed import join_processes
         from dino_speech.embedding.to_folder import PART_SIZE, embed_to_folder
@@ -66,19 +74,16 @@ def _embed(arguments: argparse.Namespace) -> Answer:
         report = embed_to_folder(arguments.inputs, load_chosen_encoder(arguments), arguments.output, **options)
     else:
         from dino_speech.embedding.to_file import embed_to_file
-        from dino_speech.errors import InputError
 
         if arguments.part_size or int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise InputError(
+            raise UsageError(
                 f"--output {arguments.output}: parts, and several processes, need a folder, not an npz file"
             )
         report = embed_to_file(arguments.inputs, load_chosen_encoder(arguments), arguments.output, **options)
-    name_skipped(report.skipped)
-    return Answer(
-        {**report.to_dict(), "encoder": arguments.encoder},
-        f"{report.num_embedded} embeddings of {report.embedding_dim} dimensions in {report.output}"
-        + (f"; {len(report.skipped)} files skipped" if report.skipped else ""),
-    )
+    data = {**report.to_dict(), **left_out(report.skipped), "encoder": arguments.encoder}
+    skipped = f"; {len(report.skipped)} files skipped" if report.skipped else ""
+    found = f"{report.num_embedded} embeddings of {report.embedding_dim} dimensions in {report.output}"
+    return Answer(data, found + skipped)
 
 
 def _is_folder(output: str) -> bool:

@@ -14,17 +14,19 @@ from types import FrameType
 
 from dino_speech import __version__
 from dino_speech.audio.urls import urls_agreed_to
-from dino_speech.cli import adapt, data, doctor, embed, finetune, pretrain, quickstart, study
+from dino_speech.cli import data, doctor, embed, predict, quickstart, recipes
 from dino_speech.cli.answer import Answer, as_json
 from dino_speech.cli.evaluating import clinical, compare, evaluate, probe
-from dino_speech.errors import InputError
+from dino_speech.cli.options import MisuseError, Parser
+from dino_speech.cli.words import RECIPE_COMMANDS, split_words
+from dino_speech.errors import InputError, UsageError
 
-GROUPS = (quickstart, data, clinical, pretrain, finetune, adapt, study, embed, evaluate, compare, probe, doctor)
+GROUPS = (quickstart, data, clinical, recipes, predict, embed, evaluate, compare, probe, doctor)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dino-speech",
         description="Turn unlabelled speech into an encoder (one vector per utterance), and see what it is worth.",
         epilog="first steps:\n  dino-speech quickstart\n  dino-speech COMMAND --help",
@@ -46,26 +48,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        SystemExit: the words are no command line (code 2), or ask for help (0).
     """
-    words, overrides = pretrain.split_options(sys.argv[1:] if argv is None else argv)
-    arguments = build_parser().parse_args(words)
+    with _logs_to_stderr(), _sigterm_raises():
+        arguments = _parse(list(sys.argv[1:] if argv is None else argv))
+        with urls_agreed_to(arguments.allow_urls):
+            return _run(arguments)
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    try:
+        ours, overrides = split_words(words)
+        arguments = build_parser().parse_args(ours)
+    except UsageError as error:
+        if isinstance(error, MisuseError) and _prints():
+            print(error.usage, end="", file=sys.stderr)
+        raise SystemExit(_fail(str(error), 2, json="--json" in words)) from None
     arguments.overrides = overrides
-    with _logs_to_stderr(), _sigterm_raises(), urls_agreed_to(getattr(arguments, "allow_urls", False)):
-        return _run(arguments)
+    return arguments
 
 
 def _run(arguments: argparse.Namespace) -> int:
     try:
         answer: Answer = arguments.run(arguments)
     except (InputError, OSError) as error:
-        return _fail(arguments, str(error), 1)
+        return _fail(str(error), 2 if isinstance(error, UsageError) else 1, json=arguments.json)
     except KeyboardInterrupt:
-        return _fail(arguments, "interrupted", 128 + signal.SIGINT)
+        return _fail("interrupted", 128 + signal.SIGINT, json=arguments.json)
     except SystemExit as stop:  # pretraining was interrupted, its state is saved; or SIGTERM
         if not isinstance(stop.code, int):
             raise
         message = str(stop) if str(stop) != str(stop.code) else "terminated"
-        return _fail(arguments, f"{message}{pretrain.resume_hint(arguments)}", stop.code)
+        goes_on = arguments.command in (*RECIPE_COMMANDS, "compare")
+        hint = "; the same command goes on from there" if goes_on else ""
+        return _fail(f"{message}{hint}", stop.code, json=arguments.json)
     except Exception as error:
         # A fault of ours: the traceback is wanted, but a program that reads our JSON still gets its line.
         if arguments.json and _prints():
@@ -76,10 +94,10 @@ def _run(arguments: argparse.Namespace) -> int:
     return answer.exit_code
 
 
-def _fail(arguments: argparse.Namespace, message: str, exit_code: int) -> int:
+def _fail(message: str, exit_code: int, *, json: bool) -> int:
     if _prints():
         print(f"error: {message}", file=sys.stderr, flush=True)
-        if arguments.json:
+        if json:
             print(as_json({"error": message}), flush=True)
     return exit_code
 

@@ -3,7 +3,7 @@
 import argparse
 
 from dino_speech.cli.answer import Answer
-from dino_speech.cli.parsing import Subparsers, add_command
+from dino_speech.cli.options import Subparsers, add_command, add_options, choose_device, chosen
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -17,20 +17,14 @@ def add_commands(subparsers: Subparsers) -> None:
         example="dino-speech quickstart --data recordings/ --speaker-from-parent --output results/quickstart",
     )
     parser.add_argument("--data", metavar="DIR_OR_MANIFEST", help="your own speech (default: synthetic voices)")
-    parser.add_argument("--output", metavar="DIR", default="results/quickstart", help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=1986, help="default: %(default)s")
-    parser.add_argument(
-        "--speaker-from-parent", action="store_true", help="with --data FOLDER: a file's folder is its speaker"
-    )
+    add_options(parser, "--output", default="results/quickstart", help="%(default)s")
+    add_options(parser, "--seed", default=1986, help="of voices, split, weights and training (%(default)s)")
+    add_options(parser, "--device", "--speaker-from-parent")
 
 
 def _quickstart(arguments: argparse.Namespace) -> Answer:
     from dino_speech.quickstart.run import quickstart
 
-    report = quickstart(
-        data=arguments.data,
-        output=arguments.output,
-        seed=arguments.seed,
-        speaker_from_parent=arguments.speaker_from_parent,
-    )
+    device = None if arguments.device is None else choose_device(arguments.device)
+    report = quickstart(**chosen(arguments, "data", "output", "seed", "speaker_from_parent"), device=device)
     return Answer(report.to_dict(), report.to_text())

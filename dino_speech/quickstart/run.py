@@ -73,6 +73,7 @@ def quickstart(
     num_steps: int | None = None,
     train_s: float = TRAIN_S,
     corpus_sizes: Mapping[str, int] | None = None,
+    device: str | None = None,
 ) -> QuickstartReport:
     """Pretrain a small encoder and judge it, before and after, on speakers that it has not heard.
 
@@ -86,6 +87,7 @@ def quickstart(
             seed gives the same figures again.
         train_s: seconds that pretraining may take where `num_steps` is None.
         corpus_sizes: of the synthetic corpus, as in `synthesize_corpus`.
+        device: to pretrain on, as in `DINOPretrainer.fit`; figures are made on the CPU.
 
     Returns:
         The figures; `to_text()` is what the command prints.
@@ -105,7 +107,8 @@ def quickstart(
     floor = _judge("fbank_stats (floor)", load_encoder("fbank_stats"), prepared, notes, seed=seed)
     untrained = _judge("untrained", encoder, prepared, [], seed=seed)
 
-    trainer = _pretrain(encoder, prepared, output, notes, num_steps=num_steps, train_s=train_s, seed=seed)
+    run: dict[str, Any] = {"seed": seed, "device": device}
+    trainer = _pretrain(encoder, prepared, output, notes, run, num_steps=num_steps, train_s=train_s)
     pretrained = _judge("pretrained", load_encoder(output / "encoder"), prepared, [], seed=seed)
 
     if not has_matplotlib():
@@ -144,19 +147,19 @@ def _pretrain(
     data: QuickstartData,
     output: Path,
     notes: list[str],
+    run: Mapping[str, Any],
     *,
     num_steps: int | None,
     train_s: float,
-    seed: int,
 ) -> DINOPretrainer:
     """Pretrain for `num_steps`, or for as many as fit into `train_s`."""
     batch_size, max_minutes = _batch_size(data, notes), None
     if num_steps is None:
-        num_steps = _steps_that_fit(train_s, encoder, data, batch_size, seed=seed)
+        num_steps = _steps_that_fit(train_s, encoder, data, batch_size, run)
         max_minutes = 1.5 * train_s / 60  # where the machine turns out to be slower than it was while it was timed
     _say(f"pretraining on {len(data.train)} files, {num_steps} steps of {batch_size} utterances")
     trainer = _pretrainer(encoder, batch_size, num_steps, max_minutes=max_minutes)
-    trainer.fit(data.train, output_folder=output, seed=seed, resume=False)
+    trainer.fit(data.train, output_folder=output, **run, resume=False)
     if trainer.stop_reason_ is not None:
         logged = trainer.history_[-1]["step"] if trainer.history_ else 0  # a slow machine may not get to the first row
         notes.append(f"Time was up before step {num_steps} (last figures at step {logged}): expect less of it.")
@@ -223,12 +226,14 @@ def _pretrainer(encoder: SpeechEncoder, batch_size: int, num_steps: int, **run: 
     return DINOPretrainer(encoder, MultiCrop(**CROPS), augment=Augment(**AUGMENT), **settings)  # type: ignore[arg-type]
 
 
-def _steps_that_fit(train_s: float, encoder: SpeechEncoder, data: QuickstartData, batch_size: int, *, seed: int) -> int:
+def _steps_that_fit(
+    train_s: float, encoder: SpeechEncoder, data: QuickstartData, batch_size: int, run: Mapping[str, Any]
+) -> int:
     """Time a few steps of a run that is thrown away."""
     _say(f"timing {NUM_TIMED_STEPS} steps, to see how many fit into {train_s:.0f} s")
     trainer = _pretrainer(encoder, batch_size, NUM_TIMED_STEPS, log_every=1, max_minutes=MAX_TIMING_MINUTES)
     with tempfile.TemporaryDirectory() as folder:
-        trainer.fit(data.train, output_folder=folder, seed=seed)
+        trainer.fit(data.train, output_folder=folder, **run)
     rates = [row["utterances_per_s"] for row in trainer.history_ if "utterances_per_s" in row]
     # The fastest: the first steps warm up, and whatever else runs here for a moment should not shorten the whole run.
     step_s = batch_size / max(rates)

@@ -18,7 +18,7 @@ from dino_speech.recipe.yaml_text import (
     ScalarNode,
     SequenceNode,
     compose,
-    place,
+    error_at,
     scalar_value,
 )
 
@@ -48,14 +48,14 @@ def _plain(node: Node, make: Any) -> Any:
     if isinstance(node, SequenceNode):
         return [make(value) for value in node.value]
     if node.tag not in PLAIN_TAGS[ScalarNode]:
-        raise RecipeError(f"{place(node)}: the tag {node.tag} is not allowed in a recipe")
+        raise error_at(node, f"the tag {node.tag} is not allowed in a recipe")
     is_text = node.tag == TUPLE_TAG or (node.tag == STRING and node.style is None)
     if is_text and TUPLE.fullmatch(node.value):
         return _tuple(node)
     try:
         return str(node.value) if is_text else scalar_value(node)
     except ValueError as error:
-        raise RecipeError(f"{place(node)}: {node.value!r} {error}") from error
+        raise error_at(node, f"{node.value!r} {error}") from error
 
 
 def _tuple(node: ScalarNode) -> tuple[Any, ...]:
@@ -78,4 +78,4 @@ def _call(node: Node, make: Any) -> Any:
         raise
     except (InputError, ValueError, TypeError) as error:
         name = node.tag.partition(":")[2].rpartition(".")[2]
-        raise RecipeError(f"{place(node)}: {name}: {error}") from error
+        raise error_at(node, f"{name}: {error}") from error

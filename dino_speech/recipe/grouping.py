@@ -7,8 +7,7 @@ an option finds the recipe's own value, whichever name either uses.
 from typing import Any
 
 import dino_speech
-from dino_speech.errors import RecipeError
-from dino_speech.recipe.yaml_text import MAPPING, NULL, STRING, MappingNode, Node, ScalarNode, children, get, place
+from dino_speech.recipe.yaml_text import MAPPING, NULL, STRING, MappingNode, Node, ScalarNode, children, error_at, get
 from dino_speech.training.settings import groups_of, old_names_of, place_of, warn_of_old_names
 
 
@@ -33,7 +32,7 @@ def regroup(tree: Node) -> None:
             mapping, name, moved = in_its_group(node, key, value)
             if moved is not None and get(mapping, name.value) is not None:
                 new = ".".join(place_of(old_names_of(training_of(node))[key.value])[:2])
-                raise RecipeError(f"{place(key)}: {key.value} and {new} are both given; give only {new}")
+                raise error_at(key, f"{key.value} and {new} are both given; give only {new}")
             if moved is not None:
                 mapping.value.append((name, moved))
 

@@ -1,50 +1,20 @@
 """From a recipe's file and the options of a command line to its finished values.
 
-A pretraining recipe holds `train_manifest`, `where`, `output_folder`, `seed`, `crops`, `encoder`, `trainer`,
-`monitor`; a fine-tuning recipe, which is one that holds a `tuner`, also manifests and conditions for validation and
-test, or folds, or a clinical question; one that holds a `study` trials and further corpora; one that holds
-`pseudo_labels` a monitor; one that holds an `adapter` or a `distiller` what these begin with; each, to state only its
-difference from another recipe, `base`. Any further key must be read by some `!ref`: a key that nothing reads is a
-misspelt one.
+Which keys a recipe may hold says `kinds.py`; to state only a difference from another recipe it has `base`. Any further
+key must be read by some `!ref`: a key that nothing reads is a misspelt one.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dino_speech.errors import RecipeError
+from dino_speech.errors import RecipeError, UsageError
 from dino_speech.recipe.construct import construct_tree
+from dino_speech.recipe.kinds import kind_of
 from dino_speech.recipe.nodes import read_tree
 from dino_speech.recipe.references import referenced_keys, resolve, weigh
 from dino_speech.recipe.safety import check_complete, check_names, check_tree
-from dino_speech.recipe.yaml_text import get, to_text
-
-KEYS = ("train_manifest", "where", "output_folder", "seed", "crops", "encoder", "trainer", "monitor")
-TUNING_KEYS = (
-    *("train_manifest", "where", "valid_manifest", "valid_where", "test_manifest", "test_where"),
-    *("output_folder", "seed", "encoder", "stages", "tuner"),
-    *("fold_column", "num_folds", "clinical", "label_range", "others"),
-)
-STUDY_KEYS = (
-    *("train_manifest", "where", "trials", "trials_manifest", "group_by", "label_range", "others"),
-    *("output_folder", "seeds", "stages", "study"),
-)
-PSEUDO_LABEL_KEYS = (
-    *("train_manifest", "where", "output_folder", "seed", "encoder", "clustering", "stages", "pseudo_labels"),
-    *("monitor", "quality_label"),
-)
-ADAPTATION_KEYS = ("train_manifest", "where", "output_folder", "seed", "encoder", "adapter")
-DISTILLATION_KEYS = (
-    *("train_manifest", "where", "labelled_manifest", "labelled_where", "test_manifest", "test_where"),
-    *("output_folder", "seed", "teacher", "student", "distiller", "readout"),
-)
-KEYS_BY_KIND = {
-    "tuner": TUNING_KEYS,
-    "study": STUDY_KEYS,
-    "pseudo_labels": PSEUDO_LABEL_KEYS,
-    "adapter": ADAPTATION_KEYS,
-    "distiller": DISTILLATION_KEYS,
-}
+from dino_speech.recipe.yaml_text import to_text
 
 
 class Recipe(dict[str, Any]):
@@ -59,16 +29,21 @@ class Recipe(dict[str, Any]):
     text: str
 
 
-def load_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool = False) -> Recipe:
+def load_recipe(
+    path: str | Path, overrides: Iterable[str] = (), *, trust: bool = False, command: str | None = None
+) -> Recipe:
     r"""Read a recipe; everything in it is checked before anything in it is constructed.
 
     Args:
         path: a HyperPyYAML file.
-        overrides: texts `--key=value` or `--key.subkey=value`, as on the command line; checked like the file.
+        overrides: texts `--key=value` or `--key.subkey=value`, as on the command line; checked like the file. `-` and
+            `_` are alike in keys.
         trust: let the recipe name any Python object, and leave the reading to `hyperpyyaml`. Like running a program.
+        command: the command that will run it; None: any.
 
     Raises:
         RecipeError: a key is unknown, a name not allowed, a value missing, or a constructor refuses its arguments.
+        UsageError: this is a recipe for another command.
 
     Example:
         >>> import tempfile
@@ -78,12 +53,15 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
         {'seed': 3, 'output_folder': 'results/3'}
     """
     tree = read_tree(path, overrides)
+    kind = kind_of(tree, command)
+    if command is not None and command not in kind.commands:
+        right = kind.commands[0]
+        raise UsageError(f"{path}: this is a recipe for `{right}`: dino-speech {right} {path}")
     if not trust:
         weigh(tree)
         check_tree(tree)
     further = referenced_keys(tree)
-    keys = next((known for kind, known in KEYS_BY_KIND.items() if get(tree, kind) is not None), KEYS)
-    check_names(((k.value, k) for k, _ in tree.value if k.value not in further), keys, "a recipe")
+    check_names(((k.value, k) for k, _ in tree.value if k.value not in further), kind.keys, "a recipe")
     check_complete(tree)
     text = to_text(tree)
     recipe = Recipe(_load_trusted(text, path) if trust else construct_tree(resolve(tree)))

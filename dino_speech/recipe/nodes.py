@@ -6,15 +6,14 @@ Nothing is constructed here: a node is a tag, a text and a place in a file. What
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from yaml import Mark
 
-from dino_speech.errors import RecipeError
+from dino_speech.errors import RecipeError, RecipeOptionError
 from dino_speech.recipe.grouping import group_in, in_its_group, regroup, training_of
 from dino_speech.recipe.yaml_text import (
-    COMMAND_LINE,
     MAPPING,
     NULL,
     STRING,
@@ -22,8 +21,8 @@ from dino_speech.recipe.yaml_text import (
     Node,
     ScalarNode,
     compose,
+    error_at,
     get,
-    place,
 )
 from dino_speech.training.settings import groups_of
 
@@ -51,9 +50,7 @@ def read_tree(path: str | Path, overrides: Iterable[str] = ()) -> MappingNode:
     while (base := get(tree, "base")) is not None:
         path = _base_path(base, path.parent)
         if path.resolve() in seen or len(seen) > MAX_BASES:
-            raise RecipeError(
-                f"{place(base)}: the recipe {base.value} rests on itself, or on more than {MAX_BASES} others"
-            )
+            raise error_at(base, f"the recipe {base.value} rests on itself, or on more than {MAX_BASES} others")
         seen.append(path.resolve())
         differences.append([pair for pair in tree.value if pair[0].value != "base"])
         tree = _compose_file(path)
@@ -77,9 +74,10 @@ def _base_path(base: Node, folder: Path) -> Path:
     tree = next((above for above in (home, *home.parents) if above.name == RECIPES), home)
     fine = isinstance(base, ScalarNode) and BASE_PATH.fullmatch(name) is not None
     if not fine or not (folder / name).resolve().is_relative_to(tree):
-        raise RecipeError(
-            f"{place(base)}: base must be a recipe of the same folder, e.g. ecapa.yaml, or of the same folder"
-            f" `{RECIPES}` by its relative path, e.g. ../../dino/hparams/ecapa.yaml; found {str(name)[:100]!r}"
+        raise error_at(
+            base,
+            f"base must be a recipe of the same folder, e.g. ecapa.yaml, or of the same folder"
+            f" `{RECIPES}` by its relative path, e.g. ../../dino/hparams/ecapa.yaml; found {str(name)[:100]!r}",
         )
     return folder / name
 
@@ -122,16 +120,23 @@ def _lay_over(mapping: MappingNode, key: Node, value: Node) -> None:
 
 def _apply(tree: MappingNode, override: str) -> None:
     option, equals, text = override.partition("=")
-    keys: Sequence[str] = option.removeprefix("--").split(".")
-    if not override.startswith("--") or not equals or not all(key.isidentifier() for key in keys):
-        raise RecipeError(f"{override!r}: expected --key=value or --key.subkey=value")
+    keys = option.removeprefix("--").split(".")
+    if not override.startswith("--") or not equals or not all(key.replace("-", "_").isidentifier() for key in keys):
+        raise RecipeOptionError(f"{override!r}: expected --key=value or --key.subkey=value")
     value = compose(text, option)
     if value is None:  # `--monitor=` is null, as `monitor:` in a file
         value = ScalarNode(NULL, "", start_mark=Mark(option, 0, 0, 0, None, None))
     for number, key in enumerate(keys[:-1]):
-        below = group_in(tree, key) or get(tree, key)
+        below = group_in(tree, key.replace("-", "_")) or get(tree, _spelt(tree, key))
         if not isinstance(below, MappingNode):
             known = "is not a mapping" if below is not None else "is not in the recipe"
-            raise RecipeError(f"{option} {COMMAND_LINE}: {'.'.join(keys[: number + 1])} {known}")
+            raise error_at(value, f"{'.'.join(keys[: number + 1])} {known}")
         tree = below
-    _lay_over(tree, ScalarNode(STRING, keys[-1], start_mark=value.start_mark), value)
+    _lay_over(tree, ScalarNode(STRING, _spelt(tree, keys[-1]), start_mark=value.start_mark), value)
+
+
+def _spelt(tree: MappingNode, key: str) -> str:
+    """A key as the recipe spells it, where `-` and `_` are alike; a new one with `_`."""
+    plain = key.replace("-", "_")
+    known = [present.value for present, _ in tree.value if present.value.replace("-", "_") == plain]
+    return key if key in known else known[0] if known else plain

@@ -11,7 +11,6 @@ import difflib
 import operator
 import re
 
-from dino_speech.errors import RecipeError
 from dino_speech.recipe.yaml_text import (
     STRING,
     YAML_TAG,
@@ -20,8 +19,8 @@ from dino_speech.recipe.yaml_text import (
     ScalarNode,
     SequenceNode,
     children,
+    error_at,
     get,
-    place,
 )
 
 REFERENCE = re.compile(r"<([^<>]*)>")
@@ -67,18 +66,18 @@ def weigh(tree: MappingNode) -> None:
 
     def weight(node: Node) -> int:
         if id(node) in open_nodes:
-            raise RecipeError(f"{place(node)}: refers to itself")
+            raise error_at(node, "refers to itself")
         if id(node) not in weights:
             open_nodes.add(id(node))
             if len(open_nodes) > MAX_DEPTH:
-                raise RecipeError(f"{place(node)}: nested too deeply; at most {MAX_DEPTH} levels")
+                raise error_at(node, f"nested too deeply; at most {MAX_DEPTH} levels")
             total = 1 + sum(weight(child) for child in children(node))
             if isinstance(node, ScalarNode):
                 total += len(node.value)
                 if is_reference(node):
                     total += sum(weight(_target(tree, path, node)) for path in REFERENCE.findall(node.value))
             if total > MAX_WEIGHT:
-                raise RecipeError(f"{place(node)}: written out, this is larger than {MAX_WEIGHT}; use fewer aliases")
+                raise error_at(node, f"written out, this is larger than {MAX_WEIGHT}; use fewer aliases")
             open_nodes.discard(id(node))
             weights[id(node)] = total
         return weights[id(node)]
@@ -116,7 +115,7 @@ def resolve(tree: MappingNode) -> MappingNode:
         parts = {path: resolved(_target(tree, path, node)) for path in REFERENCE.findall(node.value)}
         for path, part in parts.items():
             if not isinstance(part, ScalarNode) or not part.tag.startswith(YAML_TAG):
-                raise RecipeError(f"{place(node)}: <{path}> is not a plain value; it cannot be written into a text")
+                raise error_at(node, f"<{path}> is not a plain value; it cannot be written into a text")
         text = REFERENCE.sub(lambda found: parts[found[1]].value, node.value)
         return _computed(text, node)
 
@@ -126,7 +125,7 @@ def resolve(tree: MappingNode) -> MappingNode:
 
 def _target(tree: MappingNode, path: str, node: Node) -> Node:
     if not KEY_PATH.fullmatch(path):
-        raise RecipeError(f"{place(node)}: reference <{path}>: expected <key> or <key[subkey]>")
+        raise error_at(node, f"reference <{path}>: expected <key> or <key[subkey]>")
     target: Node = tree
     for key in path.replace("]", "").split("["):
         below = get(target, key)
@@ -134,7 +133,7 @@ def _target(tree: MappingNode, path: str, node: Node) -> Node:
             known = [k.value for k, _ in target.value] if isinstance(target, MappingNode) else []
             close = difflib.get_close_matches(key, known, n=1)
             cure = f"; did you mean {close[0]!r}?" if close else ""
-            raise RecipeError(f"{place(node)}: reference <{path}>: no key {key!r}{cure}")
+            raise error_at(node, f"reference <{path}>: no key {key!r}{cure}")
         target = below
     return target
 
@@ -142,13 +141,13 @@ def _target(tree: MappingNode, path: str, node: Node) -> Node:
 def _computed(text: str, node: Node) -> ScalarNode:
     """A text that is arithmetic becomes its number, any other text stays a text."""
     if len(text) > MAX_CHARACTERS:
-        raise RecipeError(f"{place(node)}: a text of {len(text)} characters; at most {MAX_CHARACTERS}")
+        raise error_at(node, f"a text of {len(text)} characters; at most {MAX_CHARACTERS}")
     try:
         number = _arithmetic(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
         return ScalarNode(STRING, text, start_mark=node.start_mark, style="'")
     except (ZeroDivisionError, OverflowError) as error:
-        raise RecipeError(f"{place(node)}: {text}: {error}") from error
+        raise error_at(node, f"{text}: {error}") from error
     kind = "float" if isinstance(number, float) else "int"
     return ScalarNode(f"{YAML_TAG}{kind}", repr(number), start_mark=node.start_mark)
 

@@ -25,6 +25,7 @@ from dino_speech.recipe.yaml_text import (
     ScalarNode,
     SequenceNode,
     children,
+    error_at,
     get,
     place,
 )
@@ -67,9 +68,9 @@ def check_tree(tree: MappingNode) -> None:
         if node.tag.startswith(CALL_TAGS):
             check_arguments(node, find_constructor(node))
         elif node.tag in SCALAR_TAGS and not isinstance(node, ScalarNode):
-            raise RecipeError(f"{place(node)}: {_short(node.tag)} belongs before a single text; found a {node.id}")
+            raise error_at(node, f"{_short(node.tag)} belongs before a single text; found a {node.id}")
         elif node.tag not in PLAIN_TAGS[type(node)]:
-            raise RecipeError(f"{place(node)}: the tag {_short(node.tag)} is not allowed in a recipe{_trust()}")
+            raise error_at(node, f"the tag {_short(node.tag)} is not allowed in a recipe{_trust()}")
         waiting += children(node)
 
 
@@ -82,7 +83,7 @@ def check_complete(tree: MappingNode) -> None:
 
     def check(node: Node, path: str) -> None:
         if node.tag == "!PLACEHOLDER":
-            raise RecipeError(f"{place(node)}: {path} is missing; give --{path}=VALUE, or write it into the recipe")
+            raise error_at(node, f"{path} is missing; give --{path}=VALUE, or write it into the recipe")
         if isinstance(node, MappingNode):
             for key, value in node.value:
                 check(value, f"{path}.{key.value}" if path else key.value)
@@ -113,7 +114,7 @@ def check_names(
         if name not in allowed:
             close = difflib.get_close_matches(name, known, n=1)
             cure = f"did you mean {known[close[0]]!r}?" if close else f"possible: {', '.join(allowed)}"
-            raise RecipeError(f"{place(node)}: {what} has no {name!r}; {cure}")
+            raise error_at(node, f"{what} has no {name!r}; {cure}")
 
 
 def find_constructor(node: Node) -> Callable[..., Any]:
@@ -127,17 +128,15 @@ def find_constructor(node: Node) -> Callable[..., Any]:
     if target is None:
         close = difflib.get_close_matches(name, _listed_names(), n=1, cutoff=0.8)
         cure = f"; did you mean {close[0]}?" if close else ""
-        raise RecipeError(f"{place(node)}: {tag}:{name} is not allowed in a recipe{cure}{_trust()}")
+        raise error_at(node, f"{tag}:{name} is not allowed in a recipe{cure}{_trust()}")
     if tag == "!name" and not name.startswith(f"{LAYERS}."):
         # What is handed on is called by whoever gets it, with arguments that nobody checked: a writing function, say.
-        raise RecipeError(
-            f"{place(node)}: !name:{name} is not allowed in a recipe: only layers of {LAYERS} are{_trust()}"
-        )
+        raise error_at(node, f"!name:{name} is not allowed in a recipe: only layers of {LAYERS} are{_trust()}")
     if tag == "!new" and not inspect.isclass(target):
-        raise RecipeError(f"{place(node)}: {name} is a function; write !apply:{name}")
+        raise error_at(node, f"{name} is a function; write !apply:{name}")
     if tag == "!apply" and name.rpartition(".")[2] not in APPLICABLE:
         cure = f"; write !new:{name}" if inspect.isclass(target) else _trust()
-        raise RecipeError(f"{place(node)}: !apply:{name} is not allowed in a recipe{cure}")
+        raise error_at(node, f"!apply:{name} is not allowed in a recipe{cure}")
     return target
 
 
@@ -149,7 +148,7 @@ def check_arguments(node: Node, target: Callable[..., Any]) -> None:
     """
     name = node.tag.partition(":")[2]
     if isinstance(node, ScalarNode) and node.value:
-        raise RecipeError(f"{place(node)}: arguments of {name} go into a mapping or a list; found {node.value!r}")
+        raise error_at(node, f"arguments of {name} go into a mapping or a list; found {node.value!r}")
     parameters = inspect.signature(target).parameters.values()
     if isinstance(node, MappingNode) and all(p.kind is not p.VAR_KEYWORD for p in parameters):
         keywords = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -169,7 +168,7 @@ def check_arguments(node: Node, target: Callable[..., Any]) -> None:
         bind = signature.bind_partial if node.tag.startswith("!name:") else signature.bind
         bind(*positional, **keyword)
     except TypeError as error:
-        raise RecipeError(f"{place(node)}: {name}: {error}") from error
+        raise error_at(node, f"{name}: {error}") from error
 
 
 def _check_keys(node: Node) -> None:
@@ -178,9 +177,9 @@ def _check_keys(node: Node) -> None:
     keys: set[str] = set()
     for key, _ in node.value:
         if not isinstance(key, ScalarNode) or key.tag not in SCALAR_TAGS:
-            raise RecipeError(f"{place(key)}: a key must be a plain word; found {_short(key.tag)}")
+            raise error_at(key, f"a key must be a plain word; found {_short(key.tag)}")
         if key.value in keys:
-            raise RecipeError(f"{place(key)}: the key {key.value!r} stands here twice")
+            raise error_at(key, f"the key {key.value!r} stands here twice")
         keys.add(key.value)
 
 

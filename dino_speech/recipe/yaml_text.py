@@ -17,7 +17,7 @@ from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 from yaml.serializer import Serializer
 
-from dino_speech.errors import RecipeError
+from dino_speech.errors import RecipeError, RecipeOptionError
 
 MAX_CHARACTERS = 100_000  # ours: fifty times a long recipe
 YAML_TAG = "tag:yaml.org,2002:"
@@ -67,6 +67,11 @@ class _Dumper(Emitter, Serializer, _PlainWords):
         _PlainWords.__init__(self)
 
 
+def error_in(name: str, message: str) -> RecipeError:
+    """The error of a text by this name: a file's, or `--key` of the command line, which is then a wrong option."""
+    return (RecipeOptionError if name.startswith("--") else RecipeError)(message)
+
+
 def compose(text: str, name: str) -> Node | None:
     """The nodes of a YAML text (one document); `name` is what messages call it.
 
@@ -74,16 +79,16 @@ def compose(text: str, name: str) -> Node | None:
         RecipeError: the text is not YAML, or far too long.
     """
     if len(text) > MAX_CHARACTERS:
-        raise RecipeError(f"{name}: {len(text)} characters; a recipe has at most {MAX_CHARACTERS}")
+        raise error_in(name, f"{name}: {len(text)} characters; a recipe has at most {MAX_CHARACTERS}")
     try:
         return _Loader(text, name).get_single_node()
     except RecursionError:
-        raise RecipeError(f"{name}: nested too deeply") from None
+        raise error_in(name, f"{name}: nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark is not None else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise RecipeError(f"{name}{line}: not valid YAML: {what}") from error
+        raise error_in(name, f"{name}{line}: not valid YAML: {what}") from error
 
 
 def to_text(tree: Node) -> str:
@@ -120,6 +125,11 @@ def place(node: Node) -> str:
     """Where a node was written: `cpu.yaml line 12`, or `--lr=x on the command line`."""
     name = str(node.start_mark.name)
     return f"{name} {COMMAND_LINE}" if name.startswith("--") else f"{name} line {node.start_mark.line + 1}"
+
+
+def error_at(node: Node, message: str) -> RecipeError:
+    """The error of what was written there: in the file, or on the command line, which makes it a wrong option."""
+    return error_in(str(node.start_mark.name), f"{place(node)}: {message}")
 
 
 def get(node: Node, key: str) -> Node | None:

@@ -17,6 +17,7 @@ from dino_speech.cli.answer import as_json, table
 from dino_speech.cli.main import build_parser, main
 
 ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes" / "YourSpeech" / "dino" / "hparams" / "cpu.yaml"
 COMMANDS = [
     *(["quickstart"], ["prepare"], ["check"], ["shard"], ["pretrain"], ["finetune"], ["embed"], ["verify"]),
     *(["doctor"], ["split-speech"], ["train-supervised"], ["predict"], ["probe"], ["evaluate", "regression"]),
@@ -56,8 +57,10 @@ def test_what_exists_is_advertised(capsys: pytest.CaptureFixture[str]) -> None:
         ["check", "folder", "--jsn"],
         ["check", "folder", "--num-threads", "0"],
         ["embed", "a.wav", "--output", "a.npz"],
-        ["pretrain", "recipe.yaml", "--seed", "3"],
+        ["pretrain", "recipe.yaml", "--seed"],
+        ["pretrain", "recipe.yaml", "--seed", "--restart"],
         ["pretrain", "recipe.yaml", "seed=3"],
+        ["evaluate", "regression", "--encoder", "e", "--manifest", "m", "--labels", "a,,b"],
         ["evaluate"],
         ["evaluate", "verification", "--encoder", "e", "--manifest", "m", "--trials", "t", "--where", "split"],
         ["verify", "a.wav", "b.wav", "--encoder", "fbank_stats", "--threshold", "high"],
@@ -71,7 +74,38 @@ def test_misuse_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str
     assert stop.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "usage: dino-speech" in captured.err
+    assert ("usage: dino-speech" in captured.err) == (words[0:1] != ["pretrain"] or "seed=3" in words)
+    error = captured.err.splitlines()[-1]
+    assert error.startswith("error: ")
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--json"])
+    assert stop.value.code == 2
+    assert json.loads(capsys.readouterr().out) == {"error": error.removeprefix("error: ")}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["split-speech", "m.csv", "--output", "o", "--positive", "ad"], "--positive: needs --label"),
+        (["prepare", "emodb", "x", "--output", "o", "--speaker-from-parent"], "--speaker-from-parent: only for"),
+        (["verify", "a.wav", "b.wav", "--encoder", "fbank_stats", "--device", "nonsense"], "--device nonsense: cannot"),
+        (["finetune", str(RECIPE)], f"this is a recipe for `pretrain`: dino-speech pretrain {RECIPE}"),
+        (["adapt", str(RECIPE)], "this is a recipe for `pretrain`"),
+        (["pretrain", str(RECIPE), "--sed", "3"], "--sed on the command line: a recipe has no 'sed'; did you mean"),
+        (["pretrain", str(RECIPE), "--trainer.nonsense=3"], "DINOPretrainer has no 'nonsense'"),
+        (["pretrain", str(RECIPE), "--seed=["], "--seed line 1: not valid YAML"),
+        (["pretrain", str(RECIPE), "--train-manifest=m.csv", "--seed=!!int x"], "'x' is no int"),
+        (["pretrain", str(RECIPE), "--train-manifest", "m.csv", "--device", "nonsense"], "--device nonsense: cannot"),
+    ],
+)
+def test_options_that_do_not_fit_exit_with_2(words: list[str], message: str, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.csv").write_text("ID,duration,wav\n")
+    assert main([*words, "--json"]) == 2
+    captured = capsys.readouterr()
+    assert message in json.loads(captured.out)["error"]
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.iterdir()) == [tmp_path / "m.csv"]
 
 
 def test_failure_is_one_line_and_exit_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

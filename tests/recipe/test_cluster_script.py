@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
-from dino_speech.cli import pretrain
 from dino_speech.cli.main import build_parser
+from dino_speech.cli.words import split_words
 from dino_speech.training.state import load_state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,9 +53,7 @@ def test_torchrun_and_our_command_know_the_options() -> None:
     options = re.findall(r"--[a-z-]+", for_torchrun)
     assert len(options) >= 6
     assert [option for option in options if option not in known] == []
-    words, overrides = pretrain.split_options(
-        shlex.split(ours.replace('"$@"', "RECIPE.yaml --trainer.optimizer.lr=0.1"))
-    )
+    words, overrides = split_words(shlex.split(ours.replace('"$@"', "RECIPE.yaml --trainer.optimizer.lr=0.1")))
     assert build_parser().parse_args(words).recipe == "RECIPE.yaml"
     assert overrides == ["--trainer.optimizer.lr=0.1"]
 

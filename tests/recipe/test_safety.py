@@ -44,7 +44,7 @@ CALLS = [
     "!name:dino_speech.det_plot {{path: '{proof}', curves: {{}}}}",
     "!name:dino_speech.write_results ['{proof}']",
     "!name:dino_speech.MultiCrop {{num_long: 2}}",
-    "!new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN {{input_size: 80, activation: !name:dino_speech.det_plot {{}}}}",
+    "!new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN {{input_size: 8, activation: !name:dino_speech.det_plot []}}",
     "!new:torch.optim.lr_scheduler.LambdaLR {{lr_lambda: !name:dino_speech.det_plot []}}",
     "!new:torch.optim.AdamW [[]]",
     "!name:dino_speech.MultiCrop.__init__.__globals__ []",

@@ -9,8 +9,8 @@ from hyperpyyaml import load_hyperpyyaml
 
 from dino_speech.errors import RecipeError
 from dino_speech.recipe import load_recipe
-from dino_speech.recipe.nodes import place, read_tree
-from dino_speech.recipe.yaml_text import MappingNode, Node, ScalarNode, compose, to_text
+from dino_speech.recipe.nodes import read_tree
+from dino_speech.recipe.yaml_text import MappingNode, Node, ScalarNode, compose, place, to_text
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml"))
 WORDS = {

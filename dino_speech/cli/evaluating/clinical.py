@@ -4,16 +4,23 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from dino_speech.cli.answer import Answer, name_skipped, table
-from dino_speech.cli.parsing import Subparsers, add_command, load_chosen_encoder, positive_int
+from dino_speech.cli.answer import Answer, left_out, table
+from dino_speech.cli.evaluating.judging import add_judging, answer
+from dino_speech.cli.options import (
+    Subparsers,
+    add_command,
+    add_options,
+    chosen,
+    load_chosen_encoder,
+    read_chosen_manifest,
+    reading,
+)
+from dino_speech.errors import UsageError
 
 if TYPE_CHECKING:
     from dino_speech.evaluation.clinical.report import ClinicalReport
     from dino_speech.evaluation.clinical.subject_scores import SubjectResult
 
-NUM_READING_THREADS = 2
-VADS = ("energy", "range")
-VAD_HELP = "energy: Kaldi's rule; range: against the recording's own floor, for noisy ones (default: %(default)s)"
 FIGURES = {
     "AUC": "auc",
     "accuracy": "accuracy",
@@ -39,62 +46,52 @@ def add_commands(subparsers: Subparsers) -> None:
         example="dino-speech split-speech clinic.csv --output data/silence --label diagnosis --positive ad",
     )
     parser.add_argument("manifest", metavar="MANIFEST", help="a manifest (CSV)")
-    parser.add_argument("--output", metavar="DIR", required=True, help="a new folder, or that of a stopped run")
-    parser.add_argument("--part", choices=("nonspeech", "speech"), default="nonspeech", help="default: %(default)s")
-    parser.add_argument("--vad", choices=VADS, default="energy", help=VAD_HELP)
-    parser.add_argument(
-        "--margin-s", type=float, default=0.1, metavar="S", help="non-speech keeps so far from speech (%(default)s)"
-    )
+    add_options(parser, "--output", required=True, help="a new folder, or that of a stopped run")
+    parser.add_argument("--part", choices=("nonspeech", "speech"), default="nonspeech", help="which (%(default)s)")
+    add_options(parser, "--vad", "--num-threads")
+    parser.add_argument("--margin-s", type=float, default=0.1, metavar="S", help="non-speech is so far from speech")
     parser.add_argument("--min-s", type=float, default=0.5, metavar="S", help="less is not written (%(default)s)")
-    parser.add_argument("--num-threads", type=positive_int, default=4, help="files at a time (default: %(default)s)")
-    parser.add_argument("--label", metavar="NAME", help="also count what is missing by this column's classes")
+    add_options(parser, "--label", help="also count what is missing by this column's classes")
     parser.add_argument("--positive", metavar="VALUE", help="also the AUC of the share of non-speech for this class")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `evaluate clinical`."""
-    parser.add_argument("--label", metavar="NAME", required=True, help="column of the diagnosis")
+def add_kind(kinds: Subparsers) -> None:
+    """Declare `evaluate clinical`."""
+    parser = add_judging(
+        kinds,
+        "clinical",
+        _evaluate,
+        summary="two groups of people told apart by their recordings, with the silence control",
+        details="Segments' log-odds are averaged by person. Beside the figures: the same on the recordings' silent"
+        " parts,\nwhat the share of pauses and the length tell alone, age and sex. Not a diagnosis.",
+        example="clinic.csv --label diagnosis --positive ad --segment-s 5",
+    )
+    add_options(parser, "--label", required=True, help="column of the diagnosis")
     parser.add_argument("--positive", metavar="VALUE", required=True, help="the diagnosis to be found")
     parser.add_argument("--negative", metavar="VALUE", help="what it is told from (default: all others)")
     parser.add_argument("--subject", metavar="COLUMN", default="speaker", help="column of the people (%(default)s)")
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--folds", type=positive_int, metavar="N", help="default: 5, or the people where fewer")
+    add_options(group, "--folds", help="default: 5, or the people where fewer")
     group.add_argument("--fold-column", metavar="COLUMN", help="folds as published: one per value")
     group.add_argument("--split", metavar="COLUMN", help="official split: learn from `train`, judge `test`")
     parser.add_argument("--segment-s", type=float, metavar="S", help="cut recordings into segments (default: whole)")
-    parser.add_argument("--vad", choices=VADS, default="energy", help=VAD_HELP)
+    add_options(parser, "--vad")
     parser.add_argument("--no-silence-control", action="store_true", help="leave the control out")
     parser.add_argument("--control-folder", metavar="DIR", help="keep the non-speech parts here (default: removed)")
 
 
-def evaluate(arguments: argparse.Namespace) -> Answer:
-    """Run `evaluate clinical`."""
-    from dino_speech import evaluate_clinical, read_manifest
+def _evaluate(arguments: argparse.Namespace) -> Answer:
+    from dino_speech import evaluate_clinical
 
+    question = chosen(arguments, "label", "positive", "negative", "subject", "fold_column", "split", "segment_s", "vad")
     report = evaluate_clinical(
         load_chosen_encoder(arguments),
-        read_manifest(arguments.manifest, where=dict(arguments.where)),
-        label=arguments.label,
-        positive=arguments.positive,
-        negative=arguments.negative,
-        subject=arguments.subject,
-        num_folds=arguments.folds,
-        fold_column=arguments.fold_column,
-        split=arguments.split,
-        segment_s=arguments.segment_s,
+        read_chosen_manifest(arguments),
+        **question,
+        **reading(seed=arguments.seed, num_folds=arguments.folds, control_folder=arguments.control_folder),
         silence_control=not arguments.no_silence_control,
-        vad=arguments.vad,
-        control_folder=arguments.control_folder,
-        seed=arguments.seed,
-        num_workers=NUM_READING_THREADS,
-        progress=sys.stderr.isatty(),
     )
-    name_skipped(report.skipped)
-    data, text = {**report.to_dict(), "encoder": arguments.encoder}, _text(report)
-    if arguments.output is None:
-        return Answer(data, text)
-    path = report.write(arguments.output)
-    return Answer({**data, "report": str(path)}, f"{text}\n\nReport: {path}")
+    return answer(report, _text(report), arguments, report.write)
 
 
 def _text(report: "ClinicalReport") -> str:
@@ -118,24 +115,15 @@ def _figure(result: "SubjectResult", name: str) -> str:
 def _split(arguments: argparse.Namespace) -> Answer:
     from dino_speech import read_manifest
     from dino_speech.data.silence import write_nonspeech
-    from dino_speech.errors import InputError
 
     if arguments.positive and not arguments.label:
-        raise InputError("--positive: needs --label, the column that it is a value of")
+        raise UsageError("--positive: needs --label, the column that it is a value of")
     manifest = read_manifest(arguments.manifest)
     if arguments.label:
         manifest.label(arguments.label)  # a misspelt column is told before the work
-    parts = write_nonspeech(
-        manifest,
-        arguments.output,
-        part=arguments.part,
-        vad=arguments.vad,
-        margin_s=arguments.margin_s,
-        min_s=arguments.min_s,
-        num_threads=arguments.num_threads,
-        progress=sys.stderr.isatty(),
-    )
-    data = parts.to_dict()
+    options = chosen(arguments, "part", "vad", "margin_s", "min_s", "num_threads")
+    parts = write_nonspeech(manifest, arguments.output, **options, progress=sys.stderr.isatty())
+    data = {**parts.to_dict(), **left_out(parts.skipped)}
     rows: list[tuple[object, ...]] = [
         ("recordings", data["num_recordings"], f"{len(parts.skipped)} skipped"),
         ("written", data["num_written"], f"{data['hours_written']:.2f} h of {arguments.part}"),
@@ -152,5 +140,4 @@ def _split(arguments: argparse.Namespace) -> Answer:
         rows.append(
             ("AUC of that share", data["nonspeech_fraction_auc"], f"for {arguments.positive}; 0.5: tells nothing")
         )
-    name_skipped(parts.skipped)
     return Answer(data, table(rows))

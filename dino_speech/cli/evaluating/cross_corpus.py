@@ -3,7 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from dino_speech.cli.parsing import add_manifest, load_chosen_encoder
+from dino_speech.cli.options import add_manifest_of, load_chosen_encoder, read_chosen_manifest
+from dino_speech.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from dino_speech.evaluation.probing.regression import RegressionReport
@@ -11,10 +12,10 @@ if TYPE_CHECKING:
 ONLY_WITH_TEST = ("test_where", "test_columns", "test_range", "label_range")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options_of_another_corpus(parser: argparse.ArgumentParser) -> None:
     """The options of another corpus to judge on."""
     group = parser.add_argument_group("another corpus")
-    add_manifest(group, "test", summary="judge on this corpus, whole; its speakers may not be in --manifest")
+    add_manifest_of(group, "test", summary="judge on this corpus, whole; its speakers may not be in --manifest")
     group.add_argument(
         "--test-columns",
         metavar="NAME=COLUMN",
@@ -33,23 +34,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def evaluate(arguments: argparse.Namespace, labels: list[str], **options: Any) -> "RegressionReport":
+def evaluate(arguments: argparse.Namespace, *, labels: list[str], **options: Any) -> "RegressionReport":
     """The report of the other corpus.
 
     Raises:
-        InputError: one of the ranges is missing, `--folds` was given, or what `evaluate_cross_corpus` refuses.
+        UsageError: one of the ranges is missing, or `--folds` was given.
+        InputError: what `evaluate_cross_corpus` refuses.
     """
-    from dino_speech import evaluate_cross_corpus, read_manifest
+    from dino_speech import evaluate_cross_corpus
     from dino_speech.data.label_scales import rename_labels, rescale_labels
-    from dino_speech.errors import InputError
     from dino_speech.evaluation.probing.regression import RegressionReport
 
     if (arguments.label_range is None) != (arguments.test_range is None):
-        raise InputError("--label-range and --test-range: give both, each corpus its own, or neither")
+        raise UsageError("--label-range and --test-range: give both, each corpus its own, or neither")
     if arguments.folds is not None:
-        raise InputError("--folds: another corpus is judged as one; leave it out")
-    train = read_manifest(arguments.manifest, where=dict(arguments.where))
-    test = read_manifest(arguments.test_manifest, where=dict(arguments.test_where))
+        raise UsageError("--folds: another corpus is judged as one; leave it out")
+    train, test = read_chosen_manifest(arguments), read_chosen_manifest(arguments, "test")
+    assert train is not None
+    assert test is not None
     test = rename_labels(test, dict(arguments.test_columns))
     reports = evaluate_cross_corpus(
         load_chosen_encoder(arguments),
@@ -66,13 +68,12 @@ def refuse_without_test(arguments: argparse.Namespace) -> None:
     """Options of another corpus mean nothing without one.
 
     Raises:
-        InputError: naming the option.
+        UsageError: naming the option.
     """
-    from dino_speech.errors import InputError
 
     for name in ONLY_WITH_TEST:
         if getattr(arguments, name):
-            raise InputError(f"--{name.replace('_', '-')}: there is no other corpus; give --test-manifest too")
+            raise UsageError(f"--{name.replace('_', '-')}: there is no other corpus; give --test-manifest too")
 
 
 def _renamed(text: str) -> tuple[str, str]:
@@ -84,7 +85,6 @@ def _renamed(text: str) -> tuple[str, str]:
 
 def _range(text: str) -> tuple[float, float]:
     from dino_speech.data.label_scales import checked_range
-    from dino_speech.errors import InputError
 
     try:
         return checked_range(text.split(","))  # type: ignore[arg-type]

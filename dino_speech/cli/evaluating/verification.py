@@ -1,38 +1,57 @@
-"""`dino-speech evaluate verification`: its options, and what a person reads of a `VerificationReport`."""
+"""`dino-speech evaluate verification`: cosine scores or a back-end on a list of trials."""
 
 import argparse
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dino_speech.cli.parsing import add_manifest, positive_int
+from dino_speech.cli.answer import Answer, table
+from dino_speech.cli.evaluating.judging import add_judging, answer, range_of
+from dino_speech.cli.options import (
+    Subparsers,
+    add_manifest_of,
+    add_options,
+    chosen,
+    load_chosen_encoder,
+    positive_int,
+    read_chosen_manifest,
+    reading,
+)
+from dino_speech.errors import UsageError
 
 if TYPE_CHECKING:
     from dino_speech.evaluation.verification.evaluate import VerificationReport
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Trials, and the parts of a verification system."""
-    parser.add_argument("--trials", metavar="TXT", required=True, help="list of trials")
-    parser.add_argument("--group-by", metavar="COLUMN", help="also one EER per value of this column (enrolment side)")
+def add_kind(kinds: Subparsers) -> None:
+    """Declare the command: trials, and the parts of a verification system."""
+    parser = add_judging(
+        kinds,
+        "verification",
+        _verification,
+        summary="EER and minDCF on a list of trials, of cosine scores or of a back-end",
+        details="Trials are lines `1 enroll test` (same speaker) and `0 enroll test`, with IDs or paths of the"
+        " manifest.\nEER is in percent; intervals are 95 %, by bootstrap over speakers where the manifest names them.",
+        example="test.csv --trials trials.txt",
+    )
+    add_options(parser, "--trials", required=True, help="list of trials")
+    add_options(parser, "--group", help="also one EER per value of this column (enrolment side)")
     group = parser.add_argument_group("back-end")
     group.add_argument(
         "--backend",
         choices=("cosine", "cosine_mean", "plda"),
         default="cosine",
-        help="cosine_mean subtracts the mean of --train-manifest; plda learns from its `speaker` column"
-        " (default: %(default)s)",
+        help="cosine_mean subtracts the mean of --train-manifest; plda learns from its `speaker` column (%(default)s)",
     )
-    add_manifest(group, "train", summary="what the back-end is fitted on; speakers of the trials are refused in it")
+    add_manifest_of(group, "train", summary="what the back-end is fitted on; speakers of the trials are refused in it")
     group.add_argument(
         "--lda-dim", type=positive_int, metavar="N", help="plda: dimensions kept (default: 200, or fewer)"
     )
     group = parser.add_argument_group("score normalisation")
     group.add_argument("--score-norm", choices=("z", "t", "s", "as"), help="as: adaptive S-norm")
-    add_manifest(group, "cohort", summary="strangers to compare with (default: those of --train-manifest)")
+    add_manifest_of(group, "cohort", summary="strangers to compare with (default: those of --train-manifest)")
     group.add_argument("--top", type=positive_int, metavar="N", help="as: nearest of the cohort (default: 300)")
     group = parser.add_argument_group("calibration")
     group.add_argument("--calibrate-trials", metavar="TXT", help="other trials, to make scores likelihood ratios")
-    add_manifest(group, "calibrate", summary="manifest of these trials (default: --manifest)")
+    add_manifest_of(group, "calibrate", summary="manifest of these trials (default: --manifest)")
     group.add_argument(
         "--quality",
         metavar="NAME",
@@ -45,56 +64,52 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--p-target",
         type=float,
         default=0.01,
-        help="prior of a target, for calibration (default: %(default)s)",
+        help="prior of a target, for calibration (%(default)s)",
     )
 
 
-def system_options(arguments: argparse.Namespace) -> dict[str, Any]:
+def _verification(arguments: argparse.Namespace) -> Answer:
+    from dino_speech import evaluate_verification, read_trials, write_results
+
+    report = evaluate_verification(
+        load_chosen_encoder(arguments),
+        read_chosen_manifest(arguments),
+        read_trials(arguments.trials),
+        **reading(group_by=arguments.group, **_system_options(arguments)),
+    )
+    text = table(_rows(report))
+    return answer(report, text, arguments, lambda folder: write_results(folder, {arguments.encoder: report}))
+
+
+def _system_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options as `evaluate_verification` takes them.
 
     Raises:
-        InputError: options that need one another.
+        UsageError: options that need one another.
     """
     from dino_speech import PLDA, read_trials
-    from dino_speech.errors import InputError
 
     if arguments.lda_dim is not None and arguments.backend != "plda":
-        raise InputError(f"--lda-dim: only for --backend plda; found --backend {arguments.backend}")
+        raise UsageError(f"--lda-dim: only for --backend plda; found --backend {arguments.backend}")
     if arguments.calibrate_manifest and not arguments.calibrate_trials:
-        raise InputError("--calibrate-manifest: give its trials, too (--calibrate-trials)")
+        raise UsageError("--calibrate-manifest: give its trials, too (--calibrate-trials)")
     calibration = None
     if arguments.calibrate_trials:
-        material = _read(arguments, "calibrate") or _read(arguments, "")
+        material = read_chosen_manifest(arguments, "calibrate") or read_chosen_manifest(arguments)
         calibration = read_trials(arguments.calibrate_trials), material
     return {
         "backend": arguments.backend if arguments.lda_dim is None else PLDA(lda_dim=arguments.lda_dim),
-        "train": _read(arguments, "train"),
-        "score_norm": arguments.score_norm,
-        "cohort": _read(arguments, "cohort"),
-        "top": arguments.top,
+        "train": read_chosen_manifest(arguments, "train"),
+        "cohort": read_chosen_manifest(arguments, "cohort"),
         "calibration": calibration,
-        "quality": arguments.quality,
-        "p_target": arguments.p_target,
+        **chosen(arguments, "score_norm", "top", "quality", "p_target", "seed"),
     }
 
 
-def _read(arguments: argparse.Namespace, role: str) -> Any:
-    """The manifest of `--ROLE-manifest` and `--ROLE-where`, or None."""
-    from dino_speech import read_manifest
-    from dino_speech.errors import InputError
-
-    prefix = f"{role}_" if role else ""
-    paths, where = getattr(arguments, f"{prefix}manifest"), getattr(arguments, f"{prefix}where")
-    if where and not paths:
-        raise InputError(f"--{role}-where selects rows of --{role}-manifest, which is not given")
-    return read_manifest(paths, where=dict(where)) if paths else None
-
-
-def rows_of(report: "VerificationReport", show: Callable[[Any], str]) -> list[tuple[object, ...]]:
-    """What a person reads; `show` makes an interval text."""
+def _rows(report: "VerificationReport") -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = [
-        ("EER %", report.eer, show(report.eer_interval)),
-        ("minDCF(0.01)", report.min_dcf, show(report.min_dcf_interval)),
+        ("EER %", report.eer, range_of(report.eer_interval)),
+        ("minDCF(0.01)", report.min_dcf, range_of(report.min_dcf_interval)),
         ("minDCF(0.05)", report.min_dcf_05, ""),
         ("min Cllr", report.min_cllr, ""),
     ]

@@ -1,23 +1,23 @@
 """From a fine-tuning recipe with a clinical question to its report, the silence control beside it."""
 
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.record import SEED, keeping_recipe, read_part, refuse_test
+from dino_speech.recipe.commands.manifests import read_train
+from dino_speech.recipe.commands.recorded_run import RecordedRun, refuse_test
 
 if TYPE_CHECKING:
-    from dino_speech.evaluation.clinical.report import ClinicalReport
     from dino_speech.transfer.finetune import FineTuner
 
 KEYS = ("positive", "negative", "subject", "split", "vad", "silence_control", "age", "sex")
 
 
-def run_clinical(recipe: Mapping[str, Any], tuner: "FineTuner", *, resume: bool = True) -> dict[str, Any]:
+def run_clinical(
+    recipe: Mapping[str, Any], tuner: "FineTuner", *, resume: bool = True, device: str | None = None
+) -> dict[str, Any]:
     """Ask a clinical question of fine-tuned systems, and the same of silence: what `evaluate_clinical` does.
 
     The recipe's key `clinical` holds `positive` (a value of the tuner's label) and, where wanted, the arguments of
@@ -25,63 +25,46 @@ def run_clinical(recipe: Mapping[str, Any], tuner: "FineTuner", *, resume: bool 
     Recordings are cut by the tuner's `segment_s`. The rows of `train_manifest` are both learnt from and judged, never
     the same person.
 
-    Leaves `report.md`, `report.json` and the recipe as it was used in the output folder, each fold's system below
-    `recordings/` and `silence/`, and the silent parts in `nonspeech/`. Finished folds are kept.
+    Leaves `report.md` and `report.json` in the output folder, each fold's system below `recordings/` and `silence/`,
+    and the silent parts in `nonspeech/`. Finished folds are kept.
 
     Args:
         recipe: what `load_recipe` gives.
         tuner: that of the recipe.
         resume: False begins each fold anew.
+        device: as in `FineTuner.fit`.
 
     Returns:
-        Plain data: `output_folder`, `seed`, `report` (file), `num_utterances`, `hours`, `seconds` (of this call),
-        and what `ClinicalReport.to_dict` gives.
+        Plain data: `report` (file), and what `RecordedRun.summary` and `ClinicalReport.to_dict` give.
 
     Raises:
         RecipeError: `clinical` lacks `positive` or holds another key, or the recipe also has a validation or test set.
         InputError: see `evaluate_clinical` and `FineTunedSubjects`.
         Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
-    question = _question(recipe)
-    folder, seed = Path(recipe["output_folder"]), recipe.get("seed", SEED)
-    manifest = read_part(recipe, "train")
-    assert manifest is not None
-    started = time.perf_counter()
-    with keeping_recipe(recipe, folder):
-        report = _evaluate(recipe, tuner, manifest, question, resume=resume)
-    return {
-        **report.to_dict(),
-        "report": str(report.write(folder)),
-        "output_folder": str(folder),
-        "seed": seed,
-        "num_utterances": len(manifest),
-        "hours": round(manifest.duration_s / 3600, 3),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-
-
-def _evaluate(
-    recipe: Mapping[str, Any], tuner: "FineTuner", manifest: Any, question: dict[str, Any], *, resume: bool
-) -> "ClinicalReport":
     from dino_speech.data.silence import SETTINGS_FILE
     from dino_speech.evaluation.clinical.evaluate import evaluate_clinical
     from dino_speech.studies.finetuned_subjects import FineTunedSubjects
 
-    folder, seed = Path(recipe["output_folder"]), recipe.get("seed", SEED)
-    if not resume and (folder / "nonspeech" / SETTINGS_FILE).exists():  # what no run has written is not ours to delete
-        shutil.rmtree(folder / "nonspeech")
-    report = evaluate_clinical(
-        None,
-        manifest,
-        label=tuner.labels[0],
-        num_folds=recipe.get("num_folds"),
-        fold_column=recipe.get("fold_column"),
-        segment_s=tuner.segment_s,
-        control_folder=str(folder),
-        classifier=FineTunedSubjects(tuner, output_folder=folder, seed=seed, resume=resume),
-        **question,  # drawn folds do not depend on the seed of fine-tuning
-    )
-    return replace(report, provenance=report.provenance | {"seed_of_fine_tuning": seed})
+    question = _question(recipe)
+    run = RecordedRun(recipe, read_train(recipe))
+    silence = run.folder / "nonspeech"
+    if not resume and (silence / SETTINGS_FILE).exists():  # what no run has written is not ours to delete
+        shutil.rmtree(silence)
+    with run.keeping_recipe():
+        report = evaluate_clinical(
+            None,
+            run.manifest,
+            label=tuner.labels[0],
+            num_folds=recipe.get("num_folds"),
+            fold_column=recipe.get("fold_column"),
+            segment_s=tuner.segment_s,
+            control_folder=str(run.folder),
+            classifier=FineTunedSubjects(tuner, **run.place, device=device, resume=resume),
+            **question,  # drawn folds do not depend on the seed of fine-tuning
+        )
+    report = replace(report, provenance=report.provenance | {"seed_of_fine_tuning": run.seed})
+    return run.summary(**report.to_dict(), report=str(report.write(run.folder)))
 
 
 def _question(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,49 +1,44 @@
 """From a fine-tuning recipe to a system and its report: what `dino-speech finetune` and `train-supervised` do."""
 
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_speech.errors import InputError, RecipeError
 from dino_speech.recipe.commands.clinical_tuning import run_clinical
-from dino_speech.recipe.commands.folding import run_folds
-from dino_speech.recipe.commands.other_corpora import read_others, require_numbers
-from dino_speech.recipe.record import SEED, figures_of, keeping_recipe, read_part, require_keys, require_kind
+from dino_speech.recipe.commands.fold_tuning import run_folds
+from dino_speech.recipe.commands.manifests import read_others, read_part, read_train, require_numbers
+from dino_speech.recipe.commands.recorded_run import NUM_READING_THREADS, RecordedRun, course_of, figures_of, require
 
 if TYPE_CHECKING:
     from dino_speech.data.manifest import Manifest
     from dino_speech.transfer.finetune import FineTuner
 
-REQUIRED = ("train_manifest", "output_folder", "tuner")
-NUM_READING_THREADS = 2
 
-
-def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encoder: bool = False) -> dict[str, Any]:
+def run_finetuning(
+    recipe: Mapping[str, Any], *, resume: bool = True, device: str | None = None, keep_encoder: bool = False
+) -> dict[str, Any]:
     """Fine-tune as a recipe says; a run that was stopped goes on.
 
-    Leaves the system at `<output_folder>/system`, the recipe as it was used at `<output_folder>/recipe.yaml` and, with
-    a test set, `report.json`, `report.md` and a picture in the output folder. Parts of one manifest can be told apart
-    by `where`, `valid_where` and `test_where`: a part that has conditions and no manifest of its own is taken from
-    `train_manifest`.
+    Leaves the system at `<output_folder>/system` and, with a test set, `report.json`, `report.md` and a picture in the
+    output folder. Parts of one manifest can be told apart by `where`, `valid_where` and `test_where`: a part that has
+    conditions and no manifest of its own is taken from `train_manifest`.
 
     Corpora in `others` are judged whole, each with its own report in `others/<name>`; where they rate on other scales,
-    `label_range` says from where to where (see `others.py`).
+    `label_range` says from where to where (see `manifests.py`).
 
-    With `fold_column` or `num_folds` one system is trained per fold (see `folding.py`), with `clinical` people are
+    With `fold_column` or `num_folds` one system is trained per fold (see `fold_tuning.py`), with `clinical` people are
     judged, beside the silence control (see `clinical_tuning.py`).
 
     Args:
         recipe: what `load_recipe` gives.
         resume: False deletes a former run in the output folder and starts anew.
+        device: as in `FineTuner.fit`.
         keep_encoder: also save the encoder at `<output_folder>/encoder`, as pretraining does.
 
     Returns:
-        Plain data: `system` and `encoder` (folders), `output_folder`, `seed`, `classes`, `num_utterances`, `hours`,
-        `num_steps`, `seconds` (of this call), `last` (figures of the history), `best` (validation, or None),
-        `num_skipped` (files), `stop_reason` ("max_minutes", or None where the run is complete); with a test set
-        `report` (file), `num_test`, and `uar`, `micro_f1`, `macro_f1`, or `ccc` by dimension; the same in `others` by
-        name. Of folds, and of a clinical question, what `run_folds` and `run_clinical` give.
+        Plain data: `system` and `encoder` (folders), `classes`, and what `RecordedRun.summary` and `course_of` give;
+        with a test set `report` (file), `num_test`, and `uar`, `micro_f1`, `macro_f1`, or `ccc` by dimension; the same
+        in `others` by name. Of folds, and of a clinical question, what `run_folds` and `run_clinical` give.
 
     Raises:
         RecipeError: a key is missing, or `tuner` is not a `FineTuner`.
@@ -53,30 +48,23 @@ def run_finetuning(recipe: Mapping[str, Any], *, resume: bool = True, keep_encod
     """
     from dino_speech.transfer.finetune import FineTuner
 
-    require_keys(recipe, REQUIRED)
-    tuner = require_kind(recipe, "tuner", FineTuner)
+    tuner = require(recipe, "tuner", FineTuner)
     require_numbers(recipe, tuner.objective)
     if several := _several(recipe, keep_encoder):
-        return (run_clinical if "clinical" in several else run_folds)(recipe, tuner, resume=resume)
-    folder, seed = Path(recipe["output_folder"]), recipe.get("seed", SEED)
-    train, valid, test, others = _parts(recipe, tuner)
-    started = time.perf_counter()
-    with keeping_recipe(recipe, folder):
-        tuner.fit(train, valid=valid, output_folder=folder, seed=seed, resume=resume)
+        return (run_clinical if "clinical" in several else run_folds)(recipe, tuner, resume=resume, device=device)
+    run = RecordedRun(recipe, read_train(recipe, _numbers(tuner)))
+    valid, test, others = _parts(recipe, tuner, run.manifest)
+    with run.keeping_recipe():
+        tuner.fit(run.manifest, valid=valid, **run.place, device=device, resume=resume)
     if keep_encoder:
-        tuner.encoder_.save(folder / "encoder", provenance=tuner.system_.provenance)
-    summary = {
-        "system": str(folder / "system"),
-        "encoder": str(folder / "encoder" if keep_encoder else folder / "system" / "encoder"),
-        "output_folder": str(folder),
-        "seed": seed,
-        **_course(tuner, train),
-    }
+        tuner.encoder_.save(run.folder / "encoder", provenance=tuner.system_.provenance)
+    found = {"classes": tuner.classes_, **course_of(tuner)}
     if test is not None and tuner.stop_reason_ is None:
-        summary |= _judge(tuner, test, folder, seed)
+        found |= _judge(tuner, test, run)
     if others and tuner.stop_reason_ is None:
-        summary["others"] = _judge_others(tuner, others, folder, seed)
-    return summary | {"seconds": round(time.perf_counter() - started, 1)}
+        found["others"] = _judge_others(tuner, others, run)
+    encoder = run.folder / "encoder" if keep_encoder else run.folder / "system" / "encoder"
+    return {"system": str(run.folder / "system"), "encoder": str(encoder), **run.summary(**found)}
 
 
 def _several(recipe: Mapping[str, Any], keep_encoder: bool) -> list[str]:
@@ -90,13 +78,12 @@ def _several(recipe: Mapping[str, Any], keep_encoder: bool) -> list[str]:
 
 
 def _parts(
-    recipe: Mapping[str, Any], tuner: "FineTuner"
-) -> "tuple[Manifest, Manifest | None, Manifest | None, dict[str, Manifest]]":
-    """Training, validation and test set and further corpora, checked before anything is trained."""
+    recipe: Mapping[str, Any], tuner: "FineTuner", train: "Manifest"
+) -> "tuple[Manifest | None, Manifest | None, dict[str, Manifest]]":
+    """Validation and test set and further corpora, checked before anything is trained."""
     from dino_speech.transfer.targets import check_recordings, check_speakers
 
-    train, valid, test = (read_part(recipe, name, labels=_numbers(tuner)) for name in ("train", "valid", "test"))
-    assert train is not None
+    valid, test = (read_part(recipe, part, _numbers(tuner)) for part in ("valid", "test"))
     if test is not None:
         tuner.check_test(train, test)
         if valid is not None:  # the best weights would be chosen by those who are judged
@@ -105,22 +92,7 @@ def _parts(
                 check_recordings(valid, test)
             except InputError as error:
                 raise InputError(f"validation and test set: {error}") from error
-    return train, valid, test, _others(recipe, tuner, train)
-
-
-def _course(tuner: "FineTuner", train: "Manifest") -> dict[str, Any]:
-    """What a summary says of the training."""
-    last: dict[str, Any] = next((row for row in reversed(tuner.history_) if "loss" in row), {})
-    return {
-        "classes": tuner.classes_,
-        "num_utterances": len(train),
-        "hours": round(train.duration_s / 3600, 3),
-        "num_steps": last.get("step"),
-        "last": last,
-        "best": tuner.best_,
-        "num_skipped": len(tuner.skipped_),
-        "stop_reason": tuner.stop_reason_,
-    }
+    return valid, test, _others(recipe, tuner, train)
 
 
 def _numbers(tuner: "FineTuner") -> list[str]:
@@ -138,16 +110,16 @@ def _others(recipe: Mapping[str, Any], tuner: "FineTuner", train: "Manifest") ->
     return others
 
 
-def _judge_others(tuner: "FineTuner", others: "dict[str, Manifest]", folder: Path, seed: int) -> dict[str, Any]:
+def _judge_others(tuner: "FineTuner", others: "dict[str, Manifest]", run: RecordedRun) -> dict[str, Any]:
     """Write the report of each further corpus; their figures."""
     from dino_speech.data.resumable_store import safe_name
     from dino_speech.evaluation.probing.cross_corpus import evaluate_cross_corpus
     from dino_speech.evaluation.reports.result_folder import write_results
 
-    reports = evaluate_cross_corpus(tuner.system_, others, seed=seed, num_workers=NUM_READING_THREADS)
+    reports = evaluate_cross_corpus(tuner.system_, others, seed=run.seed, num_workers=NUM_READING_THREADS)
     return {
         name: {
-            "report": str(write_results(folder / "others" / safe_name(name), {name: report})),
+            "report": str(write_results(run.folder / "others" / safe_name(name), {name: report})),
             "num_test": report.num_utterances,
             **figures_of(report),
         }
@@ -155,11 +127,11 @@ def _judge_others(tuner: "FineTuner", others: "dict[str, Manifest]", folder: Pat
     }
 
 
-def _judge(tuner: "FineTuner", test: "Manifest", folder: Path, seed: int) -> dict[str, Any]:
+def _judge(tuner: "FineTuner", test: "Manifest", run: RecordedRun) -> dict[str, Any]:
     """Write the report of the test set; its figures."""
     from dino_speech.evaluation.probing.finetuned import evaluate_finetuned
     from dino_speech.evaluation.reports.result_folder import write_results
 
-    report = evaluate_finetuned(tuner.system_, test, seed=seed, num_workers=NUM_READING_THREADS)
-    path = write_results(folder, {"fine-tuned": report})
+    report = evaluate_finetuned(tuner.system_, test, seed=run.seed, num_workers=NUM_READING_THREADS)
+    path = write_results(run.folder, {"fine-tuned": report})
     return {"report": str(path), "num_test": report.num_utterances, **figures_of(report)}

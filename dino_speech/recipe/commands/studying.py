@@ -1,32 +1,31 @@
 """From a recipe to the table of a study: what `dino-speech study` does."""
 
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.commands.other_corpora import read_others, read_scaled, require_numbers
-from dino_speech.recipe.record import keep_recipe, require_keys, require_kind
+from dino_speech.recipe.commands.manifests import read_others, read_train, require_numbers
+from dino_speech.recipe.commands.recorded_run import RecordedRun, keep_recipe, require
 
-REQUIRED = ("train_manifest", "output_folder", "study")
 SEEDS = (1986, 1987, 1988)
 
 
-def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, Any]:
+def run_study(recipe: Mapping[str, Any], *, resume: bool = True, device: str | None = None) -> dict[str, Any]:
     """Run the cells of a study that are not finished yet, as a recipe says.
 
-    Leaves `table.md`, `table.csv`, the cells in `cells/`, a picture per figure (with matplotlib), and the recipe as it
-    was used at `<output_folder>/recipe.yaml`.
+    Leaves `table.md`, `table.csv`, the cells in `cells/`, and a picture per figure (with matplotlib).
 
     Args:
         recipe: what `load_recipe` gives.
         resume: False deletes the finished cells first.
+        device: as in the study's `run`.
 
     Returns:
         Plain data: `output_folder`, `seeds`, `num_cells`, `rows` (settings and, by figure, `mean`, `min`, `max` over
-        seeds and `interval`), `failures` (message by cell), `table` (file), `pictures`, `seconds` (of this call).
+        seeds and `interval`), `num_skipped` and `skipped` (cells that could not be run), `failures` (the same, message
+        by cell), `table` (file), `pictures`, `num_utterances`, `hours`, `seconds` (of this call).
 
     Raises:
         RecipeError: a key is missing, or `study` is neither a `TransferStudy` nor an `AdaptationStudy`.
@@ -35,39 +34,36 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True) -> dict[str, An
     from dino_speech.studies.adaptation import AdaptationStudy
     from dino_speech.studies.transfer import TransferStudy
 
-    require_keys(recipe, REQUIRED)
-    study = recipe["study"]
+    study: Any = require(recipe, "study", TransferStudy, AdaptationStudy)
     if isinstance(study, AdaptationStudy):
         keys = ("trials", "trials_manifest", "group_by", "others")
         if given := [key for key in keys if recipe.get(key) is not None]:
             raise RecipeError(f"{given[0]}: an AdaptationStudy judges the folds of train_manifest alone; leave it out")
-    else:
-        study = require_kind(recipe, "study", TransferStudy)
-    folder, seeds = Path(recipe["output_folder"]), list(recipe.get("seeds") or SEEDS)
-    started = time.perf_counter()
     require_numbers(recipe, study.objective)
     labels = [study.label] if isinstance(study.label, str) else list(study.label)
     numbers = labels if study.objective == "ccc" else []
-    manifest = read_scaled(recipe, recipe["train_manifest"], numbers, where=recipe.get("where"))
+    run, seeds = RecordedRun(recipe, read_train(recipe, numbers)), list(recipe.get("seeds") or SEEDS)
     if not resume:
-        shutil.rmtree(folder / "cells", ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    keep_recipe(recipe, folder)
+        shutil.rmtree(run.folder / "cells", ignore_errors=True)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    keep_recipe(recipe, run.folder)
     further: dict[str, Any] = {}
     if isinstance(study, TransferStudy):
         further = {name: recipe.get(name) for name in ("trials_manifest", "group_by")}
         further |= {"trials": _trials(recipe.get("trials")), "others": read_others(recipe, numbers)}
-    table = study.run(manifest, output_folder=folder, seeds=seeds, **further)
-    return {
-        "output_folder": str(folder),
-        "seeds": seeds,
-        "num_cells": sum(len(row.seeds) for row in table.rows),
-        "rows": [row.to_dict() for row in table.rows],
-        "failures": table.failures,
-        "table": str(folder / "table.md"),
-        "pictures": [*_draw(table, folder), *(str(path) for path in sorted(folder.glob("det*.png")))],
-        "seconds": round(time.perf_counter() - started, 1),
-    }
+    table = study.run(run.manifest, output_folder=run.folder, seeds=seeds, device=device, **further)
+    summary = run.summary(
+        seeds=seeds,
+        num_cells=sum(len(row.seeds) for row in table.rows),
+        rows=[row.to_dict() for row in table.rows],
+        num_skipped=len(table.failures),
+        skipped=[{"name": cell, "reason": reason} for cell, reason in table.failures.items()],
+        failures=table.failures,
+        table=str(run.folder / "table.md"),
+        pictures=[*_draw(table, run.folder), *(str(path) for path in sorted(run.folder.glob("det*.png")))],
+    )
+    del summary["seed"]  # a study has `seeds`
+    return summary
 
 
 def _trials(given: Any) -> Any:

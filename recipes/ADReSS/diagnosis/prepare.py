@@ -1,4 +1,4 @@
-"""ADReSS and ADReSSo -> manifests: `python prepare.py adress|adresso SOURCE --output DIR`, as `dino-speech prepare`."""
+"""ADReSS(o) -> manifest: `python prepare.py adress|adresso SOURCE --output DIR`, as `dino-speech prepare` does."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""CREMA-D -> manifest: `python prepare.py SOURCE --output DIR`, the same as `dino-speech prepare crema-d ...`."""
+"""CREMA-D -> manifest: `python prepare.py SOURCE --output DIR`, as `dino-speech prepare` does."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""EmoDB -> manifest: `python prepare.py SOURCE --output DIR`, the same as `dino-speech prepare emodb ...`."""
+"""EmoDB -> manifest: `python prepare.py SOURCE --output DIR`, as `dino-speech prepare` does."""
 
 import sys
 

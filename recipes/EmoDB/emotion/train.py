@@ -1,8 +1,8 @@
-"""Fine-tune: `python train.py hparams/staged.yaml --encoder.source=DIR [--key=value]`, as `dino-speech finetune`."""
+"""Train as a recipe says: `python train.py hparams/RECIPE.yaml [--key value ...]`; `--help` lists the recipes here."""
 
 import sys
 
-from dino_speech.cli.main import main
+from dino_speech.cli.recipe_script import train
 
 if __name__ == "__main__":
-    sys.exit(main(["finetune", *sys.argv[1:]]))
+    sys.exit(train(__file__))

@@ -1,4 +1,4 @@
-"""IEMOCAP -> manifest: `python prepare.py SOURCE --output DIR`, the same as `dino-speech prepare iemocap ...`."""
+"""IEMOCAP -> manifest: `python prepare.py SOURCE --output DIR`, as `dino-speech prepare` does."""
 
 import sys
 

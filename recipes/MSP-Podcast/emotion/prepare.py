@@ -1,4 +1,4 @@
-"""MSP-Podcast -> manifest: `python prepare.py SOURCE --output DIR`, as `dino-speech prepare msp-podcast ...`."""
+"""MSP-Podcast -> manifest: `python prepare.py SOURCE --output DIR`, as `dino-speech prepare` does."""
 
 import sys
 

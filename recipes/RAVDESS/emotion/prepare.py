@@ -1,4 +1,4 @@
-"""RAVDESS -> manifest: `python prepare.py SOURCE --output DIR`, the same as `dino-speech prepare ravdess ...`."""
+"""RAVDESS -> manifest: `python prepare.py SOURCE --output DIR`, as `dino-speech prepare` does."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""URDU -> manifest: `python prepare.py SOURCE --output DIR`, the same as `dino-speech prepare urdu ...`."""
+"""URDU -> manifest: `python prepare.py SOURCE --output DIR`, as `dino-speech prepare` does."""
 
 import sys
 

@@ -1,24 +1,12 @@
-"""A folder of recordings -> manifest: `python prepare.py RECORDINGS OUTPUT [--speaker-from-parent]`.
+"""A folder -> manifest: `python prepare.py SOURCE [--speaker-from-parent] --output DIR`, as `dino-speech prepare` does.
 
-The same as `dino-speech prepare folder RECORDINGS --output OUTPUT`. Copy and change it where the speaker, the
-session or another label stands in the file's name: all columns but `ID`, `duration`, `wav`, `start`, `stop` are labels.
+Copy and change it where the speaker, the session or another label stands in the file's name: all columns but `ID`,
+`duration`, `wav`, `start`, `stop` are labels.
 """
 
-import argparse
-import json
+import sys
 
-from dino_speech.data.corpora.folder import prepare_folder
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recordings")
-    parser.add_argument("output")
-    parser.add_argument("--speaker-from-parent", action="store_true", help="a file's folder is its speaker")
-    options = parser.parse_args()
-    summary = prepare_folder(options.recordings, options.output, speaker_from_parent=options.speaker_from_parent)
-    print(json.dumps(summary, indent=2))
-
+from dino_speech.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(["prepare", "folder", *sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""nEMO -> manifest: `python prepare.py SOURCE --output DIR`, the same as `dino-speech prepare nemo ...`."""
+"""nEMO -> manifest: `python prepare.py SOURCE --output DIR`, as `dino-speech prepare` does."""
 
 import sys
 

@@ -73,5 +73,5 @@ def test_split_speech(tmp_path: Path, tone, capsys: pytest.CaptureFixture[str]) 
     assert "share of non-speech" in capsys.readouterr().out
     assert main([*words, "--part", "speech"]) == 1
     assert "other settings (part)" in capsys.readouterr().err
-    assert main([*words, "--positive", "ad"]) == 1
+    assert main([*words, "--positive", "ad"]) == 2
     assert "needs --label" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Keys of a recipe for corpora whose numbers are on other scales: `others` to judge on as well, and `label_range`."""
+"""The manifests that a recipe names: its own parts, and `others` to judge on as well, all on one scale of numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,23 @@ def require_numbers(recipe: Mapping[str, Any], objective: str) -> None:
     """
     if recipe.get("label_range") is not None and objective != "ccc":
         raise RecipeError(f"label_range: the range of numbers, but {objective} learns classes; leave it out")
+
+
+def read_train(recipe: Mapping[str, Any], labels: Sequence[str] = ()) -> "Manifest":
+    """The rows of `train_manifest` that `where` selects; see `read_part`."""
+    return read_scaled(recipe, recipe["train_manifest"], labels, where=recipe.get("where"))
+
+
+def read_part(recipe: Mapping[str, Any], part: str, labels: Sequence[str] = ()) -> "Manifest | None":
+    """The rows of a part ("valid", "test", "labelled"); None where the recipe names none.
+
+    A part that has conditions and no manifest of its own is taken from `train_manifest`. With a `label_range` in the
+    recipe the `labels` must lie within it.
+    """
+    source, where = recipe.get(f"{part}_manifest"), recipe.get(f"{part}_where")
+    if source is None and where is None:
+        return None
+    return read_scaled(recipe, recipe["train_manifest"] if source is None else source, labels, where=where)
 
 
 def read_scaled(recipe: Mapping[str, Any], source: Any, labels: Sequence[str], *, where: Any = None) -> "Manifest":

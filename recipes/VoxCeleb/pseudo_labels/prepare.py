@@ -1,0 +1,8 @@
+"""VoxCeleb -> manifest: `python prepare.py voxceleb1|voxceleb2 SOURCE --output DIR`, as `dino-speech prepare` does."""
+
+import sys
+
+from dino_speech.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["prepare", *sys.argv[1:]]))
