@@ -41,7 +41,6 @@ from dino_speech import Corpus, register_corpus
 
 PIER = Corpus(
     name="Pier",
-    about="Two people on a pier, recorded here. No official split; `fold` is the speaker.",
     licence="our own",
     access="the shelf",
     layout="pier/anna_angry_01.wav",

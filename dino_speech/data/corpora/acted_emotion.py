@@ -32,16 +32,6 @@ def _ravdess_missing(found: Mapping[str, NamedFile], tables: None) -> list[str]:
 
 RAVDESS = Corpus(
     name="RAVDESS",
-    about="""
-        The speech of RAVDESS. Facts (Livingstone & Russo 2018, doi 10.1371/journal.pone.0196391): 24 actors (odd
-        numbers men, even numbers women), 60 clips each: two sentences, twice, calm, happy, sad, angry, fearful,
-        disgust, surprised at two intensities and neutral at one. 1,440 files of 48 kHz; levels are low and differ by
-        actor. Layout: `Actor_01/03-01-06-01-02-01-01.wav` (Audio_Speech_Actors_01-24.zip) = modality (03: audio only),
-        channel (01 speech, 02 song), emotion, intensity, statement (Kids are talking by the door; Dogs are sitting by
-        the door), repetition, actor. Song and video files are left out and listed. Some mirrors hold everything twice;
-        the second copy is listed as extra. No official split; `fold` (1 to 6) is ours: two men and two women each,
-        actors in order.
-    """,
     licence="CC BY-NC-SA 4.0",
     access="zenodo.org/record/1188976",
     layout="Actor_01/03-01-06-01-02-01-01.wav",
@@ -66,6 +56,17 @@ RAVDESS = Corpus(
     labels=_ravdess_labels,
     missing=_ravdess_missing,
 )
+"""The speech of RAVDESS.
+
+Facts (Livingstone & Russo 2018, doi 10.1371/journal.pone.0196391): 24 actors (odd numbers men, even numbers women),
+60 clips each: two sentences, twice, calm, happy, sad, angry, fearful, disgust, surprised at two intensities and
+neutral at one. 1,440 files of 48 kHz; levels are low and differ by actor.
+
+Layout: `Actor_01/03-01-06-01-02-01-01.wav` (Audio_Speech_Actors_01-24.zip) = modality (03: audio only), channel (01
+speech, 02 song), emotion, intensity, statement (Kids are talking by the door; Dogs are sitting by the door),
+repetition, actor. Song and video files are left out and listed. Some mirrors hold everything twice; the second copy
+is listed as extra. No official split; `fold` (1 to 6) is ours: two men and two women each, actors in order.
+"""
 
 
 def _crema_d_tables(tree: Tree) -> tuple[dict[str, Labels], list[str]]:
@@ -94,16 +95,6 @@ def _crema_d_missing(found: Mapping[str, NamedFile], tables: tuple[dict[str, Lab
 CREMA_D_ACTORS = range(1001, 1092)
 CREMA_D = Corpus(
     name="CREMA-D",
-    about="""
-        Facts (Cao et al. 2014, doi 10.1109/TAFFC.2014.2336244; the owners' README and `VideoDemographics.csv`): 7,442
-        clips of 91 actors (48 male, 43 female, 20 to 74 years old), twelve sentences in six emotions, played as
-        intended; most sentences at an unspecified level, one at three levels. Audio at 16 kHz. Layout:
-        `AudioWAV/1001_IEO_ANG_HI.wav` (the same clips in `AudioMP3` are left out and listed) = actor, sentence,
-        emotion, level (LO, MD, HI; XX, once X: unspecified); `VideoDemographics.csv` (ActorID, Age, Sex, Race,
-        Ethnicity), `SentenceFilenames.csv` (all clips; column Filename): without it missing clips cannot be named,
-        only missing actors. No official split; `fold` (1 to 5) is ours: actor number modulo 5, so that it does not
-        depend on what is there.
-    """,
     licence="Open Database License (ODbL 1.0)",  # contents under the Database Contents License
     access="github.com/CheyneyComputerScience/CREMA-D",
     layout="AudioWAV/1001_IEO_ANG_HI.wav and VideoDemographics.csv",
@@ -124,6 +115,17 @@ CREMA_D = Corpus(
     labels=_crema_d_labels,
     missing=_crema_d_missing,
 )
+"""CREMA-D.
+
+Facts (Cao et al. 2014, doi 10.1109/TAFFC.2014.2336244; the owners' README and `VideoDemographics.csv`): 7,442 clips
+of 91 actors (48 male, 43 female, 20 to 74 years old), twelve sentences in six emotions, played as intended; most
+sentences at an unspecified level, one at three levels. Audio at 16 kHz.
+
+Layout: `AudioWAV/1001_IEO_ANG_HI.wav` (the same clips in `AudioMP3` are left out and listed) = actor, sentence,
+emotion, level (LO, MD, HI; XX, once X: unspecified); `VideoDemographics.csv` (ActorID, Age, Sex, Race, Ethnicity),
+`SentenceFilenames.csv` (all clips; column Filename): without it missing clips cannot be named, only missing actors.
+No official split; `fold` (1 to 5) is ours: actor number modulo 5, so that it does not depend on what is there.
+"""
 
 
 def _emodb_missing(found: Mapping[str, NamedFile], tables: None) -> list[str]:
@@ -137,16 +139,6 @@ _EMODB_PEOPLE = {
 }
 EMODB = Corpus(
     name="EmoDB",
-    about="""
-        The Berlin Database of Emotional Speech. Facts (Burkhardt et al. 2005, Interspeech; the owners' pages
-        emodb.bilderbar.info/docu and database.syntheticspeech.de): ten German actors (five men, five women), ten
-        sentences, seven emotions; of about 800 recordings the 535 are given out that listeners recognised and found
-        natural. Age and sex of each speaker are on the owners' page. Layout: `wav/03a01Wa.wav` = speaker, sentence,
-        first letter of the German emotion (Wut, Langeweile, Ekel, Angst, Freude, Trauer, neutral), version. No official
-        split; `fold` is the speaker (1 to 10): leave one speaker out, the usual protocol. Not certain: the licence (the
-        pages carry no text that could be checked here), and that the complete set has 535 files in every mirror;
-        missing files other than whole speakers cannot be named.
-    """,
     licence="free for research, to be cited; no licence text",
     access="emodb.bilderbar.info",
     layout="wav/03a01Wa.wav",
@@ -167,6 +159,18 @@ EMODB = Corpus(
     num_speakers=10,
     missing=_emodb_missing,
 )
+"""The Berlin Database of Emotional Speech.
+
+Facts (Burkhardt et al. 2005, Interspeech; the owners' pages emodb.bilderbar.info/docu and
+database.syntheticspeech.de): ten German actors (five men, five women), ten sentences, seven emotions; of about 800
+recordings the 535 are given out that listeners recognised and found natural. Age and sex of each speaker are on the
+owners' page.
+
+Layout: `wav/03a01Wa.wav` = speaker, sentence, first letter of the German emotion (Wut, Langeweile, Ekel, Angst,
+Freude, Trauer, neutral), version. No official split; `fold` is the speaker (1 to 10): leave one speaker out, the
+usual protocol. Not certain: the licence (the pages carry no text that could be checked here), and that the complete
+set has 535 files in every mirror; missing files other than whole speakers cannot be named.
+"""
 
 
 def _nemo_table(tree: Tree) -> dict[str, Cells]:
@@ -196,12 +200,6 @@ def _nemo_labels(file: NamedFile, table: dict[str, Cells]) -> Labels | str:
 
 NEMO = Corpus(
     name="nEMO",
-    about="""
-        Facts (Christop 2024, LREC-COLING, arXiv 2404.06292; the owners' README and `data.tsv`): nine Polish actors, 90
-        sentences, six emotions, 4,481 recordings, over three hours, 24 kHz. Layout: `samples/WR0_surprised_64.wav` =
-        speaker, emotion, sentence; `data.tsv` (file_id, emotion, raw_text, normalized_text, speaker_id, gender, age;
-        speaker_id is padded with spaces). No official split; `fold` is the speaker (1 to 9): leave one speaker out.
-    """,
     licence="CC BY-NC-SA 4.0",
     access="github.com/amu-cai/nEMO",
     layout="samples/WR0_surprised_64.wav and data.tsv",
@@ -223,5 +221,14 @@ NEMO = Corpus(
     tables=_nemo_table,
     labels=_nemo_labels,
 )
+"""nEMO.
+
+Facts (Christop 2024, LREC-COLING, arXiv 2404.06292; the owners' README and `data.tsv`): nine Polish actors, 90
+sentences, six emotions, 4,481 recordings, over three hours, 24 kHz.
+
+Layout: `samples/WR0_surprised_64.wav` = speaker, emotion, sentence; `data.tsv` (file_id, emotion, raw_text,
+normalized_text, speaker_id, gender, age; speaker_id is padded with spaces). No official split; `fold` is the speaker
+(1 to 9): leave one speaker out.
+"""
 
 CORPORA.known |= {"crema-d": CREMA_D, "emodb": EMODB, "nemo": NEMO, "ravdess": RAVDESS}

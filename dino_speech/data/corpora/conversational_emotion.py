@@ -67,21 +67,6 @@ def _iemocap_missing(found: Mapping[str, NamedFile], tables: dict[str, Labels]) 
 
 IEMOCAP = Corpus(
     name="IEMOCAP",
-    about="""
-        Facts (Busso et al. 2008, doi 10.1007/s10579-008-9076-6; the release's README; layout and the form of the label
-        lines also from public preparation scripts): five sessions of one woman and one man each, improvised and
-        scripted dialogues, 10,039 utterances. `Ses01F_impro01_M000`: session 1, the woman wears the markers, the MAN
-        speaks. Each utterance has a categorical label (majority of three, `xxx` where there is none) and valence,
-        activation, dominance (means, 1 to 5). Not to be passed on. Layout:
-        `Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav`; labels in
-        `Session1/dialog/EmoEvaluation/Ses01F_impro01.txt`, lines `[6.2901 -
-        8.2357]<tab>Ses01F_impro01_F000<tab>neu<tab>[2.5000, 2.5000, 2.5000]`, the three numbers being valence,
-        activation, dominance. What was said, where it is unpacked: `Session1/dialog/transcriptions/Ses01F_impro01.txt`,
-        lines `Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.` The dialogues as a whole (`dialog/wav`) are left out
-        and listed. The usual task has four classes, excited counted as happy: 5,531 utterances (angry 1,103, happy
-        1,636, neutral 1,708, sad 1,084); the other utterances keep their original label and their dimensions, with a
-        blank `emotion`. No official split; `fold` is the session: leave one session out.
-    """,
     licence="by signed request from USC SAIL, for research",
     access="sail.usc.edu/iemocap",
     layout="Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav and Session1/dialog/EmoEvaluation/*.txt",
@@ -105,6 +90,23 @@ IEMOCAP = Corpus(
     labels=_iemocap_labels,
     missing=_iemocap_missing,
 )
+"""IEMOCAP.
+
+Facts (Busso et al. 2008, doi 10.1007/s10579-008-9076-6; the release's README; layout and the form of the label lines
+also from public preparation scripts): five sessions of one woman and one man each, improvised and scripted dialogues,
+10,039 utterances. `Ses01F_impro01_M000`: session 1, the woman wears the markers, the MAN speaks. Each utterance has a
+categorical label (majority of three, `xxx` where there is none) and valence, activation, dominance (means, 1 to 5).
+Not to be passed on.
+
+Layout: `Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav`; labels in
+`Session1/dialog/EmoEvaluation/Ses01F_impro01.txt`, lines `[6.2901 -
+8.2357]<tab>Ses01F_impro01_F000<tab>neu<tab>[2.5000, 2.5000, 2.5000]`, the three numbers being valence, activation,
+dominance. What was said, where it is unpacked: `Session1/dialog/transcriptions/Ses01F_impro01.txt`, lines
+`Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.` The dialogues as a whole (`dialog/wav`) are left out and listed.
+The usual task has four classes, excited counted as happy: 5,531 utterances (angry 1,103, happy 1,636, neutral 1,708,
+sad 1,084); the other utterances keep their original label and their dimensions, with a blank `emotion`. No official
+split; `fold` is the session: leave one session out.
+"""
 
 TESTS = ("test1", "test2", "test3")
 SPLITS = {"train": "train", "development": "dev", **{name: name for name in TESTS}}
@@ -155,21 +157,6 @@ def _podcast_labels(file: NamedFile, tables: PodcastTables) -> Labels | str:
 
 MSP_PODCAST = Corpus(
     name="MSP-Podcast",
-    about="""
-        Facts (Lotfian & Busso 2019, doi 10.1109/TAFFC.2017.2736999; the release's readme 1.12; the owners' page;
-        columns also from public preparation scripts): speaking turns of podcasts, each with a primary emotion and
-        activation (arousal), valence, dominance from 1 to 7, means over at least five people. Version 1.11: 151,654
-        turns, 238 hours; train 84,030 (also turns whose speaker nobody knows), development 19,815, test1 30,647, test2
-        14,815, test3 2,347 (no labels given out). The owners say that the TEST sets share some speakers with one
-        another. Academic or commercial agreements; not to be passed on. Layout: `Audios/MSP-PODCAST_0001_0008.wav`
-        (some releases `Audio/`); `Labels/labels_consensus.csv` (`labels_concensus.csv` in old releases): FileName,
-        EmoClass, EmoAct, EmoVal, EmoDom, SpkrID, Gender, Split_Set; `Partitions.txt` (`Partition.txt`), lines `Test3;
-        MSP-PODCAST_2000_0001.wav`, is read for files that the table does not have. `transcript` is the text of
-        `Transcripts/MSP-PODCAST_0001_0008.txt`, where a release has such files (not certain: their name and place),
-        else blank. `split` is the owners' partition: train, dev, test1, test2, test3. Counts differ by version, so none
-        is expected. Not certain: that train and development share no speaker with the tests in every version; if they
-        do, it is refused here.
-    """,
     licence="by signed agreement with the University of Texas at Dallas",
     access="ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html",
     layout="Audios/MSP-PODCAST_0001_0008.wav and Labels/labels_consensus.csv",
@@ -189,6 +176,23 @@ MSP_PODCAST = Corpus(
     tables=_podcast_tables,
     labels=_podcast_labels,
 )
+"""MSP-Podcast.
+
+Facts (Lotfian & Busso 2019, doi 10.1109/TAFFC.2017.2736999; the release's readme 1.12; the owners' page; columns also
+from public preparation scripts): speaking turns of podcasts, each with a primary emotion and activation (arousal),
+valence, dominance from 1 to 7, means over at least five people. Version 1.11: 151,654 turns, 238 hours; train 84,030
+(also turns whose speaker nobody knows), development 19,815, test1 30,647, test2 14,815, test3 2,347 (no labels given
+out). The owners say that the TEST sets share some speakers with one another. Academic or commercial agreements; not
+to be passed on.
+
+Layout: `Audios/MSP-PODCAST_0001_0008.wav` (some releases `Audio/`); `Labels/labels_consensus.csv`
+(`labels_concensus.csv` in old releases): FileName, EmoClass, EmoAct, EmoVal, EmoDom, SpkrID, Gender, Split_Set;
+`Partitions.txt` (`Partition.txt`), lines `Test3; MSP-PODCAST_2000_0001.wav`, is read for files that the table does
+not have. `transcript` is the text of `Transcripts/MSP-PODCAST_0001_0008.txt`, where a release has such files (not
+certain: their name and place), else blank. `split` is the owners' partition: train, dev, test1, test2, test3. Counts
+differ by version, so none is expected. Not certain: that train and development share no speaker with the tests in
+every version; if they do, it is refused here.
+"""
 
 
 def _urdu_labels(file: NamedFile, tables: None) -> Labels:
@@ -211,15 +215,6 @@ def _urdu_missing(found: Mapping[str, NamedFile], tables: None) -> list[str]:
 
 URDU = Corpus(
     name="URDU",
-    about="""
-        Facts (Latif et al. 2018, arXiv 1812.10411): 400 utterances of about 2.5 s from Urdu talk shows on YouTube,
-        unscripted, 100 for each of four emotions. The owners speak of 38 speakers (27 men, 11 women); the names of the
-        files give 29. Layout: `Angry/SM1_F10_A010.wav` (by the README with a folder per speaker between) = speaker (SM:
-        man, SF: woman), number of the speaker's file, first letter of the emotion and number within it (A01 to A0100);
-        folders Angry, Happy, Neutral, Sad. No official split and very uneven speakers, so there is no `fold`: `evaluate
-        classification` makes its own speaker-disjoint folds. Not certain: whether some of the 29 names stand for
-        several people.
-    """,
     licence="for research purposes only (the owners' README)",
     access="github.com/siddiquelatif/URDU-Dataset",
     layout="Angry/SM1_F10_A010.wav, and the same in Happy, Neutral, Sad",
@@ -232,5 +227,16 @@ URDU = Corpus(
     labels=_urdu_labels,
     missing=_urdu_missing,
 )
+"""URDU.
+
+Facts (Latif et al. 2018, arXiv 1812.10411): 400 utterances of about 2.5 s from Urdu talk shows on YouTube,
+unscripted, 100 for each of four emotions. The owners speak of 38 speakers (27 men, 11 women); the names of the files
+give 29.
+
+Layout: `Angry/SM1_F10_A010.wav` (by the README with a folder per speaker between) = speaker (SM: man, SF: woman),
+number of the speaker's file, first letter of the emotion and number within it (A01 to A0100); folders Angry, Happy,
+Neutral, Sad. No official split and very uneven speakers, so there is no `fold`: `evaluate classification` makes its
+own speaker-disjoint folds. Not certain: whether some of the 29 names stand for several people.
+"""
 
 CORPORA.known |= {"iemocap": IEMOCAP, "msp-podcast": MSP_PODCAST, "urdu": URDU}

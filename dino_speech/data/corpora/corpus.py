@@ -56,7 +56,6 @@ class Corpus:
 
     Attributes:
         name: as in the column `corpus`.
-        about: source, size, layout, splits, and what is not certain, for people.
         licence: one line.
         access: where its owners give it out.
         layout: what is expected below the folder, for messages.
@@ -78,7 +77,6 @@ class Corpus:
     """
 
     name: str
-    about: str
     licence: str
     access: str
     layout: str

@@ -83,18 +83,6 @@ def _adress_chunks(tree: Tree, rows: list[Row]) -> tuple[list[Row], list[Row]]:
 
 ADRESS = Corpus(
     name="ADReSS",
-    about="""
-        The ADReSS challenge of 2020. Facts (Luz et al. 2020, arXiv 2004.06833; the READMEs of the archives; the form of
-        the tables also from public scripts): descriptions of the Cookie Theft picture from the Pitt corpus, one
-        recording per subject, matched for age and sex; train 54 controls (cc) and 54 people with dementia (cd), test 48
-        subjects, half and half. Layout: `train/Full_wave_enhanced_audio/cc/S001.wav` (noise removed) and
-        `train/Normalised_audio-chunks/cc/S001-*.wav`; `train/cc_meta_data.txt`, `train/cd_meta_data.txt` (`ID ; age ;
-        gender ; mmse`); `test/Full_wave_enhanced_audio/S160.wav`; `test/meta_data.txt` (`ID ; age ; gender`), and with
-        the answers `meta_data_test.txt` or a later `meta_data.txt` (`ID ; age ; gender ; Label ; mmse`). `manifest.csv`
-        has the whole recordings, `chunks.csv` the chunks. `split` is the official one. Not certain: the coding in the
-        table with the answers, taken to be gender 0 male, 1 female and Label 0 control, 1 dementia, as public scripts
-        do.
-    """,
     licence="members of DementiaBank only, under its ground rules",
     access="dementia.talkbank.org, for members",
     layout="train/Full_wave_enhanced_audio/cc/S001.wav, cd, test/..., and cc_meta_data.txt, cd_meta_data.txt",
@@ -110,6 +98,19 @@ ADRESS = Corpus(
     labels=_adress_labels,
     further=Further("chunks.csv", "num_chunks", "unreadable_chunks", _adress_chunks),
 )
+"""The ADReSS challenge of 2020.
+
+Facts (Luz et al. 2020, arXiv 2004.06833; the READMEs of the archives; the form of the tables also from public
+scripts): descriptions of the Cookie Theft picture from the Pitt corpus, one recording per subject, matched for age
+and sex; train 54 controls (cc) and 54 people with dementia (cd), test 48 subjects, half and half.
+
+Layout: `train/Full_wave_enhanced_audio/cc/S001.wav` (noise removed) and
+`train/Normalised_audio-chunks/cc/S001-*.wav`; `train/cc_meta_data.txt`, `train/cd_meta_data.txt` (`ID ; age ; gender
+; mmse`); `test/Full_wave_enhanced_audio/S160.wav`; `test/meta_data.txt` (`ID ; age ; gender`), and with the answers
+`meta_data_test.txt` or a later `meta_data.txt` (`ID ; age ; gender ; Label ; mmse`). `manifest.csv` has the whole
+recordings, `chunks.csv` the chunks. `split` is the official one. Not certain: the coding in the table with the
+answers, taken to be gender 0 male, 1 female and Label 0 control, 1 dementia, as public scripts do.
+"""
 
 ADRESSO_ANSWERS = {"control": "control", "probablead": "ad"}
 SAMPLES_PER_MS = 16
@@ -174,19 +175,6 @@ def _sample(cells: Cells, side: str) -> int:
 
 ADRESSO = Corpus(
     name="ADReSSo",
-    about="""
-        The diagnosis task of the ADReSSo challenge of 2021. Facts (Luz et al. 2021, arXiv 2104.09356; the README of the
-        archive; the form of the tables also from public scripts): descriptions of the Cookie Theft picture, audio only,
-        noise reduced and level normalised; baseline accuracy 78.87 % (acoustic and linguistic features together). 166
-        recordings to train on and 71 to test on (commonly reported; not checked against the paper). Layout:
-        `diagnosis/train/audio/ad/adrso024.wav`, `.../cn/adrso002.wav`; who speaks when in
-        `diagnosis/train/segmentation/ad/adrso024.csv` (columns speaker (PAR, INV), begin, end in ms);
-        `adresso-train-mmse-scores.csv` (adressfname, mmse, dx); `diagnosis/test-dist/audio/adrsdt1.wav` and
-        `segmentation/adrsdt1.csv`; the answers `task1.csv` (ID, Dx: Control or ProbableAD) and `task2.csv` (ID, MMSE),
-        in some archives `test_results_task1_groundtruth.csv`, `...task2...`. `manifest.csv` has the whole recordings,
-        `participant.csv` the spans in which the participant speaks (start and stop in samples at 16 kHz). `split` is
-        the official one. The task of progression is left out and listed. Sex and age are not given.
-    """,
     licence="members of DementiaBank only, under its ground rules",
     access="dementia.talkbank.org, for members",
     layout="diagnosis/train/audio/ad/adrso024.wav, .../cn/..., diagnosis/test-dist/audio/adrsdt1.wav",
@@ -202,5 +190,20 @@ ADRESSO = Corpus(
     labels=_adresso_labels,
     further=Further("participant.csv", "num_participant_spans", "unreadable_spans", _participant_spans),
 )
+"""The diagnosis task of the ADReSSo challenge of 2021.
+
+Facts (Luz et al. 2021, arXiv 2104.09356; the README of the archive; the form of the tables also from public scripts):
+descriptions of the Cookie Theft picture, audio only, noise reduced and level normalised; baseline accuracy 78.87 %
+(acoustic and linguistic features together). 166 recordings to train on and 71 to test on (commonly reported; not
+checked against the paper).
+
+Layout: `diagnosis/train/audio/ad/adrso024.wav`, `.../cn/adrso002.wav`; who speaks when in
+`diagnosis/train/segmentation/ad/adrso024.csv` (columns speaker (PAR, INV), begin, end in ms);
+`adresso-train-mmse-scores.csv` (adressfname, mmse, dx); `diagnosis/test-dist/audio/adrsdt1.wav` and
+`segmentation/adrsdt1.csv`; the answers `task1.csv` (ID, Dx: Control or ProbableAD) and `task2.csv` (ID, MMSE), in
+some archives `test_results_task1_groundtruth.csv`, `...task2...`. `manifest.csv` has the whole recordings,
+`participant.csv` the spans in which the participant speaks (start and stop in samples at 16 kHz). `split` is the
+official one. The task of progression is left out and listed. Sex and age are not given.
+"""
 
 CORPORA.known |= {"adress": ADRESS, "adresso": ADRESSO}

@@ -1,12 +1,16 @@
 """What all corpora share: extra and broken files, the summary on disk, leaks, tables."""
 
+import ast
+import inspect
 import json
 from collections.abc import Callable
+from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from dino_speech.data.corpora.catalogue import CORPORA, prepare
+from dino_speech.data.corpora.catalogue import CORPORA, HOMES, prepare
 from dino_speech.data.corpora.corpus import CANONICAL, UNLABELLED, Corpus
 from dino_speech.data.corpora.preparing import prepare_corpus
 from dino_speech.data.corpora.tree import Tree, number, read_table
@@ -34,15 +38,24 @@ def test_diagnoses_have_the_shared_names() -> None:
         assert set(STATED[name].codes["diagnosis"].values()) == {"ad", "control"}
 
 
-@pytest.mark.parametrize("name", STATED)
-def test_a_corpus_states_source_licence_layout_and_split(name: str) -> None:
-    corpus = STATED[name]
-    about = " ".join(corpus.about.split())
-    for word in ("Facts (", "Layout: "):
-        assert word in about
-    assert "fold" in about or "split" in about
-    assert all((corpus.licence, corpus.access, corpus.layout))
-    assert {"speaker", corpus.label} <= {*corpus.columns}
+@pytest.mark.parametrize("home", {*HOMES.values()} - {"folder", "voxceleb"})
+def test_a_corpus_states_source_licence_layout_and_split(home: str) -> None:
+    """What stands below `NAME = Corpus(...)`, where the reference shows it."""
+    module = import_module(f"dino_speech.data.corpora.{home}")
+    corpora = {name: value for name, value in vars(module).items() if isinstance(value, Corpus)}
+    assert corpora
+    body = ast.parse(inspect.getsource(module)).body
+    for statement, below in pairwise(body):
+        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", "") in corpora:
+            corpus = corpora.pop(statement.targets[0].id)
+            assert isinstance(below, ast.Expr)
+            facts = ast.literal_eval(below.value)
+            for word in ("\n\nFacts (", "\n\nLayout: "):
+                assert word in facts
+            assert "fold" in facts or "split" in facts
+            assert all((corpus.licence, corpus.access, corpus.layout))
+            assert {"speaker", corpus.label} <= {*corpus.columns}
+    assert not corpora
 
 
 def test_wrong_folders(tmp_path: Path, plant: Plant) -> None:
@@ -85,7 +98,7 @@ def test_solved_problems_go_away(tmp_path: Path, plant: Plant) -> None:
 
 def test_leak_is_refused_with_the_names(tmp_path: Path, plant: Plant) -> None:
     source = plant("mine", ["a_train.wav", "b_train.wav", "c_test1.wav"])
-    facts = {"about": "", "licence": "mine", "access": "here", "layout": "*.wav", "may_share": ("test1", "test2")}
+    facts = {"licence": "mine", "access": "here", "layout": "*.wav", "may_share": ("test1", "test2")}
     form, columns = r"[abc]_(?P<split>\w+)", ("speaker", "emotion", "split")
     corpus = Corpus(
         name="Mine", file_name=form, columns=columns, labels=lambda f, t: {"speaker": "ann", "emotion": "sad"}, **facts
