@@ -51,6 +51,8 @@ _HOMES = {
     "evaluate_classification": "dino_speech.evaluation.probing.classification",
     "evaluate_finetuned": "dino_speech.evaluation.probing.finetuned",
     "evaluate_regression": "dino_speech.evaluation.probing.regression",
+    "evaluate_task": "dino_speech.evaluation.added_tasks",
+    "register_task": "dino_speech.evaluation.added_tasks",
     "evaluate_cross_corpus": "dino_speech.evaluation.probing.cross_corpus",
     "evaluate_robustness": "dino_speech.evaluation.stress.robustness",
     "evaluate_fairness": "dino_speech.evaluation.stress.fairness",

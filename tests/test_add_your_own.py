@@ -10,10 +10,19 @@ import pytest
 import soundfile
 import torch
 
-from dino_speech import build_encoder, list_encoders, load_encoder, read_manifest, register_corpus, register_encoder
+from dino_speech import (
+    build_encoder,
+    evaluate_task,
+    list_encoders,
+    load_encoder,
+    read_manifest,
+    register_corpus,
+    register_encoder,
+)
 from dino_speech.cli.main import main
 from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.errors import InputError
+from dino_speech.evaluation.added_tasks import TASKS
 from dino_speech.models.registry import ENCODERS
 
 BACKBONE = """
@@ -85,7 +94,7 @@ def my_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "my_lab-1.0.dist-info").mkdir(parents=True)
     (folder / "my_lab-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: my-lab\nVersion: 1.0\n")
     monkeypatch.syspath_prepend(folder)
-    for registry in (ENCODERS, CORPORA):
+    for registry in (ENCODERS, CORPORA, TASKS):
         monkeypatch.setattr(registry, "known", dict(registry.known))
     return folder
 
@@ -144,6 +153,37 @@ def test_a_corpus(
     (tmp_path / "pier" / "notes.wav").rename(tmp_path / "pier" / "carl_calm_01.wav")
     assert main(command) == 1
     assert "carl_calm_01.wav: speaker 'carl' is none of this corpus (anna, ben)" in capsys.readouterr().out
+
+
+TASK = """
+import numpy as np
+from dino_speech import register_task
+
+
+@register_task("retrieval")
+def retrieval(embeddings, manifest, *, seed, label="speaker"):
+    rows = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    scores = rows @ rows.T - 2 * np.eye(len(rows))
+    values = np.array(manifest.label(label))
+    return {"precision_at_1": float(np.mean(values == values[scores.argmax(axis=1)]))}
+"""
+
+
+def test_a_task(my_lab: Path, voices_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(my_lab, "dino_speech.tasks", "retrieval = my_task", "my_task", TASK)
+    manifest = voices_folder / "manifest.csv"
+    found = evaluate_task("retrieval", load_encoder("fbank_stats"), read_manifest(manifest))
+    assert found.num_utterances == 16
+    (voices_folder / "spk0" / "0.wav").write_bytes(b"no audio")
+    words = ["evaluate", "task", "--encoder", "fbank_stats", "--manifest", str(manifest), "--json"]
+    assert main([*words, "--task", "retrieval", "--option", "label=emotion", "--output", str(tmp_path / "out")]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["num_utterances"] == 15
+    assert [item["name"] for item in answer["skipped"]] == ["spk0_0"]
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written["results"]["figures"] == answer["figures"] != found.figures
+    assert main([*words, "--task", "retrievel"]) == 1
+    assert "did you mean 'retrieval'" in capsys.readouterr().err
 
 
 def test_what_is_registered_cannot_pose_as_ours(my_lab: Path) -> None:

@@ -149,7 +149,8 @@ def test_python_calls_what_exists(name: str, number: int, text: str):
         if isinstance(call.func, ast.Name) and call.func.id in known:
             candidates = [known[call.func.id]]
         elif isinstance(call.func, ast.Attribute):
-            candidates = [getattr(kind, call.func.attr) for kind in classes if hasattr(kind, call.func.attr)]
+            found = [getattr(kind, call.func.attr) for kind in classes if hasattr(kind, call.func.attr)]
+            candidates = [method for method in found if callable(method)]  # not the default of a setting
         else:
             continue
         assert not candidates or any(_accepts(callable_, call) for callable_ in candidates), ast.unparse(call)

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.evaluating import clinical, cross_corpus, stress, verification
+from dino_speech.cli.evaluating import added_task, clinical, cross_corpus, stress, verification
 from dino_speech.cli.evaluating.judging import add_judging, answer, range_of
 from dino_speech.cli.options import (
     Subparsers,
@@ -48,6 +48,7 @@ def add_commands(subparsers: Subparsers) -> None:
     add_options(parser, "--folds")
     cross_corpus.add_options_of_another_corpus(parser)
     clinical.add_kind(kinds)
+    added_task.add_kind(kinds)
     stress.add_kinds(kinds)
 
 
