@@ -62,10 +62,7 @@ class Target:
 
     def predict(self, x: NDArray, unseen: NDArray, rows: NDArray, *, plain: bool = False) -> NDArray:
         """Fit a probe on features x of the utterances `rows`, and predict the unseen ones; `plain`: one strength."""
-        options: dict[str, Any] = {
-            "seed": self.seed,
-            **({"strengths": [PLAIN_STRENGTHS[self.of_classes]]} if plain else {}),
-        }
+        options: dict[str, Any] = {"strengths": [PLAIN_STRENGTHS[self.of_classes]]} if plain else {}
         known = self.values[rows]
         if self.of_classes:
             return LogisticProbe(seed=self.seed, **options).fit(x, known, self.speakers[rows]).predict(unseen)
