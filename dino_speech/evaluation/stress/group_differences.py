@@ -26,7 +26,7 @@ from dino_speech.metrics import RankedTrials, det_curve
 from dino_speech.plain_data import PlainData
 
 NUM_BINS = 5  # ours: of equally many utterances each, for matching numbers
-Weigh = Callable[[NDArray | None, str], float]  # (how often each counts, group) -> its figure
+Weigh = Callable[..., float]  # (how often each counts, None: once; name of the group) -> its figure
 Resample = Callable[[Callable[[NDArray], float]], Interval]
 
 
@@ -93,29 +93,21 @@ def compare_labels(
     true, predicted = task.true[kept, column], task.predicted[kept, column]
     strata = true if task.metric == "uar" else _bins(true)
 
-    def figure(counts: NDArray, name: str) -> float:
-        return _weighted(measure, true, predicted, counts * (groups == name))
+    def weighted(weights: NDArray) -> float:
+        return measure(true, predicted, weights=weights) if weights.any() else float("nan")
+
+    def figure(counts: NDArray | None, name: str) -> float:
+        return weighted((groups == name) * (1 if counts is None else counts))
 
     def matched(counts: NDArray | None, name: str) -> float:
-        return _weighted(measure, true, predicted, matched_weights(strata, groups, counts) * (groups == name))
+        return weighted(matched_weights(strata, groups, counts) * (groups == name))
 
-    names = _names(groups, task.manifest)
-    once = np.ones(len(groups))
-    return Comparison(
+    return _compare(
+        {name: speakers[groups == name] for name in _names(groups, task.manifest)},
+        figure,
+        matched,
+        lambda statistic: bootstrap_interval(statistic, speakers, **bootstrap),
         overall=measure(true, predicted),
-        groups={
-            name: Figure(
-                value=figure(once, name),
-                interval=bootstrap_interval(partial(figure, name=name), speakers, **bootstrap),
-                num=int((groups == name).sum()),
-                num_speakers=int(np.unique(speakers[groups == name]).size),
-            )
-            for name in names
-        },
-        matched={name: matched(None, name) for name in names},
-        differences=_differences(
-            names, matched, lambda statistic: bootstrap_interval(statistic, speakers, **bootstrap)
-        ),
         speakers=label_spread(task, column, kept, **spread),
     )
 
@@ -148,22 +140,39 @@ def compare_trials(task: TrialTask, group: str, bootstrap: dict[str, Any], sprea
     def resample(statistic: Callable[[NDArray], float]) -> Interval:
         return bootstrap_weighted_trials(statistic, len(enroll), enroll, test, **bootstrap)
 
-    values = {name: figure(None, name) for name in names}
-    return Comparison(
+    return _compare(
+        {name: enroll[rows] for name, rows in rows_of.items()},
+        figure,
+        figure,
+        resample,
         overall=det_curve(task.scores, task.labels).eer(),
-        groups={
-            name: Figure(
-                value=values[name],
-                interval=resample(partial(figure, name=name)),
-                num=len(rows_of[name]),
-                num_speakers=int(np.unique(enroll[rows_of[name]]).size),
-            )
-            for name in names
-        },
-        matched=values,
-        differences=_differences(names, figure, resample),
         speakers=trial_spread(task, **spread),
     )
+
+
+def _compare(
+    speakers_of: dict[str, NDArray],
+    figure: Weigh,
+    matched: Weigh,
+    resample: Resample,
+    *,
+    overall: float,
+    speakers: SpeakerSpread,
+) -> Comparison:
+    """Each group, whose items are by `speakers_of`, and the differences of each pair on matched labels."""
+
+    def gap(counts: NDArray | None, pair: tuple[str, str]) -> float:
+        return matched(counts, pair[0]) - matched(counts, pair[1])
+
+    groups = {
+        name: Figure(figure(None, name), resample(partial(figure, name=name)), len(of), np.unique(of).size)
+        for name, of in speakers_of.items()
+    }
+    differences = {
+        f"{pair[0]} - {pair[1]}": GroupGap(gap(None, pair), resample(partial(gap, pair=pair)))
+        for pair in combinations(speakers_of, 2)
+    }
+    return Comparison(overall, groups, {name: matched(None, name) for name in speakers_of}, differences, speakers)
 
 
 def trial_spread(task: TrialTask, **spread: Any) -> SpeakerSpread:
@@ -186,20 +195,6 @@ def _sides(task: TrialTask) -> tuple[NDArray, NDArray]:
     if task.sides is None:
         raise InputError(f"{task.manifest.name}: the column of speakers has blanks; fairness compares speakers")
     return task.sides
-
-
-def _differences(names: list[str], figure: Weigh, resample: Resample) -> dict[str, GroupGap]:
-    def difference(counts: NDArray | None, pair: tuple[str, str]) -> float:
-        return figure(counts, pair[0]) - figure(counts, pair[1])
-
-    return {
-        f"{pair[0]} - {pair[1]}": GroupGap(difference(None, pair), resample(partial(difference, pair=pair)))
-        for pair in combinations(names, 2)
-    }
-
-
-def _weighted(measure: Callable[..., float], true: NDArray, predicted: NDArray, weights: NDArray) -> float:
-    return measure(true, predicted, weights=weights) if weights.any() else float("nan")
 
 
 def _bins(values: NDArray) -> NDArray[np.int64]:

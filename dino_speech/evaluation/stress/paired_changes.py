@@ -3,7 +3,9 @@
 An interval of a change resamples speakers, the same ones clean and changed. Letters: `N` utterances, `T` trials.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from dino_speech.models.embed_files import Transform
 from dino_speech.plain_data import PlainData
 
 UNCHANGED_WITHIN = 0.05  # of the range of the labels: audeering's ser-tests, whose labels range from 0 to 1
+
+Figure = Callable[[NDArray | None], float]  # how often each utterance or trial counts (None: once) -> the figure
 
 
 @dataclass(frozen=True)
@@ -61,28 +65,18 @@ class LabelJudge:
         """What becomes of each figure."""
         found, skipped = self.task.predict_again(transform)
         kept = np.asarray(~np.isnan(found).any(axis=1))
-        return {
-            name: self._change(i, found[:, i], kept, num_resamples, seed) for i, name in enumerate(self.names)
-        }, skipped
-
-    def _change(self, column: int, found: NDArray, kept: NDArray[np.bool_], num_resamples: int, seed: int) -> Change:
-        measure, within = METRICS[self.metric], self.within.get(self.names[column])
-        true, before = self.task.true[kept, column], self.task.predicted[kept, column]
-        after = found[kept]
-
-        def difference(weights: NDArray) -> float:
-            return measure(true, after, weights=weights) - measure(true, before, weights=weights)
-
-        moved, speakers = np.abs(after - before), self.task.speakers[kept]
-        value, clean = measure(true, after), measure(true, before)
-        return Change(
-            value=value,
-            clean=clean,
-            change=value - clean,
-            interval=bootstrap_interval(difference, speakers, num_resamples=num_resamples, seed=seed),
-            unchanged=float(np.mean(moved == 0 if within is None else moved < within)),
-            num=int(kept.sum()),
-        )
+        measure, speakers = METRICS[self.metric], self.task.speakers[kept]
+        changes = {}
+        for name, *columns in zip(self.names, self.task.true.T, self.task.predicted.T, found.T, strict=True):
+            true, before, after = (column[kept] for column in columns)
+            moved, within = np.abs(after - before), self.within.get(name)
+            changes[name] = _change(
+                partial(_measured, measure, true, before),
+                partial(_measured, measure, true, after),
+                lambda statistic: bootstrap_interval(statistic, speakers, num_resamples=num_resamples, seed=seed),
+                moved == 0 if within is None else moved < within,
+            )
+        return changes, skipped
 
 
 class TrialJudge:
@@ -103,19 +97,28 @@ class TrialJudge:
         kept = ~np.isnan(found)
         before, after = (RankedTrials(scores[kept], self.task.labels[kept]) for scores in (self.task.scores, found))
 
-        def difference(weights: NDArray) -> float:
-            return after.curve(weights[after.order]).eer() - before.curve(weights[before.order]).eer()
+        def eer(ranked: RankedTrials, weights: NDArray | None) -> float:
+            return ranked.curve(None if weights is None else weights[ranked.order]).eer()
 
         sides = (None, None) if self.task.sides is None else tuple(side[kept] for side in self.task.sides)
-        num = int(kept.sum())
-        value, clean = after.curve().eer(), before.curve().eer()
+        num, options = int(kept.sum()), {"num_resamples": num_resamples, "seed": seed}
         decisions = [scores[kept] >= self.threshold for scores in (self.task.scores, found)]
-        change = Change(
-            value=value,
-            clean=clean,
-            change=value - clean,
-            interval=bootstrap_weighted_trials(difference, num, *sides, num_resamples=num_resamples, seed=seed),
-            unchanged=float(np.mean(decisions[0] == decisions[1])),
-            num=num,
+        change = _change(
+            partial(eer, before),
+            partial(eer, after),
+            lambda statistic: bootstrap_weighted_trials(statistic, num, *sides, **options),
+            decisions[0] == decisions[1],
         )
         return {"eer": change}, skipped
+
+
+def _change(before: Figure, after: Figure, resample: Callable[[Figure], Interval], unchanged: NDArray) -> Change:
+    value, clean = after(None), before(None)
+    interval = resample(lambda weights: after(weights) - before(weights))
+    return Change(value, clean, value - clean, interval, float(np.mean(unchanged)), len(unchanged))
+
+
+def _measured(
+    measure: Callable[..., float], true: NDArray, predicted: NDArray, weights: NDArray | None = None
+) -> float:
+    return measure(true, predicted, weights=weights)
