@@ -1,4 +1,4 @@
 """Questions about a person's health: people and not utterances, balance of groups, the silence control.
 
-Front door: `evaluate.py`. A figure here is not a diagnosis.
+Front door: `evaluate_clinical`. A figure here is not a diagnosis.
 """

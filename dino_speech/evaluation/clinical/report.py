@@ -41,9 +41,6 @@ class ClinicalReport(PlainData):
         positive: the class to be found.
         negative: what it is told from.
         segment_s: length of the segments; None: whole recordings.
-        skipped: rows left out, and why.
-        scores: the log-odds of each person.
-        provenance: versions, seed, manifest.
     """
 
     result: SubjectResult

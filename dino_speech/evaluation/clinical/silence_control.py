@@ -86,17 +86,8 @@ def control_silence(
 ) -> SilenceControl:
     """Judge the same people in the same folds by their silence; people without any are left out.
 
-    Args:
-        classifier: this, `folds` and `scores` are those of the main result.
-        subjects: the recordings, not cut into segments.
-        folds: see there.
-        scores: see there.
-        bootstrap: `num_resamples` and `seed`.
-        folder: where the non-speech parts are kept (see `write_nonspeech`); None: nowhere.
-        vad: how speech is found.
-        min_s: recordings with less non-speech are left out.
-        segment_s: as in the main result.
-        progress: show a bar on stderr.
+    `classifier`, `folds` and `scores` are those of the main result, `subjects` its recordings, not cut into segments;
+    `folder`, `vad` and `min_s` are `evaluate_clinical`'s, `bootstrap` is `num_resamples` and `seed`.
     """
     detector = build_vad(vad)
     used = frozenset().union(*(fold.train | fold.test for fold in folds))

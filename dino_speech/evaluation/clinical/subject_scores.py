@@ -60,11 +60,7 @@ def score_subjects(
 ) -> SubjectScores:
     """Judge every person of the folds' test parts by a classifier that has not heard them.
 
-    Args:
-        classifier: called once per fold.
-        subjects: who there is.
-        folds: from `make_folds`.
-        run: what the segments are of ("speech", "silence"): the beginning of the classifier's `run`.
+    `run` says what the segments are of ("recordings", "silence"): the beginning of the classifier's `run`.
 
     Raises:
         InputError: nobody could be judged, or the classifier gives another number of log-odds than segments.
@@ -162,13 +158,7 @@ class TrivialScore(PlainData):
 
 
 def trivial_score(values: dict[str, float], scores: SubjectScores, **bootstrap: Any) -> TrivialScore | None:
-    """One number per person against the truth, for the people who were judged; None where one class is left.
-
-    Args:
-        values: person -> number.
-        scores: who was judged.
-        bootstrap: `num_resamples` and `seed`.
-    """
+    """One number per person against the truth, for the people who were judged; None where one class is left."""
     known = scores.select(list(values))
     if known.positive.all() or not known.positive.any():
         return None

@@ -57,14 +57,7 @@ class Subjects:
 def find_subjects(
     manifest: Manifest, *, label: str, positive: str, negative: str | None = None, subject: str = "speaker"
 ) -> tuple[Subjects, list[Skipped]]:
-    """The rows that can be judged, marked positive or not, and those left out.
-
-    Args:
-        manifest: recordings or segments.
-        label: column of the classes.
-        positive: the value that is to be found.
-        negative: the value that it is told from; None: all others.
-        subject: column of the people.
+    """The rows that can be judged, marked positive or not, and those left out; the arguments of `evaluate_clinical`.
 
     Raises:
         InputError: no such column or value, only one class, or a person with two classes.
@@ -104,14 +97,10 @@ def make_folds(
     split: str | None = None,
     seed: int = 0,
 ) -> list[SubjectFold]:
-    """Who is learnt from and who is judged; nobody is both.
+    """Who is learnt from and who is judged; nobody is both. The arguments are those of `evaluate_clinical`.
 
-    Args:
-        subjects: all.
-        num_folds: of a stratified cross-validation; None: 5, or the people of the smaller class where that is fewer.
-        fold_column: column with folds as published: each of its values is judged in turn, the others are learnt from.
-        split: column with an official split: learns from its "train", judges its "test", leaves out the rest.
-        seed: of the cross-validation.
+    Each value of `fold_column` is judged in turn, the others are learnt from; of `split`, "train" is learnt from and "test"
+    judged, the rest is left out.
 
     Raises:
         InputError: more than one of the three is given, a person is on both sides, or a training part has one class.

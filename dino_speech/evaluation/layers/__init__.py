@@ -1,4 +1,4 @@
 """What each layer of an encoder knows: probes, trials and CCA with acoustic descriptors, layer by layer.
 
-Front door: `probe_layers.py`.
+Front doors: `probe_layers`, and `write_layers` for its report.
 """

@@ -60,13 +60,7 @@ def layer_features(
 ) -> LayerFeatures:
     """Embed each utterance once and keep every layer; from the cache where it has been done before.
 
-    Args:
-        encoder: any; put into eval mode while it embeds.
-        manifest: the utterances.
-        rows: positions of those that are needed; None: all.
-        layers: names or patterns (`layer_*`) of the layers to keep.
-        cache: folder for the files; None: nothing is kept on disk.
-        options: `batch_s`, `num_workers`, `progress`, as of `embed_files`.
+    The arguments are those of `embed_manifest` and `probe_layers`.
 
     Raises:
         InputError: no layer fits the patterns, or nothing could be embedded.

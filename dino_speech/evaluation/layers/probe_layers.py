@@ -75,8 +75,6 @@ class LayerReport(PlainData):
         chance_uar: of guessing; None without a label.
         num_utterances: embedded.
         num_folds: speaker-disjoint folds.
-        skipped: utterances left out, and why.
-        provenance: versions, seed, manifest.
     """
 
     layers: list[LayerResult]

@@ -1,4 +1,5 @@
 """Labels read off frozen embeddings, or said by a fine-tuned system: classes, numbers, across corpora.
 
-Front doors: `classification.py`, `regression.py`, `cross_corpus.py`, `finetuned.py`.
+Front doors: `evaluate_classification`, `evaluate_regression`; across corpora `evaluate_cross_corpus`, of a fine-tuned
+system `evaluate_finetuned`.
 """

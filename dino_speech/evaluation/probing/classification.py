@@ -42,10 +42,8 @@ class ClassificationReport(PlainData):
         intervals: 95 %, resampling speakers, for `uar`, `micro_f1`, `macro_f1`.
         num_speakers: of the utterances.
         strengths: C of the logistic regression that each fold chose.
-        skipped: utterances left out, and why (no label, no speaker, audio that cannot be read).
         true: (num_utterances,) classes, in the order of the manifest, skipped ones left out.
         predicted: (num_utterances,) classes.
-        provenance: versions, seed, manifest.
     """
 
     uar: float

@@ -130,8 +130,8 @@ def pooled_report(
         parts: of the same label or labels, at least one; no recording in two of them.
         provenance: versions, seed, manifest.
         num_folds: 0: one system, nothing was fitted here.
-        num_resamples: of the bootstrap.
-        seed: of the bootstrap.
+        num_resamples: of the bootstrap, like `seed`.
+        seed: see there.
     """
     targets = parts[0].targets
     true, predicted, speakers = (

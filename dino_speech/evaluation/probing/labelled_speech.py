@@ -61,15 +61,7 @@ def labelled_speech(
     embedded: EmbeddedManifest | None = None,
     **options: Any,
 ) -> LabelledSpeech:
-    """Embed the utterances that have all labels and a speaker.
-
-    Args:
-        encoder: None where `embedded` is given.
-        manifest: the utterances.
-        labels: L columns; rows where one of them is blank are left out and listed.
-        speaker: the column that says who speaks; likewise.
-        embedded: embeddings of this very manifest, to use instead of the encoder.
-        options: passed to `embed_files`.
+    """Embed the utterances that have all labels (L columns) and a speaker; the arguments are those of the evaluations.
 
     Raises:
         InputError: no such column, no row has all of them, or nothing could be embedded.

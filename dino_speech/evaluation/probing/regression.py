@@ -38,10 +38,8 @@ class RegressionReport(PlainData):
         deviation: of the labels, which is the RMSE of always saying their mean.
         num_speakers: of the utterances.
         strengths: penalty of the ridge regression that each fold chose.
-        skipped: utterances left out, and why (a blank cell, audio that cannot be read).
         true: (num_utterances, L) numbers, in the order of the manifest, skipped ones left out.
         predicted: (num_utterances, L) numbers.
-        provenance: versions, seed, manifest.
     """
 
     ccc: dict[str, float]
@@ -73,13 +71,13 @@ def evaluate_regression(
     num_resamples: int = 1000,
     **options: Any,
 ) -> RegressionReport:
-    """Cross-validate ridge regression on frozen embeddings.
+    """Cross-validate ridge regression on frozen embeddings; what is not said here is as of `evaluate_classification`.
 
     Args:
         encoder: embeds the utterances that have all labels and a speaker; None where `embedded` is given.
         manifest: the utterances.
         labels: the columns to predict, of numbers; rows where one of them is blank are left out and listed.
-        num_folds: this and the others are those of `evaluate_classification`.
+        num_folds: 2 or more; None: 5, or the number of speakers where that is smaller.
         seed: of folds and intervals.
         speaker: the column that no fold may split.
         embedded: embeddings of this very manifest.
@@ -119,17 +117,7 @@ def regression_report(
     seed: int = 0,
     **origin: Any,
 ) -> RegressionReport:
-    """The report of predictions, wherever they come from.
-
-    Args:
-        true: (N, L) numbers.
-        predicted: (N, L).
-        speakers: (N,) who is resampled.
-        labels: the L columns.
-        num_resamples: of the bootstrap.
-        seed: of the bootstrap.
-        origin: the other fields of `RegressionReport`: num_folds, strengths, skipped, provenance.
-    """
+    """The report of predictions (N, L) beside the truth (N, L); the others as of `classification_report`."""
     columns = {name: (true[:, i], predicted[:, i]) for i, name in enumerate(labels)}
 
     def interval(pair: tuple[NDArray, NDArray]) -> Interval:

@@ -1,4 +1,4 @@
-"""Reports on paper: tables, curves, pictures, and folders of results.
+"""Reports on paper: tables, curves, pictures, and folders of results. What the figures are is decided elsewhere.
 
-What the figures are is decided elsewhere; here they are only written and drawn.
+Front doors: `write_results` for whole evaluations, `write_report` for tables and pictures of one's own.
 """

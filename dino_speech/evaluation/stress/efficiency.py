@@ -43,7 +43,6 @@ class EfficiencyReport(PlainData):
         num_threads: of PyTorch on the CPU.
         num_rounds: timed, after one that is not.
         device: that it ran on.
-        provenance: versions and command.
     """
 
     num_parameters: int

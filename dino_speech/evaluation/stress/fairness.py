@@ -28,8 +28,6 @@ class FairnessReport(PlainData):
         metric: "uar", "ccc" or "eer" (percent; there, less is better).
         group: the column.
         figures: "uar", "eer" or each label of numbers -> comparison.
-        skipped: utterances left out, and why; also those of no group.
-        provenance: versions, seed, manifest.
     """
 
     metric: str
@@ -81,13 +79,13 @@ def evaluate_fairness(
     seed: int = 0,
     **options: Any,
 ) -> FairnessReport:
-    """Compare groups of speakers, and single speakers.
+    """Compare groups of speakers, and single speakers; what is not said here is as of `evaluate_robustness`.
 
     Args:
         model: a `SpeechEncoder`, or a fine-tuned system that was not trained on this manifest.
         manifest: the utterances.
-        group: the column of groups; utterances where it is blank are left out and listed, of trials both sides must
-            be in the group.
+        group: the column of groups; utterances where it is blank are left out and listed, of trials both sides must be in
+            the group.
         label: a column of classes: UAR. Classes that a group lacks count in no group's matched figure.
         labels: columns of numbers: CCC.
         trials: EER. Of these three one is given; a system may be given none.

@@ -29,7 +29,7 @@ class LabelTask:
     Args:
         metric: "uar" or "ccc".
         labels: the L columns; one for "uar".
-        classes: the classes, of which `true` and `predicted` are the numbers; empty for "ccc".
+        classes: of which `true` and `predicted` (N, L) are the numbers; empty for "ccc".
         manifest: where the utterances are.
         rows: (N,) their positions in it.
         speakers: (N,).
@@ -76,17 +76,7 @@ def label_task(
 ) -> LabelTask:
     """Labels of a manifest, predicted by linear probes in speaker-disjoint folds, or by a fine-tuned system.
 
-    Args:
-        model: a `SpeechEncoder`, to which probes are fitted as in `evaluate_classification` and `evaluate_regression`;
-            or a system with `predict`, which must not have been trained on this manifest; or None with `embedded`.
-        manifest: the utterances; rows where a label or the speaker is blank are left out and listed.
-        label: a column of classes. For a system neither is needed: its own are taken.
-        labels: columns of numbers.
-        speaker: the column that no fold splits, and that is resampled.
-        num_folds: of the probes; see `evaluate_classification`.
-        seed: of the folds.
-        embedded: embeddings of the clean speech that exist already.
-        options: passed to `embed_files` or `predict`.
+    The arguments are those of `evaluate_robustness`; `model` may be None with `embedded`.
 
     Raises:
         InputError: both or neither of `label` and `labels`, or what the evaluations refuse.

@@ -66,8 +66,6 @@ class RobustnessReport(PlainData):
         conditions: in the order of the list.
         num_utterances: judged clean; for trials, on either side.
         unchanged_within: how far a number may move and count as unchanged, in its own unit, for each label of numbers.
-        skipped: utterances left out of everything, and why.
-        provenance: versions, seed, manifest.
     """
 
     metric: str

@@ -56,7 +56,7 @@ def speaker_spread(
     min_items: int = 5,
     seed: int = 0,
 ) -> SpeakerSpread:
-    """One figure per speaker.
+    """One figure per speaker; without a single speaker who has enough, all figures are NaN.
 
     Args:
         measure: rows of utterances (or trials) -> figure; raises `InputError` where they do not suffice for one.
@@ -66,9 +66,6 @@ def speaker_spread(
         higher_is_better: False for an EER.
         min_items: speakers with fewer are left out.
         seed: of the exchanges.
-
-    Returns:
-        The spread; without a single speaker who has enough, all figures are NaN.
     """
     rng = np.random.default_rng(seed)
     names, codes = np.unique(owners, return_inverse=True)

@@ -55,16 +55,9 @@ def trial_task(
     embedded: EmbeddedManifest | None = None,
     **options: Any,
 ) -> TrialTask:
-    """Trials, scored by a fitted back-end; only the test sides will be changed.
+    """Trials, scored by a fitted back-end (None: the cosine); only the test sides will be changed.
 
-    Args:
-        model: a `SpeechEncoder`, or a system, whose encoder is taken; None with `embedded`.
-        manifest: names the audio.
-        trials: whose names are IDs or paths of the manifest.
-        backend: fitted on other speech; None: the cosine.
-        speaker: the column that is resampled, where it is filled in.
-        embedded: embeddings of the clean speech that exist already.
-        options: passed to `embed_files`.
+    The arguments are those of `evaluate_robustness`; of a fine-tuned system the encoder is taken.
 
     Raises:
         InputError: a name that the manifest lacks, or no target or no non-target left.

@@ -1,4 +1,4 @@
 """Same speaker or not: scored trials, back-ends, score normalisation, calibration, EER and its kin.
 
-Front door: `evaluate.py`. The figures themselves are in `metrics.py`.
+Front doors: `evaluate_verification`, and `Verifier` for two files. The figures themselves are in `metrics.py`.
 """

@@ -64,7 +64,6 @@ class VerificationReport(PlainData):
         group_trials: how many trials each group has.
         scores: (num_trials,) in the order of the list, dropped ones left out.
         labels: (num_trials,) 1 target, 0 non-target.
-        provenance: versions, seed, manifest, trials.
     """
 
     eer: float

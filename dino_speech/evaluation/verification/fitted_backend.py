@@ -120,11 +120,7 @@ class FittedBackend:
 
 
 def fit_backend(options: BackendOptions, embed: Embed) -> FittedBackend:
-    """Fit back-end, cohort and calibration, in this order.
-
-    Args:
-        options: what to fit, from what.
-        embed: gives the embeddings of a manifest; asked once for each.
+    """Fit projection, cohort and calibration, in this order; `embed` gives embeddings, and is asked once for each manifest.
 
     Raises:
         InputError: what is given does not suffice; see the parts.
