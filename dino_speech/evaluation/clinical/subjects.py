@@ -99,8 +99,8 @@ def make_folds(
 ) -> list[SubjectFold]:
     """Who is learnt from and who is judged; nobody is both. The arguments are those of `evaluate_clinical`.
 
-    Each value of `fold_column` is judged in turn, the others are learnt from; of `split`, "train" is learnt from and "test"
-    judged, the rest is left out.
+    Each value of `fold_column` is judged in turn, the others are learnt from; of `split`, "train" is learnt from and
+    "test" judged, the rest is left out.
 
     Raises:
         InputError: more than one of the three is given, a person is on both sides, or a training part has one class.

@@ -65,6 +65,19 @@ class ClassificationReport(PlainData):
     predicted: NDArray[np.str_] = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
 
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Heading -> rows, for a report."""
+        row = {
+            "UAR": self.uar,
+            "UAR, 95 %": self.intervals["uar"],
+            "micro F1": self.micro_f1,
+            "macro F1": self.macro_f1,
+            "chance UAR": self.chance_uar,
+            "utterances": self.num_utterances,
+            "speakers": self.num_speakers,
+        }
+        return {"Results": [row], "Recalls": [dict(self.recalls)]}
+
 
 def evaluate_classification(
     encoder: SpeechEncoder | None,

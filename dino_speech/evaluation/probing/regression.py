@@ -58,6 +58,22 @@ class RegressionReport(PlainData):
     predicted: NDArray[np.float64] = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
 
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Heading -> rows, for a report."""
+        rows = [
+            {
+                "label": label,
+                "CCC": self.ccc[label],
+                "CCC, 95 %": self.intervals[label],
+                "chance": self.chance_ccc,
+                "Pearson": self.pearson[label],
+                "RMSE": self.rmse[label],
+                "utterances": self.num_utterances,
+            }
+            for label in self.labels
+        ]
+        return {"Results": rows}
+
 
 def evaluate_regression(
     encoder: SpeechEncoder | None,

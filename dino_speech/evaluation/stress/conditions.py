@@ -22,69 +22,43 @@ from dino_speech.evaluation.stress import perturbations as change
 SNRS_DB = (20.0, 10.0, 0.0)
 Parameters = Mapping[str, float | str]
 
+
+def _noises(exponent: float, *snrs_db: float) -> dict[str, Parameters]:
+    return {f"{snr:g}db": {"snr_db": snr, "exponent": exponent} for snr in snrs_db}
+
+
+TONE_HZ = {"low_hz": 5000.0, "high_hz": 7000.0}
 # kind, what is done, {rest of the name: parameters}, from the mildest to the strongest
 TABLE: tuple[tuple[str, Callable[..., Tensor], dict[str, Parameters]], ...] = (
-    (
-        "white_noise",
-        change.add_coloured_noise,
-        {f"{snr:g}db": {"snr_db": snr, "exponent": 0.0} for snr in (35.0, *SNRS_DB)},
-    ),
-    ("pink_noise", change.add_coloured_noise, {f"{snr:g}db": {"snr_db": snr, "exponent": 1.0} for snr in SNRS_DB}),
-    ("brown_noise", change.add_coloured_noise, {f"{snr:g}db": {"snr_db": snr, "exponent": 2.0} for snr in SNRS_DB}),
-    (
-        "tone",
-        change.add_tone,
-        {f"{snr:g}db": {"snr_db": snr, "low_hz": 5000.0, "high_hz": 7000.0} for snr in (40.0, 20.0)},
-    ),
+    ("white_noise", change.add_coloured_noise, _noises(0.0, 35.0, *SNRS_DB)),
+    ("pink_noise", change.add_coloured_noise, _noises(1.0, *SNRS_DB)),
+    ("brown_noise", change.add_coloured_noise, _noises(2.0, *SNRS_DB)),
+    ("tone", change.add_tone, {f"{snr:g}db": {"snr_db": snr, **TONE_HZ} for snr in (40.0, 20.0)}),
     ("gain", change.change_level, {f"{db:+g}db": {"gain_db": db} for db in (2.0, -2.0, 10.0, -20.0)}),
     ("clipping", change.clip, {f"{100 * share:g}%": {"clipped_fraction": share} for share in (0.003, 0.03, 0.1)}),
-    (
-        "high_pass",
-        change.high_pass,
-        {"150hz": {"cutoff_hz": 150.0, "order": 1}, "400hz": {"cutoff_hz": 400.0, "order": 4}},
-    ),
-    (
-        "low_pass",
-        change.low_pass,
-        {"6500hz": {"cutoff_hz": 6500.0, "order": 1}, "3400hz": {"cutoff_hz": 3400.0, "order": 4}},
-    ),
+    ("high_pass", change.high_pass, {f"{hz:g}hz": {"cutoff_hz": hz, "order": n} for hz, n in ((150.0, 1), (400.0, 4))}),
+    ("low_pass", change.low_pass, {f"{hz:g}hz": {"cutoff_hz": hz, "order": n} for hz, n in ((6500.0, 1), (3400.0, 4))}),
     (
         "silence",
         change.add_silence,
-        {
-            "before_0.0625s": {"before_s": 0.0625},
-            "after_0.0625s": {"after_s": 0.0625},
-            "before_0.5s": {"before_s": 0.5},
-        },
+        {f"{side}_{s:g}s": {f"{side}_s": s} for side, s in (("before", 0.0625), ("after", 0.0625), ("before", 0.5))},
     ),
-    (
-        "crop",
-        change.crop,
-        {"begin_0.0625s": {"begin_s": 0.0625}, "end_0.0625s": {"end_s": 0.0625}},
-    ),
+    ("crop", change.crop, {f"{side}_0.0625s": {f"{side}_s": 0.0625} for side in ("begin", "end")}),
     ("excerpt", change.excerpt, {"50%": {"kept_fraction": 0.5}}),
-    ("speed", change.change_speed, {"0.9": {"factor": 0.9}, "1.1": {"factor": 1.1}}),
+    ("speed", change.change_speed, {f"{factor:g}": {"factor": factor} for factor in (0.9, 1.1)}),
     (
         "speed_in_part",
         change.change_speed_in_part,
         {"1.25": {"factor": 1.25, "fraction_low": 0.1, "fraction_high": 0.2}},
     ),
-    (
-        "drift",
-        change.drift,
-        {
-            "in_2%_per_s": {"share_per_s": 0.02, "direction": "in"},
-            "out_2%_per_s": {"share_per_s": 0.02, "direction": "out"},
-        },
-    ),
+    ("drift", change.drift, {f"{way}_2%_per_s": {"share_per_s": 0.02, "direction": way} for way in ("in", "out")}),
     ("fade", change.fade, {"0.5s": {"in_s": 0.5, "out_s": 0.5}}),
     (
         "room",
         change.put_in_room,
         {
-            "0.3s": {"rt60_s": 0.3, "direct_to_reverberant_db": 6.0},
-            "0.6s": {"rt60_s": 0.6, "direct_to_reverberant_db": 0.0},
-            "1.2s": {"rt60_s": 1.2, "direct_to_reverberant_db": -3.0},
+            f"{rt60:g}s": {"rt60_s": rt60, "direct_to_reverberant_db": ratio_db}
+            for rt60, ratio_db in ((0.3, 6.0), (0.6, 0.0), (1.2, -3.0))
         },
     ),
 )

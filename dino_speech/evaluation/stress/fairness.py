@@ -84,8 +84,8 @@ def evaluate_fairness(
     Args:
         model: a `SpeechEncoder`, or a fine-tuned system that was not trained on this manifest.
         manifest: the utterances.
-        group: the column of groups; utterances where it is blank are left out and listed, of trials both sides must be in
-            the group.
+        group: the column of groups; utterances where it is blank are left out and listed, of trials both sides must be
+            in the group.
         label: a column of classes: UAR. Classes that a group lacks count in no group's matched figure.
         labels: columns of numbers: CCC.
         trials: EER. Of these three one is given; a system may be given none.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
+from dino_speech.evaluation.verification.evaluate import known_sides
 from dino_speech.evaluation.verification.fitted_backend import usable_trials
 from dino_speech.evaluation.verification.scoring import Backend, CosineBackend
 from dino_speech.models.embed_files import Transform
@@ -76,15 +77,12 @@ def trial_task(
         changed = embed_manifest(encoder, manifest, rows=np.unique(test), transform=transform, **options)
         return score(changed.embeddings), changed.skipped
 
-    speakers = np.array(manifest.label(speaker)) if speaker in manifest.columns else np.full(len(manifest), "")
-    sides = (speakers[enroll], speakers[test])
-    known = all((side != "").all() for side in sides) and np.unique(sides).size > 1
     return TrialTask(
         manifest=manifest,
         enroll=enroll,
         test=test,
         labels=labels,
-        sides=sides if known else None,
+        sides=known_sides(manifest, enroll, test, speaker=speaker),
         scores=score(clean.embeddings),
         skipped=clean.skipped,
         score_again=score_again,

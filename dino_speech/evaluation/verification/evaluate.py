@@ -88,6 +88,22 @@ class VerificationReport(PlainData):
     labels: NDArray[np.int8] = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
 
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Heading -> rows, for a report."""
+        row = {
+            "EER in %": self.eer,
+            "EER, 95 %": self.eer_interval,
+            "minDCF(0.01)": self.min_dcf,
+            "minDCF(0.05)": self.min_dcf_05,
+            "min Cllr": self.min_cllr,
+            "trials": self.num_trials,
+            "back-end": self.backend["name"],
+            "score norm": self.score_norm["kind"] if self.score_norm else None,
+            **({key: self.calibration[key] for key in ("cllr", "act_dcf")} if self.calibration else {}),
+        }
+        groups = [{"group": k, "EER in %": eer, "trials": self.group_trials[k]} for k, eer in self.groups.items()]
+        return {"Results": [row], "By group": groups}
+
 
 def evaluate_verification(
     encoder: SpeechEncoder | None,
@@ -128,44 +144,31 @@ def evaluate_verification(
             (mean cohort score).
         p_target: prior of a target for the calibration and its `act_dcf`.
         group_by: a column of the manifest, to report one EER per value of the enrolment side.
-        num_resamples: of the bootstrap; None: 1000, fewer (100 at least) for lists of more than 200,000 trials.
-        seed: of the bootstrap.
+        num_resamples: of the bootstrap, as `seed`; None: 1000, fewer (100 at least) beyond 200,000 trials.
         options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
 
     Raises:
         InputError: unknown names or columns, trials of one kind only, options that do not fit, or a leak of speakers.
     """
     chosen = BackendOptions(backend, mean, train, score_norm, cohort, top, calibration, quality, p_target)
-    embedded = _heard(encoder, manifest, trials, chosen, group_by, embedded, options)
+    groups = None if group_by is None else np.array(manifest.label(group_by))  # refused before the minutes of embedding
+    rows = np.unique(resolve(trials, manifest))
+    refuse_leaks(manifest.subset(rows.tolist()), chosen.materials())
+    embedded = embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
     enroll, test, labels = usable_trials(trials, embedded)
     fitted = fit_backend(chosen, lambda material, rows: _embed(encoder, material, rows, options))
     scores, calibration_figures = calibrated(fitted, fitted.score(embedded, enroll, test), labels)
     return VerificationReport(
         **_figures(scores, labels),
-        **_spreads(scores, labels, _speakers(manifest, enroll, test), num_resamples, seed),
-        **_by_group(scores, labels, None if group_by is None else np.array(manifest.label(group_by))[enroll]),
+        **_spreads(scores, labels, known_sides(manifest, enroll, test), num_resamples, seed),
+        **_by_group(scores, labels, None if groups is None else groups[enroll]),
         **fitted.describe(),
-        **_left_out(trials, enroll, test, [*embedded.skipped, *fitted.skipped]),
+        num_utterances=np.unique([enroll, test]).size,
+        num_dropped_trials=len(trials) - len(enroll),
+        skipped=[*embedded.skipped, *fitted.skipped],
         calibration=calibration_figures,
         provenance=_origin(seed, manifest, trials, chosen),
     )
-
-
-def _heard(
-    encoder: SpeechEncoder | None,
-    manifest: Manifest,
-    trials: Trials,
-    chosen: BackendOptions,
-    group_by: str | None,
-    embedded: EmbeddedManifest | None,
-    options: dict[str, Any],
-) -> EmbeddedManifest:
-    """The utterances of the trials, embedded; what the back-end is learnt from may not hold them."""
-    rows = np.unique(resolve(trials, manifest))
-    if group_by is not None:
-        manifest.label(group_by)  # a column that is not there is refused before the minutes of embedding
-    refuse_leaks(manifest.subset(rows.tolist()), chosen.materials())
-    return embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
 
 
 def _embed(
@@ -191,56 +194,44 @@ def _figures(scores: NDArray, labels: NDArray) -> dict[str, Any]:
     }
 
 
-def _left_out(trials: Trials, enroll: NDArray, test: NDArray, skipped: list[Skipped]) -> dict[str, Any]:
-    """How much was heard, and what was not."""
-    return {
-        "num_utterances": np.unique([enroll, test]).size,
-        "num_dropped_trials": len(trials) - len(enroll),
-        "skipped": skipped,
-    }
-
-
-def _speakers(manifest: Manifest, enroll: NDArray, test: NDArray) -> tuple[NDArray, NDArray] | None:
-    """Speakers of both sides of the trials, or None where not all of them are known."""
-    if "speaker" not in manifest.columns:
+def known_sides(
+    manifest: Manifest, enroll: NDArray, test: NDArray, *, speaker: str = "speaker"
+) -> tuple[NDArray, NDArray] | None:
+    """Speakers of both sides of the trials, or None where not all of them are known, or all are one."""
+    if speaker not in manifest.columns:
         return None
-    speakers = np.array(manifest.label("speaker"))
+    speakers = np.array(manifest.label(speaker))
     sides = speakers[enroll], speakers[test]
-    return None if (sides[0] == "").any() or (sides[1] == "").any() else sides
+    return sides if (sides[0] != "").all() and (sides[1] != "").all() and np.unique(sides).size > 1 else None
 
 
 def _spreads(
     scores: NDArray, labels: NDArray, sides: tuple[NDArray, NDArray] | None, num_resamples: int | None, seed: int
 ) -> dict[str, Any]:
     """Intervals of EER and minDCF, and what was resampled."""
-    resampled = "trials" if sides is None or np.unique(sides).size < 2 else "speakers"
-    enroll, test = sides if sides is not None and resampled == "speakers" else (None, None)
     num = min(NUM_RESAMPLES, max(100, MAX_RESAMPLED // len(scores))) if num_resamples is None else num_resamples
     statistics = {"eer": DetCurve.eer, "min_dcf": DetCurve.min_dcf}
-    found = bootstrap_trials(statistics, scores, labels, enroll, test, num_resamples=num, seed=seed)
+    found = bootstrap_trials(statistics, scores, labels, *(sides or (None, None)), num_resamples=num, seed=seed)
+    resampled = "trials" if sides is None else "speakers"
     return {"eer_interval": found["eer"], "min_dcf_interval": found["min_dcf"], "resampled": resampled}
 
 
 def _by_group(scores: NDArray, labels: NDArray, groups: NDArray | None) -> dict[str, Any]:
     """EER and number of trials per group; NaN where only one kind of trial is there."""
-    eers: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    for name in [] if groups is None else np.unique(groups).tolist():
-        inside = groups == name
-        both = labels[inside].any() and (labels[inside] == 0).any()
-        eers[name] = det_curve(scores[inside], labels[inside]).eer() if both else float("nan")
-        counts[name] = int(inside.sum())
-    return {"groups": eers, "group_trials": counts}
+    inside = {} if groups is None else {name: groups == name for name in np.unique(groups).tolist()}
+    eers = {
+        name: det_curve(scores[rows], labels[rows]).eer() if np.unique(labels[rows]).size == 2 else float("nan")
+        for name, rows in inside.items()
+    }
+    return {"groups": eers, "group_trials": {name: int(rows.sum()) for name, rows in inside.items()}}
 
 
 def _origin(seed: int, manifest: Manifest, trials: Trials, options: BackendOptions) -> dict[str, Any]:
     paths = dict.fromkeys([*manifest.paths, *(p for other in options.materials().values() for p in other.paths)])
-    found = provenance(seed=seed, manifest=list(paths)) | {"trials": _trials_file(trials)}
-    return found | ({"calibration_trials": _trials_file(options.calibration[0])} if options.calibration else {})
-
-
-def _trials_file(trials: Trials) -> dict[str, str | None]:
-    return {"path": trials.path, "sha256": sha256(trials.path) if trials.path else None}
+    lists = {"trials": trials} | ({"calibration_trials": options.calibration[0]} if options.calibration else {})
+    return provenance(seed=seed, manifest=list(paths)) | {
+        name: {"path": one.path, "sha256": sha256(one.path) if one.path else None} for name, one in lists.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)

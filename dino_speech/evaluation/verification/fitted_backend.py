@@ -120,7 +120,7 @@ class FittedBackend:
 
 
 def fit_backend(options: BackendOptions, embed: Embed) -> FittedBackend:
-    """Fit projection, cohort and calibration, in this order; `embed` gives embeddings, and is asked once for each manifest.
+    """Fit projection, cohort and calibration, in this order; `embed` is asked once for each manifest.
 
     Raises:
         InputError: what is given does not suffice; see the parts.
@@ -132,8 +132,7 @@ def fit_backend(options: BackendOptions, embed: Embed) -> FittedBackend:
             known[id(material)] = embed(material, rows)
         return known[id(material)]
 
-    backend = _fit_projection(options, once)
-    norm = None
+    backend, norm, calibration = _fit_projection(options, once), None, None
     cohort = options.cohort if options.cohort is not None else options.train
     if options.score_norm is not None and cohort is not None:
         embedded = once(cohort)
@@ -146,8 +145,8 @@ def fit_backend(options: BackendOptions, embed: Embed) -> FittedBackend:
         enroll, test, labels = usable_trials(trials, embedded)
         scored = fitted.score(embedded, enroll, test)
         calibration = Calibration(p_target=options.p_target).fit(scored.scores, labels, scored.quality)
-        fitted = replace(fitted, calibration=calibration)
-    return replace(fitted, skipped=tuple(item for embedded in known.values() for item in embedded.skipped))
+    skipped = tuple(item for embedded in known.values() for item in embedded.skipped)
+    return replace(fitted, calibration=calibration, skipped=skipped)
 
 
 def _fit_projection(options: BackendOptions, embed: Callable[[Material], EmbeddedManifest]) -> Backend:
@@ -210,20 +209,16 @@ def refuse_leaks(judged: Manifest, materials: dict[str, Manifest]) -> None:
     Raises:
         InputError: naming the role, the manifest, and the speakers or recordings.
     """
+    audio = {utterance.span for utterance in judged}
     for role, manifest in materials.items():
-        shared = sorted(_speakers(judged) & _speakers(manifest))
-        if shared:
-            raise InputError(
-                f"{role} {manifest.name}: {len(shared)} speakers also stand in the trials ({list_some(shared)}); a"
-                " result would be too good: remove them from it, or use other material"
-            )
-        audio = {utterance.span for utterance in judged}
-        both = [utterance.id for utterance in manifest if utterance.span in audio]
-        if both:
-            raise InputError(
-                f"{role} {manifest.name}: {len(both)} recordings also stand in the trials ({list_some(both)}); remove"
-                " them from it, or use other material"
-            )
+        speakers = sorted(_speakers(judged) & _speakers(manifest))
+        recordings = [utterance.id for utterance in manifest if utterance.span in audio]
+        for what, shared in (("speakers", speakers), ("recordings", recordings)):
+            if shared:
+                raise InputError(
+                    f"{role} {manifest.name}: {len(shared)} {what} also stand in the trials ({list_some(shared)}); a"
+                    " result would be too good: remove them from it, or use other material"
+                )
 
 
 def _speakers(manifest: Manifest) -> set[str]:
