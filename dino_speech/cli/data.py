@@ -9,6 +9,7 @@ from typing import Any
 from dino_speech.cli.answer import NUM_SHOWN, Answer, left_out, short, table
 from dino_speech.cli.options import Subparsers, add_command, add_options, chosen
 from dino_speech.data.corpora.catalogue import CORPORA, prepare
+from dino_speech.data.utterances import Skipped
 from dino_speech.errors import UsageError
 
 
@@ -72,7 +73,9 @@ def _prepare(arguments: argparse.Namespace) -> Answer:
     summary = prepare(arguments.corpus, arguments.source, arguments.output, **options)
     rows = [(key, short(value)) for key, value in summary.items()]
     cut = [key for key, value in summary.items() if isinstance(value, list) and len(value) > 3]
-    return Answer(summary, table([*rows, *((f"all {key}", f"{arguments.output}/{key}.txt") for key in cut)]))
+    rows += [(f"all {key}", f"{arguments.output}/{key}.txt") for key in cut]
+    skipped = [item.partition(": ") for key in ("dropped", "unreadable") for item in summary.get(key, ())]
+    return Answer({**summary, **left_out([Skipped(name, why) for name, _, why in skipped], tell=False)}, table(rows))
 
 
 def _check(arguments: argparse.Namespace) -> Answer:

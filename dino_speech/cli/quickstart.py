@@ -2,7 +2,7 @@
 
 import argparse
 
-from dino_speech.cli.answer import Answer
+from dino_speech.cli.answer import Answer, left_out
 from dino_speech.cli.options import Subparsers, add_command, add_options, choose_device, chosen
 
 
@@ -27,4 +27,4 @@ def _quickstart(arguments: argparse.Namespace) -> Answer:
 
     device = None if arguments.device is None else choose_device(arguments.device)
     report = quickstart(**chosen(arguments, "data", "output", "seed", "speaker_from_parent"), device=device)
-    return Answer(report.to_dict(), report.to_text())
+    return Answer({**report.to_dict(), **left_out(report.data.skipped, tell=False)}, report.to_text())
