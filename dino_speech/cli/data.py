@@ -9,7 +9,6 @@ from typing import Any
 from dino_speech.cli.answer import NUM_SHOWN, Answer, left_out, short, table
 from dino_speech.cli.options import Subparsers, add_command, add_options, chosen
 from dino_speech.data.corpora.catalogue import CORPORA, prepare
-from dino_speech.data.utterances import Skipped
 from dino_speech.errors import UsageError
 
 
@@ -67,6 +66,8 @@ def add_commands(subparsers: Subparsers) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> Answer:
+    from dino_speech.data.utterances import Skipped
+
     options = {"speaker_from_parent": True} if arguments.speaker_from_parent else {}
     if options and arguments.corpus != "folder":
         raise UsageError("--speaker-from-parent: only for the corpus `folder`; this corpus says itself who speaks")
