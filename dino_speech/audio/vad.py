@@ -152,11 +152,7 @@ class RangeVAD(_Frames):
     Args:
         fraction: 0 to 1.
         min_range_db: dB.
-        proportion: share of the frames from `context` before to `context` behind that must be loud.
-        context: frames on each side.
-        window_ms: length of a frame.
-        hop_ms: step from frame to frame.
-        sample_rate: Hz.
+        proportion, context, window_ms, hop_ms, sample_rate: as in `EnergyVAD`.
 
     Raises:
         InputError: an option is out of its range.

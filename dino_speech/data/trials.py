@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.utterances import Manifest, list_some
 from dino_speech.errors import InputError
 
@@ -95,7 +96,7 @@ def write_trials(trials: Trials, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     lines = zip(map(str, trials.labels.tolist()), trials.enroll, trials.test, strict=True)
-    target.write_text("".join(f"{separator.join(line)}\n" for line in lines), encoding="utf-8")
+    write_text_atomically(target, "".join(f"{separator.join(line)}\n" for line in lines))
     return target
 
 

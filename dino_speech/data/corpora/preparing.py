@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.audio.io import SAMPLE_RATE
+from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.corpora.corpus import Corpus, Row
 from dino_speech.data.corpora.counts_page import counts_page
 from dino_speech.data.corpora.tree import Tree
@@ -62,8 +63,10 @@ def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> di
         **problems,
     }
     write_problems(problems, folder)
-    _write_text(folder / "prepared.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    _write_text(folder / "README.md", counts_page(manifest, summary, label=corpus.label, licence=corpus.licence))
+    write_text_atomically(folder / "prepared.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_text_atomically(
+        folder / "README.md", counts_page(manifest, summary, label=corpus.label, licence=corpus.licence)
+    )
     if corpus.further:
         num, unreadable = _write_further(corpus, further_rows, source, folder / corpus.further.file)
         summary |= {corpus.further.num_key: num, corpus.further.unreadable_key: unreadable}
@@ -153,11 +156,7 @@ def write_problems(problems: dict[str, list[str]], output: Path) -> None:
         path = output / f"{name}.txt"
         path.unlink(missing_ok=True)
         if lines:
-            _write_text(path, "".join(f"{line}\n" for line in lines))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+            write_text_atomically(path, "".join(f"{line}\n" for line in lines))
 
 
 def _counts(manifest: Manifest, corpus: Corpus) -> dict[str, dict[str, int]]:
