@@ -26,6 +26,7 @@ _HOMES = {
     "load_encoder": "dino_speech.models.checkpoint",
     "SpeechEncoder": "dino_speech.models.encoder",
     "DINOLoss": "dino_speech.dino.loss",
+    "register_objective": "dino_speech.dino.loss",
     "DINOPretrainer": "dino_speech.dino.pretrain",
     "FineTuneStage": "dino_speech.transfer.stages",
     "FineTuner": "dino_speech.transfer.finetune",

@@ -21,6 +21,7 @@ from dino_speech import (
 )
 from dino_speech.cli.main import main
 from dino_speech.data.corpora.catalogue import CORPORA
+from dino_speech.dino.loss import OBJECTIVES
 from dino_speech.errors import InputError
 from dino_speech.evaluation.added_tasks import TASKS
 from dino_speech.models.registry import ENCODERS
@@ -79,11 +80,13 @@ encoder: !apply:dino_speech.build_encoder
 trainer: !new:dino_speech.DINOPretrainer
   encoder: !ref <encoder>
   crops: !ref <crops>
-  num_prototypes: 16
-  head_hidden_dim: 8
-  head_bottleneck_dim: 8
-  batch_size: 4
-  num_steps: 2
+  head:
+    num_prototypes: 16
+    hidden_dim: 8
+    bottleneck_dim: 8
+  schedule:
+    batch_size: 4
+    length: 2
 """
 
 
@@ -94,7 +97,7 @@ def my_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "my_lab-1.0.dist-info").mkdir(parents=True)
     (folder / "my_lab-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: my-lab\nVersion: 1.0\n")
     monkeypatch.syspath_prepend(folder)
-    for registry in (ENCODERS, CORPORA, TASKS):
+    for registry in (ENCODERS, CORPORA, TASKS, OBJECTIVES):
         monkeypatch.setattr(registry, "known", dict(registry.known))
     return folder
 
@@ -153,6 +156,41 @@ def test_a_corpus(
     (tmp_path / "pier" / "notes.wav").rename(tmp_path / "pier" / "carl_calm_01.wav")
     assert main(command) == 1
     assert "carl_calm_01.wav: speaker 'carl' is none of this corpus (anna, ben)" in capsys.readouterr().out
+
+
+OBJECTIVE = """
+import torch
+from torch import nn
+from dino_speech import register_objective
+
+
+@register_objective("matched_views")
+class MatchedViews(nn.Module):
+    def __init__(self, *, num_long, student_temperature, teacher_temperature):
+        super().__init__()
+        self.temperature = student_temperature
+
+    def forward(self, student_logits, targets):
+        student = torch.softmax(student_logits.float() / self.temperature, dim=-1)
+        return (student[:, None] - targets).square().sum(-1).mean()
+"""
+
+
+def test_an_objective(my_lab: Path, voices_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(my_lab, "dino_speech.objectives", "matched_views = my_objective", "my_objective", OBJECTIVE)
+    losses = {}
+    for name in ("dino", "matched_views"):
+        recipe = tmp_path / f"{name}.yaml"
+        text = RECIPE.format(manifest=voices_folder / "manifest.csv", output=tmp_path / name)
+        text = text.replace("name: mean_of_frames", "name: ecapa_tdnn").replace("hidden: 12", "channels: 16")
+        recipe.write_text(text)
+        assert main(["pretrain", str(recipe), f"--trainer.objective.loss={name}", "--json"]) == 0
+        losses[name] = json.loads(capsys.readouterr().out.splitlines()[-1])["last"]["loss"]
+        settings = json.loads((tmp_path / name / "hyperparameters.json").read_text())
+        assert settings["objective"]["loss"] == name
+    assert 0 < losses["matched_views"] < 2 < losses["dino"]  # squares of differences of shares; near ln K
+    assert main(["pretrain", str(recipe), "--trainer.objective.loss=dono", f"--output_folder={tmp_path / 'x'}"]) == 1
+    assert "no objective is called 'dono'; did you mean 'dino'" in capsys.readouterr().err
 
 
 TASK = """

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dino_speech.compatibility import require_torchaudio
 from dino_speech.data.seeds import seeded_generator
 from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps, StepValues
-from dino_speech.dino.loss import Center, DINOLoss, koleo, sinkhorn_targets, softmax_targets
+from dino_speech.dino.loss import OBJECTIVES, Center, koleo, sinkhorn_targets, softmax_targets
 from dino_speech.dino.network import Network
 from dino_speech.dino.teacher import Teacher
 from dino_speech.distributed import rank, world_size
@@ -84,7 +84,7 @@ class DINOBrain(Brain):
         self.network: Network = self.modules["student"]
         self.teacher = Teacher(self.network, batchnorm=hyper.teacher.batchnorm)
         self.center = Center(hyper.head.num_prototypes, momentum=hyper.objective.center_momentum).to(self.device)
-        self.criterion = DINOLoss(
+        self.criterion = OBJECTIVES[hyper.objective.loss](
             num_long=hyper.crops.num_long,
             student_temperature=hyper.objective.student_temperature,
             teacher_temperature=hyper.objective.teacher_temperature,

@@ -30,6 +30,7 @@ class ObjectiveSettings(Settings):
     """What the student is to achieve: the teacher's targets, and what is added to the loss, each with its weight.
 
     Args:
+        loss: "dino", or one of your own (`register_objective`).
         student_temperature: of the student's softmax, > 0.
         teacher_temperature: of the teacher's, > 0; lower is sharper.
         teacher_temperature_start: where it begins; None: constant.
@@ -39,6 +40,7 @@ class ObjectiveSettings(Settings):
         koleo_weight: of the regulariser that spreads embeddings of a batch; 0: off.
     """
 
+    loss: str = "dino"
     student_temperature: Positive = 0.1  # [C]
     teacher_temperature: Positive = 0.04  # [C]
     teacher_temperature_start: Positive | None = None  # [C]: constant

@@ -8,6 +8,8 @@ Letters: `L` long views, `V` all views (the long ones first), `B` utterances, `K
 """
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +17,9 @@ from torch import Tensor, nn
 from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
 from dino_speech.dino.regularizers import koleo
 from dino_speech.errors import InputError
+from dino_speech.registry import Registry
 
-__all__ = ["Center", "DINOLoss", "koleo", "sinkhorn_targets", "softmax_targets"]
+__all__ = ["OBJECTIVES", "Center", "DINOLoss", "koleo", "register_objective", "sinkhorn_targets", "softmax_targets"]
 
 
 # Prototypes summed within one product; the sums of the blocks are added up afterwards, which is as exact as pairwise
@@ -105,3 +108,20 @@ class DINOLoss(nn.Module):
         if num_pairs == 0:
             raise ValueError("DINOLoss: one view alone has no other view to agree with; add a long or a short view")
         return num_pairs
+
+
+Objective = TypeVar("Objective", bound=Callable[..., nn.Module])
+OBJECTIVES: Registry[Callable[..., nn.Module]] = Registry("objective", {"dino": DINOLoss})
+
+
+def register_objective(name: str) -> Callable[[Objective], Objective]:
+    """Make an objective of one's own known under a name, as `objective.loss` of a pretraining: a decorator.
+
+    The page "Add your own" has an example. It is built and called as `DINOLoss` is; it must change no state.
+    """
+
+    def register(objective: Objective) -> Objective:
+        OBJECTIVES.register(name, objective)
+        return objective
+
+    return register
