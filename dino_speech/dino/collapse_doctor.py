@@ -1,7 +1,7 @@
 """The collapse doctor: names what is wrong with a run, its likely cause, and the knob to turn.
 
 A plateau of the loss says little: at ln K it may be a slow start or a uniform teacher, near 0 success or a one-hot
-teacher. The figures of `figures.py` (which can be imported from here) tell them apart.
+teacher. The figures of `collapse_figures.py` tell them apart.
 """
 
 import logging
@@ -9,36 +9,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from dino_speech.dino.collapse_figures import (
-    batch_mean_entropy,
-    embedding_spread,
-    measure,
-    rank_me,
-    student_teacher_kl,
-    teacher_entropy,
-    teacher_gap,
-)
+from dino_speech.dino.collapse_figures import measure
 from dino_speech.errors import InputError
-from dino_speech.training.finite_guard import NonFiniteLoss
-
-__all__ = [
-    "CollapseDoctor",
-    "Finding",
-    "NonFiniteLoss",
-    "TrainingCollapsed",
-    "batch_mean_entropy",
-    "check_finite",
-    "diagnose",
-    "embedding_spread",
-    "measure",
-    "rank_me",
-    "student_teacher_kl",
-    "teacher_entropy",
-    "teacher_gap",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -65,30 +39,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.seen}. Likely cause: {self.cause}. Try: {self.knob}"
-
-
-def check_finite(loss: Tensor, *, step: int, **parts: Tensor) -> None:
-    """Stop before the optimizer spoils the weights.
-
-    Costs one synchronisation with the device; where that matters, `finite.FiniteGuard` asks without waiting.
-
-    Args:
-        loss: 0-d tensor.
-        step: for the message.
-        parts: what the loss was made from, in that order, for example `student_logits=`; looked at only on failure.
-
-    Raises:
-        NonFiniteLoss: the loss is NaN or infinite; the message names the first part that is.
-    """
-    if torch.isfinite(loss).all():
-        return
-    bad = [f"{name}: {_num_bad(part)} of {part.numel()} values" for name, part in parts.items() if _num_bad(part)]
-    raise NonFiniteLoss(
-        f"step {step}: the loss is {loss.item()}, first seen in {bad[0] if bad else 'the loss itself'}; the optimizer "
-        "was not called, the weights are sound. Likely cause: too large a learning rate, float16 overflow, or NaN in "
-        "the audio. Try: lower lr, lengthen warmup, set clip_norm, use precision: bf16 or fp32, and run "
-        "`dino-speech check` on the manifest"
-    )
 
 
 def diagnose(window: Sequence[Mapping[str, float]]) -> list[Finding]:
@@ -167,30 +117,22 @@ class CollapseDoctor:
     """Keeps a short window of figures and names a collapse that lasts through all of it.
 
     Args:
-        every: steps between two measurements.
         patience: measurements in a row that must show the same.
         grace_steps: first steps in which nothing is reported; an untrained encoder gives all files nearly the same
             embedding, so give it at least the warm-up.
-        stop_on_collapse: raise instead of only warning.
 
     Attributes:
         figures: the last measurement.
         findings: of the last measurement.
     """
 
-    def __init__(
-        self, *, every: int = 50, patience: int = 3, grace_steps: int = 0, stop_on_collapse: bool = False
-    ) -> None:
-        if every < 1 or patience < 1:
-            raise InputError(f"CollapseDoctor: every = {every}, patience = {patience}; expected at least 1")
-        self.every, self.grace_steps, self.stop_on_collapse = every, grace_steps, stop_on_collapse
+    def __init__(self, *, patience: int = 3, grace_steps: int = 0) -> None:
+        if patience < 1:
+            raise InputError(f"CollapseDoctor: patience = {patience}; expected at least 1")
+        self.grace_steps = grace_steps
         self.figures: dict[str, float] = {}
         self.findings: list[Finding] = []
         self._window: deque[dict[str, float]] = deque(maxlen=patience)
-
-    def due(self, step: int) -> bool:
-        """Whether to measure after optimizer step `step`, counted from 1."""
-        return step > 0 and step % self.every == 0
 
     def examine(
         self,
@@ -203,11 +145,7 @@ class CollapseDoctor:
         teacher: nn.Module | None = None,
         student: nn.Module | None = None,
     ) -> list[Finding]:
-        """Measure (see `measure`), and log what is newly found, and what is gone.
-
-        Raises:
-            TrainingCollapsed: something is found and `stop_on_collapse` is set.
-        """
+        """Measure (see `measure`), and log what is newly found, and what is gone."""
         self.figures = measure(
             loss=float(loss),
             targets=targets,
@@ -226,10 +164,4 @@ class CollapseDoctor:
                 logger.warning("step %d: %s", step, finding)
         for name in known - {finding.name for finding in self.findings}:
             logger.info("step %d: no longer found: %s", step, name)
-        if self.findings and self.stop_on_collapse:
-            raise TrainingCollapsed(f"stopped at step {step}: {self.findings[0]}")
         return self.findings
-
-
-def _num_bad(values: Tensor) -> int:
-    return int((~torch.isfinite(values)).sum())

@@ -1,8 +1,7 @@
 """The DINO loss: cross-entropy between the teacher's targets and the student's other views.
 
 It returns a value and changes nothing: the center (`centering.py`) and the teacher (`teacher.py`) move once per
-optimizer step, beside `optimizer.step()`. What makes targets lives in `centering.py`, KoLeo in `regularizers.py`; all
-can be imported from here.
+optimizer step, beside `optimizer.step()`. What makes targets lives in `centering.py`, KoLeo in `regularizers.py`.
 
 Letters: `L` long views, `V` all views (the long ones first), `B` utterances, `K` prototypes.
 """
@@ -14,13 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
-from dino_speech.dino.regularizers import koleo
 from dino_speech.errors import InputError
 from dino_speech.registry import Registry
-
-__all__ = ["OBJECTIVES", "Center", "DINOLoss", "koleo", "register_objective", "sinkhorn_targets", "softmax_targets"]
-
 
 # Prototypes summed within one product; the sums of the blocks are added up afterwards, which is as exact as pairwise
 # summation and no slower. All 65,536 in one float32 product lose the fourth digit where the summands are equal.
@@ -33,8 +27,8 @@ class DINOLoss(nn.Module):
     Args:
         num_long: L, how many views the teacher sees; they are the first of the student's views.
         student_temperature: divides the student's logits; above 0.
-        teacher_temperature: divides the teacher's centered logits; below the student's, or nothing sharpens the
-            targets and the teacher tends to the uniform one.
+        teacher_temperature: that the targets were made with; below the student's, or nothing sharpens them and the
+            teacher tends to the uniform one. Here for objectives of one's own.
 
     Raises:
         InputError: `num_long` below 1 or a temperature that is not positive.
@@ -42,7 +36,7 @@ class DINOLoss(nn.Module):
     Example:
         >>> criterion = DINOLoss(num_long=2)
         >>> student_logits, teacher_logits = torch.randn(6, 8, 1024), torch.randn(2, 8, 1024)
-        >>> loss = criterion(student_logits, criterion.targets(teacher_logits))
+        >>> loss = criterion(student_logits, torch.softmax(teacher_logits / 0.04, -1))
 
     Source: arXiv 2104.14294, Eq. 3 and Algorithm 1; temperatures of the speech configuration of arXiv 2208.05445. All
         pairs in one einsum, so that autograd keeps one log-softmax and the targets: (V + L) / V times the student's
@@ -60,13 +54,6 @@ class DINOLoss(nn.Module):
                 raise InputError(f"DINOLoss: {name}_temperature = {value}; expected a number above 0")
         self.num_long = num_long
         self.student_temperature = student_temperature
-        self.teacher_temperature = teacher_temperature
-
-    def targets(
-        self, teacher_logits: Tensor, center: Tensor | None = None, *, temperature: float | None = None
-    ) -> Tensor:
-        """`softmax_targets` at this loss's teacher temperature, or at the one that a schedule gives for the step."""
-        return softmax_targets(teacher_logits, center, temperature or self.teacher_temperature)
 
     def forward(self, student_logits: Tensor, targets: Tensor) -> Tensor:
         """The loss, in at least float32 also inside autocast.

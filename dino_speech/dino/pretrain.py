@@ -1,45 +1,35 @@
 """Pretraining from a manifest to an encoder on disk: the parts are put together here and nowhere else."""
 
 import copy
-import json
-import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dino_speech.compatibility import require_torchaudio
 from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.epoch_order import shard_numbers
-from dino_speech.data.loading.loaders import CropLoader, StepSampler, default_num_workers, make_loader
-from dino_speech.data.loading.skipped import SkippedFiles
+from dino_speech.data.loading.loaders import StepSampler
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.dino.collapse_doctor import TrainingCollapsed
 from dino_speech.dino.head import DINOHead
 from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps, completed_identity
 from dino_speech.dino.network import Network
+from dino_speech.dino.self_distillation import Export, Monitor, SelfDistillation
 from dino_speech.dino.whiten import whiten
-from dino_speech.distributed import barrier, is_main_process, join_processes, local_world_size, rank, world_size
+from dino_speech.distributed import join_processes, rank, world_size
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.precision import choose_precision
 from dino_speech.provenance import provenance
-from dino_speech.training.history import History
-from dino_speech.training.malloc_policy import freed_memory_kept
-from dino_speech.training.progress import Progress
+from dino_speech.training.loop import Outcome, train
+from dino_speech.training.processes import Processes
 from dino_speech.training.run_identity import describe, describe_manifest
-from dino_speech.training.signals import Interrupted, StopSignals
-from dino_speech.training.state import prepare_folder, seed_everything, state_to_resume, write_text_atomically
-
-if TYPE_CHECKING:  # they import speechbrain
-    from dino_speech.dino.brain import DINOBrain
-    from dino_speech.dino.supervisor import Monitor, Supervisor
-
-logger = logging.getLogger(__name__)
+from dino_speech.training.state import seed_everything
 
 
 class DINOPretrainer(Hyperparameters):
@@ -69,7 +59,7 @@ class DINOPretrainer(Hyperparameters):
         *,
         output_folder: str | PathLike[str],
         seed: int = 1986,
-        monitor: "Monitor | None" = None,
+        monitor: Monitor | None = None,
         device: str | torch.device | None = None,
         resume: bool = True,
     ) -> "DINOPretrainer":
@@ -106,23 +96,25 @@ class DINOPretrainer(Hyperparameters):
         self._check(steps)
         identity = self.identity(steps) | {"seed": seed, "precision": precision}
         identity |= {"manifest": describe_manifest(manifest)}
-        state = state_to_resume(folder / "state" / "last.pt", identity, completed_identity) if resume else None
         origin = provenance(seed=seed, manifest=manifest.paths)
-        barrier()  # all have looked before anything changes
-        self._begin(folder, identity, origin, keep=state is not None)
-        sampler.start_step = state.step if state else 0
-        brain = self._build_brain(steps, sampler, chosen, precision)
-        with StopSignals() as signals, freed_memory_kept(on=chosen.type == "cpu"):
-            supervisor = self._supervise(brain, steps, sampler, manifest, folder, signals, monitor, identity, origin)
-            if state is not None:
-                supervisor.restore(state, brain)
-            try:
-                if brain.optimizer_step < steps.num_steps:
-                    brain.fit(range(1), supervisor.loader)
-            finally:
-                supervisor.close()
-        self._conclude(brain, supervisor)
-        self._whiten(manifest, supervisor, steps.num_steps, seed)
+
+        def export(encoder: SpeechEncoder, name: str, step: int) -> None:
+            encoder.save(folder / name, provenance={**origin, "step": step, "pretraining": identity})
+
+        training = self._training(manifest, steps, sampler, chosen, monitor, export)
+        found = train(
+            training,
+            replace(self.run, precision=precision),  # type: ignore[arg-type]
+            folder=folder,
+            identity=identity,
+            completed=completed_identity,
+            described={"whitening": describe(self.whitening)},
+            origin=origin,
+            seed=seed,
+            resume=resume,
+        )
+        self._conclude(training, found)
+        Processes().from_main(lambda: self._whiten(training, folder, seed))
         return self
 
     def _sampler(self, manifest: Manifest, num_steps: int, seed: int) -> StepSampler:
@@ -163,114 +155,44 @@ class DINOPretrainer(Hyperparameters):
                 f"x accumulation_steps = {accumulation_steps}; expected at least 2: raise batch_size"
             )
 
-    def _begin(self, folder: Path, identity: dict[str, Any], origin: dict[str, Any], *, keep: bool) -> None:
-        """Make the output folder, with what the run is."""
-        if not is_main_process():
-            return
-        prepare_folder(folder, keep=keep)
-        record = {**identity, "run": describe(self.run), "whitening": describe(self.whitening), "provenance": origin}
-        write_text_atomically(folder / "hyperparameters.json", json.dumps(record, indent=2) + "\n")
-
-    def _build_brain(self, steps: RunSteps, sampler: StepSampler, device: torch.device, precision: str) -> "DINOBrain":
-        """A copy of the encoder with a new head; on all processes the same weights, then other random numbers."""
-        from dino_speech.dino.brain import DINOBrain
-
-        seed_everything(sampler.seed)
-        head = DINOHead(self.encoder.embedding_dim, **vars(self.head))
-        brain = DINOBrain(
-            self,
-            Network(copy.deepcopy(self.encoder), head),
-            steps,
-            seed=sampler.seed,
-            device=device,
-            precision=precision,
-        )
-        seed_everything(derive_seed(sampler.seed, "rank", sampler.rank))
-        return brain
-
-    def _supervise(
+    def _training(
         self,
-        brain: "DINOBrain",
+        manifest: Manifest,
         steps: RunSteps,
         sampler: StepSampler,
-        manifest: Manifest,
-        folder: Path,
-        signals: StopSignals,
-        monitor: "Monitor | None",
-        identity: dict[str, Any],
-        origin: dict[str, Any],
-    ) -> "Supervisor":
-        """The loader, and all that goes on beside the training steps."""
-        from dino_speech.dino.supervisor import Supervisor
-
-        main = is_main_process()
-
-        def export(encoder: SpeechEncoder, target: Path, step: int) -> None:
-            encoder.save(target, provenance={**origin, "step": step, "pretraining": identity})
-
-        brain.after_step = supervisor = Supervisor(
-            self,
-            steps,
-            folder,
-            loader=self._make_loader(manifest, sampler, folder, pin_memory=brain.device_type == "cuda"),
-            history=History(folder, start_step=sampler.start_step, enabled=main),
-            progress=Progress(sampler.num_steps, start_step=sampler.start_step, enabled=main),
-            signals=signals,
-            identity=identity,
-            monitor=monitor,
-            export=export,
+        device: torch.device,
+        monitor: Monitor | None,
+        export: Export,
+    ) -> SelfDistillation:
+        """A copy of the encoder with a new head; on all processes the same weights, then other random numbers."""
+        seed_everything(sampler.seed)
+        network = Network(copy.deepcopy(self.encoder), DINOHead(self.encoder.embedding_dim, **vars(self.head)))
+        dataset = CropDataset(
+            manifest, self.crops, seed=sampler.seed, transforms=self.transforms, cache_gib=self.run.cache_gib
         )
-        return supervisor
-
-    def _make_loader(self, manifest: Manifest, sampler: StepSampler, folder: Path, *, pin_memory: bool) -> CropLoader:
-        workers = default_num_workers(local_world_size()) if self.run.num_workers is None else self.run.num_workers
-        listed = folder / "skipped.csv" if is_main_process() else None
-        return make_loader(
-            CropDataset(
-                manifest, self.crops, seed=sampler.seed, transforms=self.transforms, cache_gib=self.run.cache_gib
-            ),
-            sampler,
-            num_workers=workers,
-            pin_memory=pin_memory,
-            skipped=SkippedFiles([utterance.wav for utterance in manifest], listed),
+        training = SelfDistillation(
+            self, network, steps, sampler, dataset, device=device, monitor=monitor, export=export
         )
+        seed_everything(derive_seed(sampler.seed, "rank", sampler.rank))
+        return training
 
-    def _whiten(self, manifest: Manifest, supervisor: "Supervisor", num_steps: int, seed: int) -> None:
+    def _whiten(self, training: SelfDistillation, folder: Path, seed: int) -> None:
         """Whiten the encoders of a finished run on disk, the last and the monitor's best, and `teacher_encoder_`."""
-        if self.stop_reason_ is None and self.whitening.shrinkage is not None and is_main_process():
-            self._whiten_all(manifest, supervisor, num_steps, seed, self.whitening.shrinkage)
-        barrier()
-
-    def _whiten_all(
-        self, manifest: Manifest, supervisor: "Supervisor", num_steps: int, seed: int, shrinkage: float
-    ) -> None:
-        readable = [utterance for utterance in manifest if utterance.wav not in self.skipped_]
-        finished = [(self.teacher_encoder_, supervisor.folder / "encoder", num_steps)]
+        shrinkage = self.whitening.shrinkage
+        if self.stop_reason_ is not None or shrinkage is None:
+            return
+        readable = [utterance for utterance in training.manifest if utterance.wav not in self.skipped_]
+        finished = [(self.teacher_encoder_, "encoder", training.num_steps)]
         if self.best_ is not None:
-            best = supervisor.folder / "best" / "encoder"
-            finished.append((load_encoder(best), best, self.best_["step"]))
-        for encoder, folder, step in finished:
+            finished.append((load_encoder(folder / "best" / "encoder"), "best/encoder", self.best_["step"]))
+        for encoder, name, step in finished:
             if encoder.whitening is None:  # a run that was complete before finds its best one whitened
                 whiten(encoder, readable, self.whitening.utterances, shrinkage, seed)
-                supervisor.export(encoder, folder, step)
+                training.export(encoder, name, step)
 
-    def _conclude(self, brain: "DINOBrain", supervisor: "Supervisor") -> None:
-        supervisor.gather_skipped()
-        self.teacher_encoder_ = supervisor.teacher_encoder(brain)
-        self.history_ = supervisor.history.rows
-        self.best_ = supervisor.best
-        self.skipped_ = dict(supervisor.loader.skipped.reasons)
-        self.stop_reason_ = supervisor.stop_reason
-        step = brain.optimizer_step
-        if self.skipped_:
-            logger.warning("%d file(s) were skipped: see %s", len(self.skipped_), supervisor.folder / "skipped.csv")
-        if self.stop_reason_ == "signal":
-            raise Interrupted(supervisor.signals.signum or 0, step)
+    def _conclude(self, training: SelfDistillation, found: Outcome) -> None:
+        self.teacher_encoder_, self.best_ = training.teacher_encoder(), training.best
+        self.history_, self.skipped_, self.stop_reason_ = found.history, found.skipped, found.stop_reason
         if self.stop_reason_ == "collapse":
-            found = "; ".join(str(finding) for finding in supervisor.doctor.findings)
-            raise TrainingCollapsed(f"stopped at step {step}: {found}")
-        if self.stop_reason_ == "max_minutes":
-            logger.warning(
-                "stopped after step %d of %d: max_minutes = %g are over; fit again goes on from there",
-                *(step, supervisor.steps.num_steps, self.run.max_minutes),
-            )
+            named = "; ".join(str(finding) for finding in training.doctor.findings)
+            raise TrainingCollapsed(f"stopped at step {found.step}: {named}")

@@ -43,14 +43,15 @@ class Inputs:
 
     Args:
         inputs: audio files, folders, manifests (CSV), folders of shards or their `index.json`; also URLs of the latter
-            two.
+            two; or the utterances themselves.
 
     Raises:
         InputError: an input does not exist.
     """
 
-    def __init__(self, inputs: Sequence[str | Path]) -> None:
-        self._sources: list[Iterable[Utterance]] = [_source(os.fspath(name)) for name in inputs]
+    def __init__(self, inputs: Sequence[str | Path] | Manifest) -> None:
+        self._sources: list[Iterable[Utterance]] = [inputs] if isinstance(inputs, Manifest) else []
+        self._sources = self._sources or [_source(os.fspath(name)) for name in inputs]  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Utterance]:
         for source in self._sources:

@@ -14,7 +14,7 @@ from typing import Any
 from dino_speech.data.atomic import read_json, write_json_atomically
 from dino_speech.data.loading.skipped import read_failures
 from dino_speech.data.resumable_store import write_arrays
-from dino_speech.data.utterances import Utterance
+from dino_speech.data.utterances import Manifest, Utterance
 from dino_speech.distributed import barrier, is_main_process, patient_group, rank, world_size
 from dino_speech.embedding.inputs import Inputs
 from dino_speech.embedding.parts_on_disk import FAILURES, INDEX, pack, part_path, write_index
@@ -31,7 +31,7 @@ PART_SIZE = 10_000  # ours: hundreds of batches, whose lengths sort well; some m
 
 
 def embed_to_folder(
-    inputs: Sequence[str | Path],
+    inputs: Sequence[str | Path] | Manifest,
     encoder: SpeechEncoder,
     output: str | Path,
     *,
@@ -47,7 +47,7 @@ def embed_to_folder(
     time. What cannot be read is listed in `failures.csv` and left out.
 
     Args:
-        inputs: audio files, folders, manifests (CSV), shards.
+        inputs: audio files, folders, manifests (CSV), shards; or a manifest that is in memory.
         encoder: embeds them, on the device that it is on.
         output: the folder, made with its parents; embeddings that a former call left there are kept.
         part_size: utterances per part.

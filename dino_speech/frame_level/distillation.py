@@ -6,7 +6,7 @@ The loss is in `imitation.py`.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -15,24 +15,30 @@ import torch
 
 from dino_speech.argument_checks import require_choice, require_ranges
 from dino_speech.data.atomic import write_atomically
+from dino_speech.data.loading.loaders import StepSampler
 from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.distributed import join_processes
 from dino_speech.errors import InputError
+from dino_speech.frame_level.chunk_training import chunks_of, minimise
 from dino_speech.frame_level.encoder_copy import frame_level_copy, network_of
 from dino_speech.frame_level.imitation import Imitation
-from dino_speech.frame_level.loop import chunk_loader, one_process, train
 from dino_speech.frame_level.network import Wav2Vec2, embedding_dim_of
-from dino_speech.frame_level.parameters import RUN_ONLY, StepParameters
+from dino_speech.frame_level.parameters import StepParameters
 from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
+from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 from dino_speech.models.registry import encoder_from_config
 from dino_speech.provenance import provenance
-from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
+from dino_speech.training.batches import read_batches
+from dino_speech.training.processes import Processes
+from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
 from dino_speech.training.state import seed_everything
 
 HEADS_FILE = "heads.safetensors"
 MAX_HELD_OUT_STEPS = 50
 
 
+@in_groups(OLD_RUN_NAMES)
 @dataclass
 class Distiller(StepParameters):
     """Trains a student on a teacher's layers; the loop's options are `StepParameters`'.
@@ -113,18 +119,18 @@ class Distiller(StepParameters):
             NonFiniteLoss: the loss was NaN or infinite.
             Interrupted: SIGINT or SIGTERM arrived; the state is saved.
         """
-        from safetensors.torch import save
-
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-        folder, chosen = Path(output_folder), one_process(device)
-        hyper = replace(self, precision=choose_precision(self.precision, chosen))  # type: ignore[arg-type]
-        identity = self._identity(hyper, manifest, seed)
+        folder, chosen = Path(output_folder), join_processes(device)
+        precision = choose_precision(self.run.precision, chosen)
+        start = None if self.student is None else fingerprint(self.student)
+        weights = {"teacher_weights": fingerprint(self.teacher), "student_weights": start}
+        identity = self.identity(manifest, seed, precision) | weights
         seed_everything(seed)
         objective = self.objective().to(chosen)
         student = objective.student
-        found = train(
+        found = minimise(
             objective,
-            hyper,
+            self,
             manifest,
             min_samples=max(student.min_samples, self.teacher.min_samples),
             folder=folder,
@@ -137,10 +143,15 @@ class Distiller(StepParameters):
         self.student_, self.heads_ = student.eval().cpu(), objective.heads.cpu()
         self.history_, self.skipped_, self.stop_reason_ = found.history, found.skipped, found.stop_reason
         origin = provenance(seed=seed, manifest=list(manifest.paths)) | {"distillation": identity}
+        Processes().from_main(lambda: self._save(folder, origin))
+        return self
+
+    def _save(self, folder: Path, origin: dict[str, Any]) -> None:
+        from safetensors.torch import save
+
         self.student_.save(folder / "encoder", provenance=origin)
         tensors = {name: value.detach().contiguous() for name, value in self.heads_.state_dict().items()}
         write_atomically(folder / HEADS_FILE, lambda file: file.write(save(tensors)))
-        return self
 
     def objective(self) -> Imitation:
         """What is minimised, with the student as it begins and new heads."""
@@ -179,12 +190,14 @@ class Distiller(StepParameters):
             raise InputError("nothing is fitted yet: call fit first")
         judged = self.objective_ if objective is None else objective
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-        chosen = one_process(device)
+        chosen = join_processes(device)
         judged.to(chosen).eval()
         least = max(judged.student.min_samples, self.teacher.min_samples)
-        steps = min(MAX_HELD_OUT_STEPS, len(manifest) // min(self.batch_size, len(manifest)))
+        size = min(self.batch_size, len(manifest))
+        steps = min(MAX_HELD_OUT_STEPS, len(manifest) // size)
         sums: dict[str, float] = {}
-        loader = chunk_loader(manifest, self, min_samples=least, seed=0, num_steps=steps, device=chosen)
+        sampler = StepSampler(len(manifest), size, seed=0, num_steps=steps)
+        loader = read_batches(chunks_of(manifest, self, min_samples=least, seed=0), sampler, self.run, chosen)
         with torch.inference_mode():
             for batch in loader:
                 waves = batch["long"].squeeze(1).to(chosen)
@@ -200,12 +213,6 @@ class Distiller(StepParameters):
         if wrong or not self.layers or len(set(self.layers)) < len(self.layers):
             raise InputError(f"layers = {self.layers!r}: expected different numbers from 0 to {depth}")
         return list(self.layers)
-
-    def _identity(self, hyper: "Distiller", manifest: Manifest, seed: int) -> dict[str, Any]:
-        names = [item.name for item in fields(hyper) if item.name != "_" and item.name not in RUN_ONLY]
-        identity = {name: describe(getattr(hyper, name)) for name in names}
-        identity |= {"seed": seed, "teacher_weights": fingerprint(self.teacher), "train": describe_manifest(manifest)}
-        return identity | {"student_weights": None if self.student is None else fingerprint(self.student)}
 
 
 def first_layers(teacher: SpeechEncoder, num_layers: int) -> SpeechEncoder:

@@ -12,14 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dino_speech.audio.io import seconds_to_samples
+from dino_speech.data.loading.loaders import StepSampler
 from dino_speech.data.manifest import Manifest
 from dino_speech.data.seeds import derive_seed
+from dino_speech.distributed import world_size
 from dino_speech.errors import InputError
+from dino_speech.frame_level.chunk_training import Objective, chunks_of
 from dino_speech.frame_level.encoder_copy import CONVOLUTIONS, network_of
-from dino_speech.frame_level.loop import Objective, chunk_loader
 from dino_speech.frame_level.masking import MaskFiller, masked_states, span_mask
 from dino_speech.frame_level.parameters import StepParameters
 from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.training.batches import read_batches
+from dino_speech.training.processes import own_rows, share
 
 ITERATIONS = 20  # of k-means; [C] FT-w2v2-ser
 FRAME_WIDTH, PREDICTION_WIDTH = 128, 256  # of the heads; [C] FT-w2v2-ser
@@ -70,7 +74,7 @@ class FrameLabels(Objective):
         loss = F.cross_entropy(by_frame, repeated, weight=self.weights)  # type: ignore[arg-type]
         loss = loss + F.cross_entropy(by_utterance, true, weight=self.weights)  # type: ignore[arg-type]
         return {
-            "loss": loss,
+            "loss": loss * share(self.weights[true].sum()),  # type: ignore[index]
             "frame_accuracy": (by_frame.argmax(1) == repeated).float().mean(),
             "accuracy": (by_utterance.argmax(1) == true).float().mean(),
         }
@@ -123,22 +127,22 @@ class MaskedStates(Objective):
         targets = self.states(waves)
         network = network_of(self.encoder)
         conv, _ = network.convolve(self.encoder.extract_features(waves)[0], None)
-        mask = torch.from_numpy(
-            span_mask(
-                len(waves),
-                conv.shape[1],
-                share=self.masks.mask_time_prob,
-                length=self.masks.mask_length,
-                min_spans=self.masks.min_masks,
-                rng=np.random.default_rng(derive_seed(self.seed, "mask", step)),
-            )
-        ).to(waves.device)
+        drawn = span_mask(
+            len(waves) * world_size(),  # those of the whole batch
+            conv.shape[1],
+            share=self.masks.mask_time_prob,
+            length=self.masks.mask_length,
+            min_spans=self.masks.min_masks,
+            rng=np.random.default_rng(derive_seed(self.seed, "mask", step)),
+        )
+        mask = torch.from_numpy(drawn[own_rows()]).to(waves.device)
         hidden = masked_states(network, conv, mask, self.filler.value)[mask]  # (masked frames, H)
         figures: dict[str, Tensor] = {"loss": hidden.new_zeros(())}
         for name, head in self.heads.items():
             logits, true = head(hidden).float(), targets[name][mask]
             figures["loss"] = figures["loss"] + F.cross_entropy(logits, true)
             figures[f"accuracy_{name}"] = (logits.argmax(1) == true).float().mean()
+        figures["loss"] = figures["loss"] * share(mask.sum().float())
         return figures
 
 
@@ -151,9 +155,9 @@ def sample_frames(
     shape = frames_of(extractor.to(device), torch.zeros(1, seconds_to_samples(loop.chunk_s), device=device)).shape
     # No more than ten chunks of an utterance: a small corpus has no more to say.
     num_steps = max(1, min(hyper.max_frames // (size * shape[1]), 10 * len(manifest) // size))
-    loader = chunk_loader(
-        manifest, loop, min_samples=extractor.min_samples, seed=seed, num_steps=num_steps, device=device
-    )
+    sampler = StepSampler(len(manifest), size, seed=seed, num_steps=num_steps)
+    chunks = chunks_of(manifest, loop, min_samples=extractor.min_samples, seed=seed)
+    loader = read_batches(chunks, sampler, loop.run, device)
     found = []
     with evaluating(extractor), torch.inference_mode():
         for batch in loader:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dino_speech.frame_level.chunk_training import Objective
 from dino_speech.frame_level.encoder_copy import network_of
-from dino_speech.frame_level.loop import Objective
 from dino_speech.models.encoder import SpeechEncoder
 
 

@@ -47,16 +47,19 @@ def span_mask(
     return mask
 
 
-def draw_negatives(mask: NDArray[np.bool_], num: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def draw_negatives(
+    mask: NDArray[np.bool_], num: int, rng: np.random.Generator, *, rows: slice = slice(None)
+) -> NDArray[np.int64]:
     """For each masked frame other masked frames of its row, as positions in the flattened (B, T).
 
     Args:
         mask: (B, T), at least two in each row.
         num: `N`.
         rng: the only source of randomness.
+        rows: which of the rows are asked for; what they are given does not depend on that.
 
     Returns:
-        (B, T, N) int64; where nothing is masked, positions that mean nothing.
+        (B, T, N) int64, positions among the rows that are asked for; where nothing is masked they mean nothing.
 
     Source: arXiv 2006.11477, Sec. 3.2.
     """
@@ -66,8 +69,8 @@ def draw_negatives(mask: NDArray[np.bool_], num: int, rng: np.random.Generator) 
         others = rng.integers(len(masked) - 1, size=(len(masked), num))
         others += others >= np.arange(len(masked))[:, None]  # any but the frame itself
         found[number, masked] = masked[others]
-        found[number] += number * mask.shape[1]
-    return found
+    found = found[rows]
+    return found + np.arange(len(found))[:, None, None] * mask.shape[1]
 
 
 def masked_states(network: Any, conv: Tensor, mask: Tensor, filler: Tensor) -> Tensor:

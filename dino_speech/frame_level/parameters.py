@@ -1,20 +1,19 @@
-"""Hyper-parameters of the loop in `loop.py`, checked before anything runs."""
+"""Hyper-parameters of steps on random chunks (`chunk_training.py`), checked before anything runs."""
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Literal
+from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import Any, Literal
 
 from dino_speech.argument_checks import require_choice, require_ranges
+from dino_speech.data.manifest import Manifest
 from dino_speech.errors import InputError
-from dino_speech.models.precision import PRECISIONS
 from dino_speech.training.optimizer import OPTIMIZERS
-
-# How a run is carried out, not what it computes: these may change when it is resumed.
-RUN_ONLY = frozenset(("num_workers", "cache_gib", "log_every", "save_every_minutes", "save_every_steps", "max_minutes"))
+from dino_speech.training.run_identity import describe, describe_manifest
+from dino_speech.training.settings import RunSettings
 
 
 @dataclass
 class StepParameters:
-    """Hyper-parameters of the loop.
+    """Hyper-parameters of the steps.
 
     Args:
         steps: optimizer steps; or else
@@ -27,13 +26,7 @@ class StepParameters:
         optimizer: "adamw", "adam" or "sgd".
         weight_decay: not for biases and other one-dimensional parameters.
         clip_norm: limit of the global norm of all gradients; None: no limit.
-        precision: "auto", "bf16", "fp16" or "fp32".
-        num_workers: reading processes; None: what the cores allow.
-        cache_gib: memory for decoded waves, in GiB.
-        log_every: steps between rows of the history.
-        save_every_minutes: minutes between saved states.
-        save_every_steps: steps between saved states, in addition; None: only by minutes.
-        max_minutes: stop cleanly after this long; `fit` again goes on. None: no limit.
+        run: how it is carried out: precision, workers, saving; see `RunSettings`.
 
     Raises:
         InputError: a value outside its range; the message names it.
@@ -52,25 +45,18 @@ class StepParameters:
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"  # ours
     weight_decay: float = 0.01  # arXiv 2006.11477, official code
     clip_norm: float | None = 3.0  # as in DINO pretraining
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    num_workers: int | None = None
-    cache_gib: float = 2.0
-    log_every: int = 20
-    save_every_minutes: float = 10.0
-    save_every_steps: int | None = None
-    max_minutes: float | None = None
+    run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
         require_choice(self, "optimizer", OPTIMIZERS)
-        require_choice(self, "precision", PRECISIONS)
         if self.epochs is not None and self.steps is not None:
             raise InputError("epochs and steps are both given; give one of them")
         require_ranges(
             self,
-            counts=("steps", "epochs", "batch_size", "log_every", "save_every_steps"),
-            counts_from_zero=("warmup_steps", "num_workers"),
-            positive=("lr", "chunk_s", "clip_norm", "save_every_minutes", "max_minutes"),
-            not_negative=("weight_decay", "cache_gib"),
+            counts=("steps", "epochs", "batch_size"),
+            counts_from_zero=("warmup_steps",),
+            positive=("lr", "chunk_s", "clip_norm"),
+            not_negative=("weight_decay",),
             shares=("flat_fraction",),
         )
 
@@ -92,3 +78,9 @@ class StepParameters:
             return (step + 1) / warmup  # not from 0: the first step would be lost
         fall_from = warmup + round(self.flat_fraction * num_steps)
         return 1.0 if step < fall_from else (num_steps - step) / (num_steps - fall_from)
+
+    def identity(self, manifest: Manifest, seed: int, precision: str) -> dict[str, Any]:
+        """What must be the same where a run goes on, as plain data; without the weights that it begins with."""
+        names = [item.name for item in fields(self) if item.name not in ("_", "run")]
+        settings = {name: describe(getattr(self, name)) for name in names}
+        return settings | {"precision": precision, "seed": seed, "train": describe_manifest(manifest)}

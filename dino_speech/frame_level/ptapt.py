@@ -5,12 +5,11 @@ the encoder then predicts the clusters of frames that it does not hear, as HuBER
 the room `transfer`. The objectives are in `states.py`. Letters: `B` utterances, `T` frames, `H` hidden, `K` clusters.
 """
 
-import copy
 import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,20 @@ from dino_speech.argument_checks import require_ranges
 from dino_speech.data.atomic import write_atomically
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
+from dino_speech.distributed import join_processes
 from dino_speech.errors import InputError
+from dino_speech.frame_level.chunk_training import minimise
 from dino_speech.frame_level.encoder_copy import frame_level_copy
 from dino_speech.frame_level.frame_states import FrameLabels, MaskedStates, cluster_frames, sample_frames
-from dino_speech.frame_level.loop import Outcome, one_process, train
-from dino_speech.frame_level.parameters import RUN_ONLY, StepParameters
+from dino_speech.frame_level.parameters import StepParameters
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 from dino_speech.provenance import provenance
-from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
+from dino_speech.training.loop import Outcome
+from dino_speech.training.processes import Processes
+from dino_speech.training.run_identity import describe
+from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
 from dino_speech.training.state import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -38,6 +42,7 @@ logger = logging.getLogger(__name__)
 STATES, PREDICTION = "states", "prediction"
 
 
+@in_groups(OLD_RUN_NAMES)
 @dataclass
 class PTAPT(StepParameters):
     """Adapts a frame-level encoder to a label by masked prediction of its frames' states.
@@ -129,66 +134,52 @@ class PTAPT(StepParameters):
         """
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
         classes = _classes(manifest, self.label)
-        folder, chosen = Path(output_folder), one_process(device)
-        hyper = replace(self, precision=choose_precision(self.precision, chosen))  # type: ignore[arg-type]
-        identity = self._identity(hyper, manifest, classes, seed)
-        extractor, found = self._extractor(hyper, manifest, classes, folder / STATES, identity, seed, chosen, resume)
+        folder, chosen = Path(output_folder), join_processes(device)
+        precision = choose_precision(self.run.precision, chosen)
+        identity = self._identity(manifest, classes, seed, precision)
+        common: dict[str, Any] = {"device": chosen, "resume": resume}
+        extractor, found = self._extractor(manifest, classes, seed, folder=folder / STATES, identity=identity, **common)
         self.states_history_, self.skipped_, self.stop_reason_ = found.history, found.skipped, found.stop_reason
         self.history_: list[dict[str, Any]] = []
         encoder = frame_level_copy(self.encoder)
         if found.stop_reason is None:
-            centers = self._centers(hyper, extractor, manifest, folder, identity, seed, chosen)
+            centers = Processes().from_main(lambda: self._centers(extractor, manifest, folder, identity, seed, chosen))
             seed_everything(derive_seed(seed, PREDICTION))
-            objective = MaskedStates(encoder, extractor, centers, hyper, seed=seed).to(chosen)
-            found = train(
-                objective,
-                hyper,
+            found = minimise(
+                MaskedStates(encoder, extractor, centers, self, seed=seed).to(chosen),
+                self,
                 manifest,
                 min_samples=encoder.min_samples,
+                seed=derive_seed(seed, PREDICTION),
                 folder=folder / PREDICTION,
                 identity=identity | {"centers": _digest({name: describe(value) for name, value in centers.items()})},
-                seed=derive_seed(seed, PREDICTION),
-                device=chosen,
-                resume=resume,
+                **common,
             )
             self.history_, self.stop_reason_ = found.history, found.stop_reason
         self.encoder_ = encoder.eval().cpu()
         self.encoder_.requires_grad_(True)
         origin = provenance(seed=seed, manifest=list(manifest.paths)) | {"ptapt": identity}
-        self.encoder_.save(folder / "encoder", provenance=origin)
+        Processes().from_main(lambda: self.encoder_.save(folder / "encoder", provenance=origin))
         return self
 
     def _extractor(
-        self,
-        hyper: "PTAPT",
-        manifest: Manifest,
-        classes: list[int],
-        folder: Path,
-        identity: dict[str, Any],
-        seed: int,
-        device: torch.device,
-        resume: bool,
+        self, manifest: Manifest, classes: list[int], seed: int, **options: Any
     ) -> tuple[SpeechEncoder, Outcome]:
         """The frame-level encoder that tells the label at each frame, frozen."""
         seed_everything(derive_seed(seed, STATES))
         extractor = frame_level_copy(self.encoder if self.extractor is None else self.extractor)
-        objective = FrameLabels(extractor, torch.tensor(classes)).to(device)
-        found = train(
-            objective,
-            replace(hyper, steps=self.state_steps, epochs=None, lr=self.state_lr),
+        found = minimise(
+            FrameLabels(extractor, torch.tensor(classes)).to(options["device"]),
+            replace(self, steps=self.state_steps, epochs=None, lr=self.state_lr),
             manifest,
             min_samples=extractor.min_samples,
-            folder=folder,
-            identity=identity,
             seed=derive_seed(seed, STATES),
-            device=device,
-            resume=resume,
+            **options,
         )
         return extractor.eval().requires_grad_(False), found
 
     def _centers(
         self,
-        hyper: "PTAPT",
         extractor: SpeechEncoder,
         manifest: Manifest,
         folder: Path,
@@ -205,18 +196,15 @@ class PTAPT(StepParameters):
             kept = load_file(path)
             # In their own order, not the file's: a resumed optimizer knows the heads by their places.
             return {str(size): kept[str(size)] for size in self.num_clusters}
-        frames = sample_frames(extractor, manifest, hyper, seed=derive_seed(seed, "frames"), device=device)
+        frames = sample_frames(extractor, manifest, self, seed=derive_seed(seed, "frames"), device=device)
         centers = cluster_frames(frames, list(self.num_clusters), seed=derive_seed(seed, "clusters") % 2**32)
         write_atomically(path, lambda file: file.write(save(centers)))
         return centers
 
-    def _identity(self, hyper: "PTAPT", manifest: Manifest, classes: list[int], seed: int) -> dict[str, Any]:
-        names = [item.name for item in fields(hyper) if item.name != "_" and item.name not in RUN_ONLY]
-        identity = {name: describe(getattr(hyper, name)) for name in names}
+    def _identity(self, manifest: Manifest, classes: list[int], seed: int, precision: str) -> dict[str, Any]:
         extractor = self.encoder if self.extractor is None else self.extractor
-        identity |= {"seed": seed, "encoder_weights": fingerprint(self.encoder)}
-        identity |= {"extractor_weights": fingerprint(extractor), "train": describe_manifest(manifest)}
-        return copy.deepcopy(identity) | {"classes": _digest({"classes": classes})}
+        weights = {"encoder_weights": fingerprint(self.encoder), "extractor_weights": fingerprint(extractor)}
+        return self.identity(manifest, seed, precision) | weights | {"classes": _digest({"classes": classes})}
 
 
 def _classes(manifest: Manifest, label: str) -> list[int]:

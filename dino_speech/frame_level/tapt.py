@@ -5,8 +5,9 @@ frames.
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,20 @@ from torch import Tensor, nn
 from dino_speech.argument_checks import require_ranges
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
+from dino_speech.distributed import join_processes, world_size
 from dino_speech.errors import InputError
 from dino_speech.frame_level.architecture import config_object, require_transformers
+from dino_speech.frame_level.chunk_training import Objective, minimise
 from dino_speech.frame_level.encoder_copy import frame_level_copy, network_of
-from dino_speech.frame_level.loop import Objective, one_process, train
 from dino_speech.frame_level.masking import draw_negatives, span_mask
-from dino_speech.frame_level.parameters import RUN_ONLY, StepParameters
+from dino_speech.frame_level.parameters import StepParameters
 from dino_speech.frame_level.pretrained import read_quantizer
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 from dino_speech.provenance import provenance
-from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
+from dino_speech.training.processes import Processes, own_rows, share, whole_batch
+from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
 from dino_speech.training.state import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -36,6 +40,7 @@ logger = logging.getLogger(__name__)
 NEW = "new"
 
 
+@in_groups(OLD_RUN_NAMES)
 @dataclass
 class TAPT(StepParameters):
     """Goes on with the contrastive pretraining of a wav2vec 2.0 encoder; the loop's options are `StepParameters`'.
@@ -121,16 +126,15 @@ class TAPT(StepParameters):
             Interrupted: SIGINT or SIGTERM arrived; the state is saved.
         """
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-        folder, chosen = Path(output_folder), one_process(device)
-        hyper = replace(self, precision=choose_precision(self.precision, chosen))  # type: ignore[arg-type]
-        identity = {**_settings(hyper), "seed": seed, "encoder_weights": fingerprint(self.encoder)}
-        identity["train"] = describe_manifest(manifest)
+        folder, chosen = Path(output_folder), join_processes(device)
+        precision = choose_precision(self.run.precision, chosen)
+        identity = self.identity(manifest, seed, precision) | {"encoder_weights": fingerprint(self.encoder)}
         seed_everything(seed)
         encoder = frame_level_copy(self.encoder, kinds=("wav2vec2",))
-        objective = Contrastive(encoder, hyper, seed=seed, tensors=self._quantizer_weights()).to(chosen)
-        found = train(
+        objective = Contrastive(encoder, self, seed=seed, tensors=self._quantizer_weights()).to(chosen)
+        found = minimise(
             objective,
-            hyper,
+            self,
             manifest,
             min_samples=encoder.min_samples,
             folder=folder,
@@ -143,7 +147,7 @@ class TAPT(StepParameters):
         self.encoder_ = encoder.eval().cpu()
         self.history_, self.skipped_, self.stop_reason_ = found.history, found.skipped, found.stop_reason
         origin = provenance(seed=seed, manifest=list(manifest.paths)) | {"tapt": identity}
-        self.encoder_.save(folder / "encoder", provenance=origin)
+        Processes().from_main(lambda: self.encoder_.save(folder / "encoder", provenance=origin))
         return self
 
     def _quantizer_weights(self) -> Mapping[str, Tensor]:
@@ -181,6 +185,9 @@ class Contrastive(Objective):
         self.model: Any = transformers.Wav2Vec2ForPreTraining(config_object("wav2vec2", options))
         self.model.wav2vec2 = network.model
         self.model.load_state_dict(dict(tensors), strict=False)
+        if world_size() > 1:
+            quantizer = self.model.quantizer
+            quantizer._compute_perplexity = partial(perplexity_of_all, quantizer._compute_perplexity)
         self.hyper, self.seed, self.features, self.network = hyper, seed, encoder.features, [network]
         config = network.model.config
         self.before = {"apply_spec_augment": config.apply_spec_augment, "mask_feature_prob": config.mask_feature_prob}
@@ -197,19 +204,21 @@ class Contrastive(Objective):
         frames, _ = self.features(waves)
         num_frames = int(self.model._get_feat_extract_output_lengths(waves.shape[1]))
         rng = np.random.default_rng(derive_seed(self.seed, "mask", step))
-        mask = span_mask(
-            len(waves), num_frames, share=hyper.mask_time_prob, length=hyper.mask_length, min_spans=1, rng=rng
-        )
-        negatives = draw_negatives(mask, hyper.num_negatives, rng)
+        size = len(waves) * world_size()  # of the whole batch
+        mask = span_mask(size, num_frames, share=hyper.mask_time_prob, length=hyper.mask_length, min_spans=1, rng=rng)
+        negatives = draw_negatives(mask, hyper.num_negatives, rng, rows=own_rows())
+        mask = mask[own_rows()]
         found = self.model(
             frames.squeeze(2),
             mask_time_indices=torch.from_numpy(mask).to(waves.device),
             sampled_negative_indices=torch.from_numpy(negatives).to(waves.device),
         )
         num_masked = int(mask.sum())
+        counts = share(torch.tensor(float(num_masked), device=waves.device))
         return {
-            "loss": found.loss / num_masked,
-            "contrastive": found.contrastive_loss / num_masked,
+            # The diversity is that of the whole batch already.
+            "loss": (found.loss + (counts - 1) * found.contrastive_loss) / num_masked,
+            "contrastive": counts * found.contrastive_loss / num_masked,
             "diversity": found.diversity_loss / num_masked,
             "codewords": found.codevector_perplexity,
         }
@@ -223,6 +232,14 @@ class Contrastive(Objective):
             del model.masked_spec_embed
 
 
-def _settings(hyper: TAPT) -> dict[str, Any]:
-    names = [item.name for item in fields(hyper) if item.name != "_" and item.name not in RUN_ONLY]
-    return {name: describe(getattr(hyper, name)) for name in names}
+def perplexity_of_all(own: Callable[..., Tensor], probs: Tensor, mask: Tensor) -> Tensor:
+    """A quantizer's `own` figure of how many code words are in use, over the masked frames of all processes.
+
+    Args:
+        own: takes (N, groups, code words), of which it takes the mean.
+        probs: (B * T, groups, code words).
+        mask: (B, T) bool.
+    """
+    count = mask.sum().float()
+    used = torch.where(mask.flatten()[:, None, None], probs, 0.0).sum(0) / count
+    return own(whole_batch((share(count) * used)[None]))

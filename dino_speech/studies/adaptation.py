@@ -26,11 +26,12 @@ from dino_speech.frame_level.ptapt import PTAPT
 from dino_speech.frame_level.tapt import TAPT
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.fingerprint import fingerprint
 from dino_speech.studies.fine_tuning_study import FOLD_SEED, FineTuningStudy, split_folds
 from dino_speech.studies.fold_systems import fold_row
 from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid
 from dino_speech.studies.pooled_figures import cell_of
-from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
+from dino_speech.training.run_identity import describe, describe_manifest
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.targets import describe_labels

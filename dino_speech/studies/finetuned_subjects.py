@@ -61,7 +61,7 @@ class FineTunedSubjects:
     ) -> None:
         if tuner.objective == "ccc":
             raise InputError("objective = 'ccc': a clinical question has two classes; expected cross_entropy")
-        if tuner.max_minutes is not None:
+        if tuner.run.max_minutes is not None:
             raise InputError(
                 "max_minutes: half a control is none; leave it out, a stopped evaluation can be gone on with"
             )

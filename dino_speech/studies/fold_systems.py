@@ -92,8 +92,9 @@ def finetune_folds(
     started, num_skipped = time.perf_counter(), 0
     for name, (train, test) in parts.items():
         minutes = (time.perf_counter() - started) / 60
-        left = None if tuner.max_minutes is None else max(tuner.max_minutes - minutes, 1e-6)
-        fold_tuner = replace(tuner, max_minutes=left)
+        limit = tuner.run.max_minutes
+        left = None if limit is None else max(limit - minutes, 1e-6)
+        fold_tuner = replace(tuner, run=replace(tuner.run, max_minutes=left))
         fold_tuner.fit(train, valid=valid, output_folder=folders[name], seed=seed, device=device, resume=resume)
         num_skipped += len(fold_tuner.skipped_)
         if fold_tuner.stop_reason_ is not None:

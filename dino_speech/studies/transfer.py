@@ -19,6 +19,7 @@ from dino_speech.evaluation.probing.cross_corpus import shared_labels
 from dino_speech.evaluation.probing.finetuned import Judged, judge
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.fingerprint import fingerprint
 from dino_speech.studies.det_pictures import draw_det
 from dino_speech.studies.fine_tuning_study import FOLD_SEED, FineTuningStudy, split_folds
 from dino_speech.studies.grid import CellResult, GridTable, Identity, Setting, run_grid
@@ -32,7 +33,7 @@ from dino_speech.studies.trial_lists import (
     refuse_training_speakers,
     trial_lists,
 )
-from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
+from dino_speech.training.run_identity import describe, describe_manifest
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.targets import check_test, describe_labels, targets_of
 

@@ -1,12 +1,20 @@
-"""The record of a run: one JSON object per logged step in `history.jsonl`, and the same figures for TensorBoard."""
+"""The record of a run: one JSON object per logged step in `history.jsonl`, the same for TensorBoard and a terminal."""
 
 import json
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dino_speech.training.state import write_atomically
+import torch
+from torch import Tensor
+
+from dino_speech.data.atomic import write_atomically
+from dino_speech.data.loading.loaders import CropLoader
+from dino_speech.distributed import is_main_process, mean_across_ranks
+from dino_speech.training.progress import Progress, Stopwatch, advise_on_waiting
+from dino_speech.training.settings import RunSettings
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +55,61 @@ class History:
         """Write out what TensorBoard still holds."""
         if self._writer is not None:
             self._writer.close()
+
+
+class Logbook:
+    """Figures of the steps, for the history, a bar or lines, and TensorBoard; only the main process writes.
+
+    Args:
+        run: says how often.
+        folder: of the run.
+        step: optimizer steps that are done.
+        num_steps: of the whole run.
+    """
+
+    def __init__(self, run: RunSettings, folder: Path, step: int, num_steps: int) -> None:
+        self.run = run
+        self.history = History(folder, start_step=step, enabled=is_main_process())
+        self.progress = Progress(num_steps, start_step=step, enabled=is_main_process())
+        self.watch = Stopwatch()
+        self.sums: dict[str, Tensor] = {}
+        self.num_summed = 0
+        self._advised = False
+
+    def add(self, figures: Mapping[str, Tensor], *, times: int = 1) -> None:
+        """Add 0-d figures to those since the last row, which holds their means."""
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach().float()
+        self.num_summed += times
+
+    def means(self) -> dict[str, Tensor]:
+        """Means since the last time, over all processes: 0-d, float64, on the CPU."""
+        totals = mean_across_ranks(torch.stack([*self.sums.values()]))
+        means = dict(zip(self.sums, totals.cpu().double() / self.num_summed, strict=True))
+        self.sums, self.num_summed = {}, 0
+        return means
+
+    def write(self, row: Mapping[str, Any], loader: CropLoader) -> None:
+        """A row of figures; speed and time come to it."""
+        row = {**row, **self.watch.lap(loader.wait_s), "seconds": round(self.watch.elapsed_s, 2)}
+        self.history.add(row)
+        self.progress.show(row)
+        if len(self.history.rows) > 1 and not self._advised:  # not for the first row, in which the workers begin
+            self._advised = advise_on_waiting(row, loader.num_workers, self.run.cache_gib)
+
+    def notes(self) -> dict[str, Any]:
+        """What the next row begins with, as plain data."""
+        return {"sums": {name: float(value) for name, value in self.sums.items()}, "num_summed": self.num_summed}
+
+    def load_notes(self, notes: Mapping[str, Any], device: torch.device) -> None:
+        """The reverse."""
+        self.sums = {name: torch.tensor(value, device=device) for name, value in notes["sums"].items()}
+        self.num_summed = notes["num_summed"]
+
+    def close(self) -> None:
+        """Write out what is still held."""
+        self.progress.close()
+        self.history.close()
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -79,8 +79,9 @@ def set_step_values(optimizer: Optimizer, *, lr: float, weight_decay: float) -> 
 def clip_gradients(optimizer: Optimizer, clip_norm: float | None) -> Tensor:
     """Scale the gradients of all groups together down to a global norm; returns the norm before, as a 0-d tensor."""
     limit = float("inf") if clip_norm is None else clip_norm
-    return nn.utils.clip_grad_norm_(_parameters(optimizer), limit)
+    return nn.utils.clip_grad_norm_(parameters_of(optimizer), limit)
 
 
-def _parameters(optimizer: Optimizer) -> Iterable[Tensor]:
+def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    """The parameters of all groups."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

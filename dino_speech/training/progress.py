@@ -1,10 +1,15 @@
 """What a person sees while it trains: a bar on a terminal, plain lines elsewhere, on stderr of the main process."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
+
+logger = logging.getLogger(__name__)
+
+MAX_DATA_WAIT = 0.05  # ours: of the time
 
 
 class Progress:
@@ -117,3 +122,16 @@ class Stopwatch:
         }
         self._start, self._paused_s, self._wait_s, self._utterances = now, 0.0, wait_s, 0
         return figures
+
+
+def advise_on_waiting(row: Mapping[str, Any], num_workers: int, cache_gib: float) -> bool:
+    """Say so where the training waits for its data; whether it does."""
+    waits: bool = row["data_wait_fraction"] > MAX_DATA_WAIT
+    if waits:
+        logger.warning(
+            "training waits for data %.0f %% of the time: raise num_workers (now %d) where cores are free, raise "
+            "cache_gib (now %g) until the corpus fits, or write the corpus to a local disk as shards "
+            "(dino-speech shard MANIFEST --output DIR, then train_manifest: DIR/manifest.csv)",
+            *(100 * row["data_wait_fraction"], num_workers, cache_gib),
+        )
+    return waits

@@ -8,7 +8,7 @@ from os import PathLike, fspath
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dino_speech.data.manifest import Manifest
 
@@ -46,15 +46,6 @@ def describe(value: Any) -> Any:
         return describe(value.config)
     settings = describe(getattr(value, "settings", {}))
     return {"class": type(value).__qualname__} | settings | _arguments(value)
-
-
-def fingerprint(module: nn.Module) -> str:
-    """A hash of all weights and buffers by name: for what begins with weights from a file."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _arguments(value: Any) -> dict[str, Any]:

@@ -10,11 +10,6 @@ import math
 from dino_speech.errors import InputError
 
 
-def constant(step: int, num_steps: int, value: float) -> float:
-    """The same value at every step; here so that it can stand where another schedule could."""
-    return value
-
-
 def linear_warmup(step: int, warmup_steps: int, start: float, stop: float) -> float:
     """A straight ramp from `start` to `stop` over `warmup_steps`, then `stop`; without warm-up `stop` at once.
 
@@ -57,18 +52,6 @@ def warmup_cosine(
     if step < warmup_steps:
         return linear_warmup(step, warmup_steps, start, peak)
     return cosine(step - warmup_steps, num_steps - warmup_steps, peak, stop)
-
-
-def scale_lr(lr: float, batch_size: int, *, base: int = 256) -> float:
-    """The learning rate for a batch, from the one stated for `base` utterances: linear in the batch.
-
-    Example:
-        >>> scale_lr(0.005, 128)
-        0.0025
-
-    Source: arXiv 2104.14294, Sec. 3.2; arXiv 2208.05445 states 0.005 for 256.
-    """
-    return lr * batch_size / base
 
 
 def _progress(step: int, num_steps: int) -> float:

@@ -16,18 +16,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from dino_speech.data.atomic import write_atomically, write_text_atomically  # noqa: F401  (others look here)
+from dino_speech.data.atomic import write_atomically, write_text_atomically
 from dino_speech.data.utterances import list_some
 from dino_speech.distributed import world_size
 from dino_speech.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2  # 1: each kind of training had its own sums of figures
 RUN_FILE = "hyperparameters.json"
 # What recipes, folds, rounds of pseudo-labels and the quickstart put into a folder before its run begins.
 BEFORE_A_RUN = frozenset(
-    ("recipe.yaml", "rows.sha256", "pseudo_labels.csv", "synthetic", "train.csv", "test.csv", "trials.txt")
+    (
+        "recipe.yaml",
+        "rows.sha256",
+        "pseudo_labels.csv",
+        "embeddings",
+        "synthetic",
+        "train.csv",
+        "test.csv",
+        "trials.txt",
+    )
 )
 LOGS = (".log", ".out", ".err")
 
@@ -77,6 +86,8 @@ def load_state(path: Path) -> TrainingState:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = TrainingState(**content)
+        if state.version == 1:
+            state.extra, state.version = _of_version_1(state.extra), VERSION
     except Exception as error:
         raise InputError(
             f"{path}: not a training state that can be resumed ({error}); take best.pt beside it by renaming it to "
@@ -85,6 +96,19 @@ def load_state(path: Path) -> TrainingState:
     if state.version > VERSION:
         raise InputError(f"{path}: written by a later version of dino_speech (format {state.version}); update it")
     return state
+
+
+def _of_version_1(extra: dict[str, Any]) -> dict[str, Any]:
+    """What logging goes on from, as pretraining and fine-tuning once named it."""
+    found = dict(extra)
+    if "loss_sums" in found:
+        found["sums"] = dict(zip(("dino", "koleo"), found.pop("loss_sums"), strict=True))
+    if "loss_sum" in found:
+        found["sums"] = {"loss": found.pop("loss_sum")}
+    for name in ("num_micro_batches", "num_losses"):
+        if name in found:
+            found["num_summed"] = found.pop(name)
+    return found
 
 
 def capture_rng() -> dict[str, Any]:
@@ -182,8 +206,8 @@ def refuse_other_things(folder: Path) -> None:
         )
 
 
-def prepare_folder(folder: Path, *, keep: bool) -> None:
-    """Make a run's output folder; what a former run left there is deleted unless it goes on.
+def prepare_folder(folder: Path, description: str, *, keep: bool) -> None:
+    """Make a run's output folder with the description of the run; what a former run left is deleted unless it goes on.
 
     Raises:
         InputError: the folder holds other things, and no run.
@@ -191,12 +215,12 @@ def prepare_folder(folder: Path, *, keep: bool) -> None:
     if not keep:
         refuse_other_things(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if keep or not (folder / RUN_FILE).exists():
-        return
-    for name in ("state", "best", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("history.jsonl", "skipped.csv"):
-        (folder / name).unlink(missing_ok=True)
+    if not keep and (folder / RUN_FILE).exists():
+        for name in ("state", "best", "tensorboard"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in ("history.jsonl", "skipped.csv"):
+            (folder / name).unlink(missing_ok=True)
+    write_text_atomically(folder / RUN_FILE, description)
 
 
 def state_to_resume(

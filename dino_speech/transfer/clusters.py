@@ -198,7 +198,7 @@ def _kmeans(unit: NDArray, utterances_per_centroid: int, seed: int) -> NDArray[n
     num_groups = max(2, len(unit) // utterances_per_centroid)
     # Batches must hold all centroids, or those that no batch hits stay where they began.
     size = max(1024, 3 * num_groups)
-    model = MiniBatchKMeans(num_groups, batch_size=size, n_init=1, max_iter=10, random_state=seed)
+    model = MiniBatchKMeans(num_groups, batch_size=size, n_init=1, max_iter=10, random_state=seed % 2**32)
     return _relabel(model.fit_predict(unit))
 
 

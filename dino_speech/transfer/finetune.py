@@ -1,11 +1,8 @@
 """Fine-tuning from an encoder and labelled speech to a system on disk: the parts are put together here."""
 
 import copy
-import json
-import logging
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,23 +14,18 @@ from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.distributed import join_processes
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 from dino_speech.provenance import provenance
-from dino_speech.training.history import History
-from dino_speech.training.progress import Progress
-from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
-from dino_speech.training.signals import Interrupted, StopSignals
-from dino_speech.training.state import (
-    TrainingState,
-    prepare_folder,
-    seed_everything,
-    state_to_resume,
-    write_text_atomically,
-)
+from dino_speech.training.loop import Outcome
+from dino_speech.training.loop import train as train_by
+from dino_speech.training.processes import Processes
+from dino_speech.training.run_identity import describe, describe_manifest
+from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
+from dino_speech.training.state import seed_everything
 from dino_speech.transfer.heads import MarginHead
-from dino_speech.transfer.hyperparameters import LATER, RUN_ONLY, TuningParameters
-from dino_speech.transfer.run import TuningRun
-from dino_speech.transfer.stage_starter import StageStarter
+from dino_speech.transfer.hyperparameters import LATER, TuningParameters
+from dino_speech.transfer.staged_training import StagedTraining
 from dino_speech.transfer.stages import trained_modules, unfreeze
 from dino_speech.transfer.system import FineTunedSystem, Prediction, Predictions, build_head
 from dino_speech.transfer.targets import (
@@ -46,11 +38,10 @@ from dino_speech.transfer.targets import (
 )
 from dino_speech.transfer.validation import Validation
 
-logger = logging.getLogger(__name__)
-
 Source = Manifest | str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
+@in_groups(OLD_RUN_NAMES)
 @dataclass
 class FineTuner(TuningParameters):
     """Trains an encoder, stage after stage, for a label that people gave.
@@ -91,8 +82,8 @@ class FineTuner(TuningParameters):
         A run that was stopped goes on from its last saved state when called again, to the same numbers; one that is
         complete is only loaded. With a validation set each stage begins with the best weights so far, and the best of
         all are kept; without one the last. Beside the system the folder gets `history.jsonl`, `hyperparameters.json`,
-        `tensorboard/`, `skipped.csv` (if files were skipped) and `state/`. One process trains, on one device. Global
-        random generators are seeded.
+        `tensorboard/`, `skipped.csv` (if files were skipped) and `state/`. Under torchrun each process trains its part
+        of each batch. Global random generators are seeded.
 
         Speakers on both sides of train and valid are refused where both have a column `speaker`; for the label
         `speaker` itself they are not: there valid holds other recordings of the same speakers (judged by UAR) or, with
@@ -116,25 +107,15 @@ class FineTuner(TuningParameters):
         targets = targets_of(train, self.label, self.objective)
         validation = self._validation(train, valid, targets, seed)
         self._check_stages()
-        folder, chosen = Path(output_folder), _one_process(device)
-        precision = choose_precision(self.precision, chosen)
+        folder, chosen = Path(output_folder), join_processes(device)
+        precision = choose_precision(self.run.precision, chosen)
         identity = self._identity(train, valid, seed=seed, precision=precision)
-        state = state_to_resume(folder / "state" / "last.pt", identity) if resume else None
         origin = provenance(seed=seed, manifest=[path for part in (train, valid) if part for path in part.paths])
-        prepare_folder(folder, keep=state is not None)
-        self._write_hyperparameters(folder, identity, origin)
-        with StopSignals() as signals:
-            system = self._new_system(targets, seed, chosen, origin | {"fine_tuning": identity})
-            run = self._new_run(
-                system, train, validation, folder=folder, signals=signals, identity=identity, state=state
-            )
-            starter = StageStarter(self, run, train, seed=seed, device=chosen, precision=precision)
-            try:
-                run.lead(starter)
-            finally:
-                run.progress.close()
-                run.history.close()
-        self._conclude(run, starter)
+        system = self._new_system(targets, seed, chosen, origin | {"fine_tuning": identity})
+        training = StagedTraining(self, system, train, validation, seed=seed)
+        run = replace(self.run, precision=precision)  # type: ignore[arg-type]
+        found = train_by(training, run, folder=folder, identity=identity, origin=origin, seed=seed, resume=resume)
+        self._conclude(training, found, folder)
         return self
 
     def predict(self, manifest: Source, **options: Any) -> Predictions:
@@ -188,8 +169,7 @@ class FineTuner(TuningParameters):
 
     def _identity(self, train: Manifest, valid: Manifest | None, **resolved: Any) -> dict[str, Any]:
         """What must be the same where a run goes on."""
-        settings = {name: value for name, value in self.settings().items() if name not in RUN_ONLY}
-        settings = {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}
+        settings = {n: value for n, value in self.settings().items() if n not in LATER or value != LATER[n]}
         identity = {name: describe(value) for name, value in settings.items()} | resolved
         identity["encoder_weights"] = fingerprint(self.encoder)
         for name, manifest in (("train", train), ("valid", valid)):
@@ -198,11 +178,6 @@ class FineTuner(TuningParameters):
             }
         return identity
 
-    def _write_hyperparameters(self, folder: Path, identity: dict[str, Any], origin: dict[str, Any]) -> None:
-        run_only = {name: describe(value) for name, value in self.settings().items() if name in RUN_ONLY}
-        text = json.dumps({**run_only, **identity, "provenance": origin}, indent=2) + "\n"
-        write_text_atomically(folder / "hyperparameters.json", text)
-
     def _new_system(self, targets: Targets, seed: int, device: torch.device, origin: dict[str, Any]) -> FineTunedSystem:
         """A copy of the encoder with a new head."""
         seed_everything(seed)
@@ -210,56 +185,18 @@ class FineTuner(TuningParameters):
         encoder: SpeechEncoder = copy.deepcopy(self.encoder).to(device)
         return FineTunedSystem(encoder, head.to(device), targets, self.objective, self.segment_s, origin)
 
-    def _new_run(
-        self, system: FineTunedSystem, train: Manifest, validation: Validation | None, *, folder: Path, **given: Any
-    ) -> TuningRun:
-        """The run as it begins, or where it was saved; `given`: `signals`, `identity`, `state` (None: a new run)."""
-        state: TrainingState | None = given.pop("state")
-        start_step = 0 if state is None else state.step
-        steps_per_epoch = len(train) // self.batch_of(len(train))
-        steps = [stage.num_steps(steps_per_epoch) for stage in self.stages]
-        run = TuningRun(
-            self,
-            system,
-            steps=steps,
-            steps_per_epoch=steps_per_epoch,
-            folder=folder,
-            validation=validation,
-            history=History(folder, start_step=start_step),
-            progress=Progress(sum(steps), start_step=start_step),
-            **given,
-        )
-        if state is not None:
-            run.restore(state)
-        return run
-
-    def _conclude(self, run: TuningRun, starter: "StageStarter") -> None:
-        system = run.system
+    def _conclude(self, training: StagedTraining, found: Outcome, folder: Path) -> None:
+        system = training.system
         unfreeze(system.encoder)
         system.encoder.eval()
         system.head.eval()
         if isinstance(system.head, MarginHead):
             system.head.margin = self.margin
         self.system_, self.encoder_, self.head_, self.classes_ = system, system.encoder, system.head, system.classes
-        self.history_, self.best_, self.stop_reason_ = run.history.rows, run.best, run.stop_reason
-        self.skipped_ = dict(starter.skipped.reasons)
-        if self.skipped_:
-            logger.warning("%d file(s) were skipped: see %s", len(self.skipped_), run.folder / "skipped.csv")
-        if run.stop_reason == "signal":
-            raise Interrupted(run.signals.signum or 0, run.step)
-        system.save(run.folder / "system")
-        if run.stop_reason == "max_minutes":
-            logger.warning(
-                "stopped after step %d of %d: max_minutes = %g are over; fit again goes on from there",
-                *(run.step, run.num_steps, self.max_minutes),
-            )
+        self.history_, self.best_, self.stop_reason_ = found.history, training.best, found.stop_reason
+        self.skipped_ = found.skipped
+        Processes().from_main(lambda: system.save(folder / "system"))
 
 
 def _read(source: Source) -> Manifest:
     return source if isinstance(source, Manifest) else read_manifest(source)
-
-
-def _one_process(device: str | torch.device | None) -> torch.device:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("fine-tuning runs in one process on one device; start it without torchrun")
-    return join_processes(device)

@@ -4,21 +4,20 @@ Sources: [C] the second stage of the authors' speaker recipes (hyperion, egs/vox
 """
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Literal
 
 from dino_speech.argument_checks import require, require_choice, require_ranges
 from dino_speech.audio.io import SILENT_DBFS
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.models.precision import PRECISIONS
+from dino_speech.training.batches import batch_of
 from dino_speech.training.optimizer import OPTIMIZERS
 from dino_speech.training.schedules import linear_warmup
+from dino_speech.training.settings import RunSettings
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.system import MARGIN_OBJECTIVES, OBJECTIVES
 
-# How a run is carried out, not what it computes: these may change when it is resumed.
-RUN_ONLY = frozenset(("num_workers", "cache_gib", "log_every", "save_every_minutes", "save_every_steps", "max_minutes"))
 # Came after the first states were saved: left out of a run's identity at these values, so that older runs go on.
 LATER = {"silent_dbfs": SILENT_DBFS}
 
@@ -49,13 +48,7 @@ class TuningParameters:
         patience: end a stage after so many epochs without a better validation; None: never.
         segment_s: long recordings are judged by segments of this length (see `FineTunedSystem`); None: whole.
         silent_dbfs: chunks of a lower level are not trained on.
-        precision: "auto", "bf16", "fp16" or "fp32".
-        num_workers: reading processes; None: what the cores allow.
-        cache_gib: memory for decoded waves, in GiB.
-        log_every: steps between rows of the history.
-        save_every_minutes: minutes between saved states.
-        save_every_steps: steps between saved states, in addition; None: only by minutes.
-        max_minutes: stop cleanly after this long; `fit` again goes on. None: no limit.
+        run: how it is carried out: precision, workers, saving; see `RunSettings`.
 
     Raises:
         InputError: a value outside its range; the message names it.
@@ -81,24 +74,16 @@ class TuningParameters:
     patience: int | None = None
     segment_s: float | None = None
     silent_dbfs: float = SILENT_DBFS
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    num_workers: int | None = None
-    cache_gib: float = 2.0
-    log_every: int = 20
-    save_every_minutes: float = 10.0
-    save_every_steps: int | None = None
-    max_minutes: float | None = None
+    run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
         require_choice(self, "objective", OBJECTIVES)
         require_choice(self, "optimizer", OPTIMIZERS)
-        require_choice(self, "precision", PRECISIONS)
         require_ranges(
             self,
-            counts=("num_subcenters", "batch_size", "patience", "log_every", "save_every_steps"),
-            counts_from_zero=("num_workers",),
-            positive=("scale", "clip_norm", "segment_s", "save_every_minutes", "max_minutes"),
-            not_negative=("margin", "cache_gib"),
+            counts=("num_subcenters", "batch_size", "patience"),
+            positive=("scale", "clip_norm", "segment_s"),
+            not_negative=("margin",),
             shares=("label_smoothing", "dropout", "margin_warmup_fraction", "momentum"),
         )
         require("batch_size", self.batch_size, "at least 2", lambda value: value >= 2)
@@ -121,7 +106,7 @@ class TuningParameters:
 
     def batch_of(self, num_utterances: int) -> int:
         """Utterances per step, of a training set of this size."""
-        return min(self.batch_size, num_utterances)
+        return batch_of(self.batch_size, num_utterances)
 
     def head_options(self) -> dict[str, Any]:
         """What the objective's head is built with."""
@@ -135,5 +120,5 @@ class TuningParameters:
         return linear_warmup(step, round(self.margin_warmup_fraction * num_steps), 0.0, self.margin)
 
     def settings(self) -> dict[str, Any]:
-        """The hyper-parameters by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "_"}
+        """What the result depends on, by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("_", "run")}

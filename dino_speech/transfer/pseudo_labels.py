@@ -3,10 +3,13 @@
 Clustering itself lives in `clusters.py`, one round's training in `finetune.py`.
 """
 
+import copy
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.manifest import read_manifest, write_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.utterances import Manifest
+from dino_speech.distributed import join_processes
+from dino_speech.embedding.parts_on_disk import read_embeddings
+from dino_speech.embedding.to_folder import embed_to_folder
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
-from dino_speech.training.state import differences, preserved_rng, refuse_other_things, write_text_atomically
+from dino_speech.models.fingerprint import fingerprint
+from dino_speech.training.processes import Processes
+from dino_speech.training.run_identity import describe, describe_manifest
+from dino_speech.training.settings import OLD_RUN_NAMES
+from dino_speech.training.state import differences, preserved_rng, refuse_other_things
 from dino_speech.transfer.clusters import DROPPED, Clustering, Clusters
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
@@ -29,7 +39,7 @@ from dino_speech.transfer.stages import FineTuneStage
 logger = logging.getLogger(__name__)
 
 COLUMN = "pseudo_speaker"
-ROUND_FILE, IDENTITY_FILE = "round.json", "pseudo_labels.json"
+ROUND_FILE, IDENTITY_FILE, EMBEDDINGS = "round.json", "pseudo_labels.json", "embeddings"
 
 
 @dataclass
@@ -87,9 +97,10 @@ class PseudoLabelTrainer:
         device: str | torch.device | None = None,
         resume: bool = True,
     ) -> "PseudoLabelTrainer":
-        """Do the rounds; each leaves `round_<n>/` with `pseudo_labels.csv` and the fine-tuned system.
+        """Do the rounds; each leaves `round_<n>/` with `embeddings/`, `pseudo_labels.csv` and the fine-tuned system.
 
-        A run that was stopped goes on: rounds that are finished are only loaded, the one that was not is resumed.
+        A run that was stopped goes on: rounds that are finished are only loaded, the one that was not is resumed, also
+        in the middle of its embeddings. Under torchrun the processes share all work but the clustering.
 
         Args:
             manifest: the utterances; no label is learnt from.
@@ -107,33 +118,42 @@ class PseudoLabelTrainer:
         """
         if not isinstance(manifest, Manifest):
             manifest = read_manifest(manifest)
-        folder = Path(output_folder)
-        self._claim(folder, manifest, seed, resume)
+        folder, chosen, processes = Path(output_folder), join_processes(device), Processes()
+        processes.from_main(lambda: self._claim(folder, manifest, seed, resume))
         encoder = self.encoder
-        self.rounds_: list[dict[str, Any]] = [{"round": 0, "monitor": _watch(monitor, encoder)}]
+        watch = partial(_watch, processes, monitor)
+        self.rounds_: list[dict[str, Any]] = [{"round": 0, "monitor": watch(encoder)}]
         for number in range(1, self.num_rounds + 1):
             round_folder = folder / f"round_{number}"
-            summary = _finished(round_folder) if resume else None
+            summary = processes.from_main(lambda at=round_folder: _finished(at) if resume else None)  # type: ignore[misc]
             if summary is None:
-                labelled, summary = self._label(encoder, manifest, number, seed, quality_label)
-                round_folder.mkdir(parents=True, exist_ok=True)
-                write_manifest(labelled, round_folder / "pseudo_labels.csv")
+                self._embed(copy.deepcopy(encoder).to(chosen), manifest, round_folder, processes, resume)
+                make = partial(self._label, manifest, number, round_folder, seed, quality_label)
+                labelled, summary = processes.from_main(make)
                 encoder = self._tune(encoder, labelled, round_folder, number, seed, device, resume)
-                summary |= {"round": number, "monitor": _watch(monitor, encoder)}
-                _write_json(round_folder / ROUND_FILE, summary)
+                summary |= {"round": number, "monitor": watch(encoder)}
+                processes.from_main(partial(_write_json, round_folder / ROUND_FILE, summary))
             else:
                 encoder = load_encoder(round_folder / "system")
             self.rounds_.append(summary)
             logger.info("round %d of %d: %s", number, self.num_rounds, summary)
         self.encoder_ = encoder
-        encoder.save(folder / "encoder")
+        processes.from_main(lambda: self.encoder_.save(folder / "encoder"))
         return self
 
+    def _embed(
+        self, encoder: SpeechEncoder, manifest: Manifest, folder: Path, processes: Processes, resume: bool
+    ) -> None:
+        """All utterances into `embeddings/`, in parts that the processes share and to which a stopped run returns."""
+        if not resume:
+            processes.from_main(lambda: shutil.rmtree(folder / EMBEDDINGS, ignore_errors=True))
+        embed_to_folder(manifest, encoder, folder / EMBEDDINGS, num_workers=1)
+
     def _label(
-        self, encoder: SpeechEncoder, manifest: Manifest, number: int, seed: int, quality_label: str
+        self, manifest: Manifest, number: int, folder: Path, seed: int, quality_label: str
     ) -> tuple[Manifest, dict[str, Any]]:
-        """The kept utterances with their cluster in a column, and what is known about the clusters."""
-        found = encoder.embed_files(list(manifest), on_error="skip", num_workers=1)
+        """The kept utterances with their cluster in a column, also on disk, and what is known about the clusters."""
+        found = read_embeddings(folder / EMBEDDINGS)
         positions = manifest.by_id()
         rows = [positions[name] for name in found.ids]
         clustering = self.clustering if isinstance(self.clustering, Clustering) else self.clustering[number - 1]
@@ -150,7 +170,9 @@ class PseudoLabelTrainer:
             "num_kept": int(clusters.kept.sum()),
             "quality": quality.to_dict() if quality else None,
         }
-        return _with_column(manifest, rows, clusters), summary
+        labelled = _with_column(manifest, rows, clusters)
+        write_manifest(labelled, folder / "pseudo_labels.csv")
+        return labelled, summary
 
     def _tune(
         self,
@@ -180,7 +202,7 @@ class PseudoLabelTrainer:
         identity = json.loads(json.dumps(identity))  # as it will be read again
         path = folder / IDENTITY_FILE
         if resume and path.exists():
-            found = differences(json.loads(path.read_text(encoding="utf-8")), identity)
+            found = differences(_of_result(json.loads(path.read_text(encoding="utf-8"))), _of_result(identity))
             if found:
                 raise InputError(
                     f"{path} is of another run: {'; '.join(found)} (saved -> now). Set back what differs, choose "
@@ -201,13 +223,20 @@ def _with_column(manifest: Manifest, rows: Sequence[int], clusters: Clusters) ->
     return Manifest(utterances, paths=manifest.paths, columns=[*manifest.columns, COLUMN])
 
 
+def _of_result(identity: dict[str, Any]) -> dict[str, Any]:
+    """An identity without what says how each round's fine-tuning is carried out, in whatever form it was given."""
+    tuner = {name: value for name, value in identity["tuner"].items() if name not in (*OLD_RUN_NAMES, "run")}
+    return {**identity, "tuner": tuner}
+
+
 def _watch(
-    monitor: Callable[[SpeechEncoder], dict[str, float]] | None, encoder: SpeechEncoder
+    processes: Processes, monitor: Callable[[SpeechEncoder], dict[str, float]] | None, encoder: SpeechEncoder
 ) -> dict[str, float] | None:
     if monitor is None:
         return None
     with preserved_rng():
-        return {name: float(np.round(value, 4)) for name, value in monitor(encoder).items()}
+        figures = processes.from_main(lambda: monitor(encoder))
+    return {name: float(np.round(value, 4)) for name, value in figures.items()}
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:

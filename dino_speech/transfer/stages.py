@@ -1,7 +1,7 @@
 """What trains when: a stage of fine-tuning, freezing that holds, and parameter groups with learning rates of their own.
 
 A frozen part has no gradient and stands in evaluation mode, whatever mode its surroundings are put into: without the
-second, BatchNorm statistics would go on moving and dropout go on drawing. The loop is in `stage_run.py`.
+second, BatchNorm statistics would go on moving and dropout go on drawing. What takes the steps is `staged_training.py`.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -7,7 +7,6 @@
 Letters: `N` utterances, `C` classes, `L` dimensions, `D` embedding.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,14 +25,13 @@ from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.embed_files import Transform, embed_items
 from dino_speech.models.encoder import SpeechEncoder, evaluating
 from dino_speech.models.encoder_folder import read_header
-from dino_speech.provenance import provenance as new_provenance
-from dino_speech.training.state import write_atomically, write_text_atomically
 from dino_speech.transfer.heads import LinearHead, MarginHead
+from dino_speech.transfer.system_folder import ENCODER_FOLDER, SYSTEM_FILE, refusing_damage, system_folder, write_system
 from dino_speech.transfer.targets import Classes, Dimensions, Targets, targets_from_dict, targets_to_dict
 
 FORMAT = "dino_speech.system"
 FORMAT_VERSION = 1
-SYSTEM_FILE, HEAD_FILE, ENCODER_FOLDER = "system.json", "head.safetensors", "encoder"
+HEAD_FILE = "head.safetensors"
 OBJECTIVES = ("cross_entropy", "aam_softmax", "subcenter_arcface", "ccc")
 MARGIN_OBJECTIVES = ("aam_softmax", "subcenter_arcface")
 SEGMENTS_AT_ONCE_S = 120.0  # ours: as many seconds of segments go through the encoder together
@@ -187,17 +185,7 @@ class FineTunedSystem:
         Raises:
             InputError: the folder holds an encoder's folder with other things in it.
         """
-        from safetensors.torch import save
-
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        record = dict(self.provenance) or new_provenance()
-        # Taken away first and written last: a folder with it is complete.
-        (target / SYSTEM_FILE).unlink(missing_ok=True)
-        self.encoder.save(target / ENCODER_FOLDER, provenance=record)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
-        write_atomically(target / HEAD_FILE, lambda file: file.write(save(tensors)))
-        content = {
+        header = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "objective": self.objective,
@@ -205,10 +193,8 @@ class FineTunedSystem:
             "head": head_to_dict(self.head),
             "segment_s": self.segment_s,
             "rule": self.rule,
-            "provenance": record,
         }
-        write_text_atomically(target / SYSTEM_FILE, json.dumps(content, indent=2) + "\n")
-        return target
+        return write_system(folder, header, self.encoder, self.head, HEAD_FILE, self.provenance)
 
 
 def load_finetuned(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> FineTunedSystem:
@@ -221,29 +207,19 @@ def load_finetuned(folder: str | os.PathLike[str], device: str | torch.device = 
     Raises:
         InputError: there is no such folder, or it is incomplete, damaged, or of another format version.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     found = system_folder(folder)
     content = read_header(found / SYSTEM_FILE, format_name=FORMAT, version=FORMAT_VERSION, what="fine-tuned system")
     encoder = load_encoder(found / ENCODER_FOLDER, device=device)
-    try:
+    with refusing_damage(found):
         targets = targets_from_dict(content["targets"])
         head = build_head(content["objective"], encoder.embedding_dim, len(targets.names), **content["head"])
         head.load_state_dict(load_file(found / HEAD_FILE))
-    except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{found}: incomplete or damaged ({reason}); copy the whole folder again") from error
     head = head.eval().to(device)
     return FineTunedSystem(
         encoder, head, targets, content["objective"], content["segment_s"], content.get("provenance", {})
     )
-
-
-def system_folder(folder: str | os.PathLike[str]) -> Path:
-    """The folder itself, or the `system` inside it."""
-    found, inside = Path(folder), Path(folder) / "system"
-    return inside if not (found / SYSTEM_FILE).is_file() and (inside / SYSTEM_FILE).is_file() else found
 
 
 def build_head(objective: str, embedding_dim: int, num_outputs: int, **options: Any) -> Head:

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_step.py [--json] [--threads 2] [--rounds 5] [--cases fp32 bf16]
         [--peer wespeaker=PATH] [--peer sslsv=PATH] [--peer lightly=PATH]
 
-Ours is the whole of `DINOBrain.fit_batch`, from waves in memory: features, student, teacher, targets, loss, backward,
+Ours is a whole step of `training.loop.Loop`, from waves in memory: features, student, teacher, targets, loss, backward,
 clipping, optimizer, teacher's average, center. Reading the crops from files is timed beside it (in training, other
 processes do it meanwhile). A peer is given by the path of its checkout; wespeaker and lightly are handed their features
 for nothing, sslsv makes its own. All cases take turns. Peak memory is that of a fresh process per case.
@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -28,11 +29,15 @@ from peer_steps import PEERS, Sizes, build_peer
 
 from dino_speech import MultiCrop, build_encoder
 from dino_speech.audio.augment import Augment
-from dino_speech.dino.brain import DINOBrain
 from dino_speech.dino.head import DINOHead
 from dino_speech.dino.hyperparameters import Hyperparameters
 from dino_speech.dino.network import Network
+from dino_speech.dino.self_distillation import SelfDistillation
+from dino_speech.training.loop import Loop
 from dino_speech.training.malloc_policy import freed_memory_kept
+from dino_speech.training.processes import Processes
+from dino_speech.training.settings import RunSettings
+from dino_speech.training.signals import StopSignals
 
 PARTS = ("augmentation", "features", "student", "head", "teacher", "targets", "loss", "backward", "optimizer")
 PARTS += ("teacher's average", "center", "rest")
@@ -83,8 +88,8 @@ class PartClock:
         return {part: statistics.median(row.get(part, 0.0) for row in rows) for part in PARTS}
 
 
-def build_brain(case: str, sizes: Sizes, options: argparse.Namespace) -> DINOBrain:
-    """The brain as `DINOPretrainer.fit` makes it."""
+def build_loop(case: str, sizes: Sizes, options: argparse.Namespace) -> Loop:
+    """The loop as `DINOPretrainer.fit` leads it."""
     precision, _, manner = case.partition("-")
     torch.manual_seed(0)
     encoder = build_encoder(
@@ -105,22 +110,28 @@ def build_brain(case: str, sizes: Sizes, options: argparse.Namespace) -> DINOBra
     )
     head = DINOHead(sizes.embedding_dim, num_prototypes=sizes.num_prototypes, batch_norm=True)
     steps = hyper.steps(10_000 * sizes.batch)
-    brain = DINOBrain(hyper, Network(encoder, head), steps, device=options.device, precision=precision)
-    brain.modules.train()
-    brain.on_fit_start()
-    return brain
+    sampler, dataset = SimpleNamespace(seed=0), SimpleNamespace(manifest=[])
+    device = torch.device(options.device)
+    training = SelfDistillation(hyper, Network(encoder, head), steps, sampler, dataset, device=device)
+    training.network.train()
+    if hyper.run.compile:
+        training.network.compile()
+        training.teacher.compile()
+    run, folder = RunSettings(precision=precision), Path(tempfile.mkdtemp())
+    return Loop(training, run, Processes(), StopSignals(), folder, {}, None)
 
 
-def watch_parts(brain: DINOBrain, clock: PartClock) -> None:
-    """Name the parts of `fit_batch`."""
-    clock.watch(brain, "_augmented", "augmentation")
+def watch_parts(brain: SelfDistillation, clock: PartClock) -> None:
+    """Name the parts of a step."""
+    if brain.hyper.augment is not None:
+        clock.watch(brain.hyper, "augment", "augmentation")
     clock.watch(brain.network.encoder, "extract_features", "features")
     clock.watch(brain.network.encoder, "embed_frames", "student")
     clock.watch(brain.network.head, "forward", "head")
     clock.watch(brain.teacher, "forward", "teacher")
-    clock.watch(brain, "_targets", "targets")
+    clock.watch(brain, "targets", "targets")
     clock.watch(brain.criterion, "forward", "loss")
-    clock.watch(brain, "optimizers_step", "optimizer")
+    clock.watch(brain.optimizer, "step", "optimizer")
     clock.watch(brain.teacher, "step", "teacher's average")
     clock.watch(brain.center, "accumulate", "center")
     clock.watch(brain.center, "step", "center")
@@ -128,27 +139,26 @@ def watch_parts(brain: DINOBrain, clock: PartClock) -> None:
 
 def build_ours(case: str, sizes: Sizes, options: argparse.Namespace) -> tuple[Callable[[], object], PartClock]:
     """A step on the same random waves again and again, and what times its parts."""
-    brain, clock = build_brain(case, sizes, options), PartClock(options.device)
+    loop, clock = build_loop(case, sizes, options), PartClock(options.device)
     shapes = {"long": (sizes.num_long, sizes.long_s), "short": (sizes.num_short, sizes.short_s)}
     batch = {name: 0.1 * torch.randn(sizes.batch, num, round(16_000 * s)) for name, (num, s) in shapes.items()}
     batch["index"] = torch.arange(sizes.batch)
-    if not brain.hyper.compile:
-        watch_parts(brain, clock)
-        clock.watch(_Backward(brain), "backward", "backward")
+    if not loop.training.hyper.run.compile:
+        watch_parts(loop.training, clock)
+        clock.watch(_Backward(loop), "backward", "backward")
 
     def step() -> None:
-        brain.step += 1
-        clock.step(lambda: brain.fit_batch(batch))
+        clock.step(lambda: loop._take_step(loop.training.optimizer, iter([batch])))
 
     return step, clock
 
 
 class _Backward:
-    """The backward pass of one brain: its scaler hands out losses whose `backward` can be watched."""
+    """The backward pass of one loop: its scaler hands out losses whose `backward` can be watched."""
 
-    def __init__(self, brain: DINOBrain) -> None:
-        scale = brain.scaler.scale
-        brain.scaler.scale = lambda loss: _Loss(scale(loss), self)  # type: ignore[method-assign,assignment]
+    def __init__(self, loop: Loop) -> None:
+        scale = loop.scaler.scale
+        loop.scaler.scale = lambda loss: _Loss(scale(loss), self)  # type: ignore[method-assign,assignment]
 
     def backward(self, loss: torch.Tensor) -> None:
         loss.backward()

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dino_speech.dino.centering import Center, softmax_targets
 from dino_speech.dino.head import DINOHead
-from dino_speech.dino.loss import Center, DINOLoss
+from dino_speech.dino.loss import DINOLoss
 from dino_speech.dino.teacher import Teacher
 from dino_speech.training.schedules import cosine
 
@@ -26,7 +27,7 @@ def train(num_micro_batches: int) -> dict[str, Tensor]:
         for views in frames.chunk(num_micro_batches, dim=1):
             teacher_logits = teacher(views[:NUM_LONG].flatten(0, 1)).unflatten(0, (NUM_LONG, -1))
             logits = student(views.flatten(0, 1)).unflatten(0, (NUM_VIEWS, -1))
-            (criterion(logits, criterion.targets(teacher_logits, center.value)) / num_micro_batches).backward()
+            (criterion(logits, softmax_targets(teacher_logits, center.value, 0.04)) / num_micro_batches).backward()
             center.accumulate(teacher_logits)
         optimizer.step()
         teacher.step(student, cosine(step, NUM_STEPS, 0.9, 1.0))

@@ -1,6 +1,5 @@
 """Each collapse is provoked by a small training with one wrong setting; the doctor must name that one and no other."""
 
-import copy
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -9,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dino_speech.dino.collapse_doctor import CollapseDoctor, NonFiniteLoss, TrainingCollapsed, check_finite, diagnose
+from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
+from dino_speech.dino.collapse_doctor import CollapseDoctor, diagnose
 from dino_speech.dino.collapse_figures import measure
 from dino_speech.dino.head import DINOHead
-from dino_speech.dino.loss import Center, DINOLoss, koleo, sinkhorn_targets, softmax_targets
+from dino_speech.dino.loss import DINOLoss
+from dino_speech.dino.regularizers import koleo
 from dino_speech.dino.teacher import Teacher
 from dino_speech.errors import InputError
 
@@ -63,7 +64,6 @@ class Trainer:
             targets = self.targets(teacher_logits)
         embedding = self.student[0](views)
         loss = self.criterion(self.student[1](embedding), targets)
-        check_finite(loss, step=1, views=views, embedding=embedding, targets=targets)
         self.optimizer.zero_grad()
         (loss + self.settings["koleo_weight"] * koleo(embedding[:NUM_LONG])).backward()
         self.optimizer.step()
@@ -74,16 +74,16 @@ class Trainer:
         return seen | {"center": self.center.value, "teacher": self.teacher, "student": self.student}
 
     def run(self, doctor: CollapseDoctor, num_steps: int) -> list[str]:
-        """Names of what the doctor found at the end."""
+        """Names of what the doctor, who looks at every tenth step, found at the end."""
         for step in range(1, num_steps + 1):
             seen = self.step(self.views())
-            if doctor.due(step):
+            if step % 10 == 0:
                 doctor.examine(step, **seen)
         return [finding.name for finding in doctor.findings]
 
 
 def found_after(num_steps: int, **settings: Any) -> tuple[list[str], dict[str, float]]:
-    doctor = CollapseDoctor(every=10, patience=3)
+    doctor = CollapseDoctor(patience=3)
     return Trainer(**settings).run(doctor, num_steps), doctor.figures
 
 
@@ -156,15 +156,9 @@ def test_findings_are_logged_once_with_cause_and_knob(caplog: pytest.LogCaptureF
         assert part in warnings[0]
 
 
-def test_stop_on_collapse_ends_the_run_with_the_finding() -> None:
-    doctor = CollapseDoctor(every=10, patience=2, stop_on_collapse=True)
-    with pytest.raises(TrainingCollapsed, match=r"stopped at step \d+: uniform teacher: .*teacher_temperature"):
-        Trainer(teacher_temperature=1.0).run(doctor, 100)
-
-
 def test_grace_and_patience_hold_the_verdict_back() -> None:
     trainer = Trainer(centering="none")
-    doctor = CollapseDoctor(every=10, patience=2, grace_steps=60)
+    doctor = CollapseDoctor(patience=2, grace_steps=60)
     assert trainer.run(doctor, 60) == []
     assert doctor.figures["prototypes_used"] < 2  # collapsed already, but within the grace
     seen = trainer.step(trainer.views())
@@ -188,27 +182,6 @@ def test_a_point_with_informative_targets_is_a_dimensional_collapse() -> None:
     assert diagnose([]) == []
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_optimizer() -> None:
-    trainer = Trainer()
-    trainer.step(trainer.views())
-    before = copy.deepcopy(trainer.student.state_dict())
-    views = trainer.views()
-    views[1, 5, 3] = float("nan")  # one bad sample of one utterance
-    with pytest.raises(NonFiniteLoss, match=r"the loss is nan, first seen in views: 1 of 2560 values.*Try: lower lr"):
-        trainer.step(views)
-    assert all(torch.equal(value, before[name]) for name, value in trainer.student.state_dict().items())
-    trainer.step(trainer.views())  # the run could go on from here
-
-
-def test_a_learning_rate_out_of_all_bounds_is_stopped_with_finite_weights() -> None:
-    trainer = Trainer(lr=1e30)
-    trainer.step(trainer.views())  # the first loss is still finite, and the step it leads to is enormous
-    before = copy.deepcopy(trainer.student.state_dict())
-    with pytest.raises(NonFiniteLoss, match="first seen in embedding"):
-        trainer.step(trainer.views())
-    assert all(torch.equal(value, before[name]) for name, value in trainer.student.state_dict().items())
-
-
 def test_unusable_options_are_refused() -> None:
-    with pytest.raises(InputError, match="every = 0"):
-        CollapseDoctor(every=0)
+    with pytest.raises(InputError, match="patience = 0"):
+        CollapseDoctor(patience=0)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_brain import make_encoder
+from test_self_distillation import make_encoder
 
 from dino_speech.audio.augment import Augment
 from dino_speech.audio.crops import MultiCrop
@@ -214,7 +214,7 @@ def test_two_processes_equal_one(manifest, tmp_path, voices_folder):
         import sys, torch
         torch.set_num_threads(1)
         sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
-        from test_brain import make_encoder
+        from test_self_distillation import make_encoder
         from test_pretrain import make_trainer
         from dino_speech.distributed import world_size
         trainer = make_trainer(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dino_speech.errors import InputError
-from dino_speech.training.schedules import constant, cosine, linear_warmup, scale_lr, warmup_cosine
+from dino_speech.training.schedules import cosine, linear_warmup, warmup_cosine
 
 
 def test_linear_warmup_is_interpolation_and_stays_at_its_end() -> None:
@@ -51,8 +51,3 @@ def test_a_warmup_that_the_run_cannot_hold_is_refused(warmup_steps: int) -> None
 def test_negative_steps_are_refused() -> None:
     with pytest.raises(InputError, match="step -1 of 10"):
         cosine(-1, 10, 0.0, 1.0)
-
-
-def test_constant_and_scaled_learning_rate() -> None:
-    assert constant(7, 10, 0.3) == constant(0, 10, 0.3) == 0.3
-    assert scale_lr(0.005, 512) == pytest.approx(0.01)

@@ -30,11 +30,11 @@ from dino_speech.evaluation.stress.trial_task import TrialTask, trial_task
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.fingerprint import fingerprint
 from dino_speech.studies.comparison.benchmark import CLASSES, NUMBERS, TRIALS, Benchmark
 from dino_speech.studies.comparison.encoder_names import Source
 from dino_speech.studies.comparison.task_predictions import TaskPredictions, figure_names, figures_with_differences
 from dino_speech.studies.embedded_once import EmbeddedOnce
-from dino_speech.training.run_identity import fingerprint
 
 
 class JudgedEncoder:

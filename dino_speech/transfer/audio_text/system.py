@@ -23,19 +23,10 @@ from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.embed_files import Transform, embed_items
 from dino_speech.models.encoder import SpeechEncoder, evaluating
 from dino_speech.models.encoder_folder import read_header
-from dino_speech.provenance import provenance as new_provenance
-from dino_speech.training.state import write_atomically, write_text_atomically
 from dino_speech.transfer.audio_text.readout import ReadOut, build_readout, layer_means, readout_to_dict
 from dino_speech.transfer.audio_text.text import buckets_of
-from dino_speech.transfer.system import (
-    ENCODER_FOLDER,
-    SYSTEM_FILE,
-    FineTunedSystem,
-    Prediction,
-    Predictions,
-    load_finetuned,
-    system_folder,
-)
+from dino_speech.transfer.system import FineTunedSystem, Prediction, Predictions, load_finetuned
+from dino_speech.transfer.system_folder import ENCODER_FOLDER, SYSTEM_FILE, refusing_damage, system_folder, write_system
 from dino_speech.transfer.targets import Dimensions, targets_from_dict, targets_to_dict
 
 FORMAT = "dino_speech.audio_text_system"
@@ -145,27 +136,15 @@ class AudioTextSystem:
         Raises:
             InputError: the folder holds an encoder's folder with other things in it.
         """
-        from safetensors.torch import save
-
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        record = dict(self.provenance) or new_provenance()
-        # Taken away first and written last: a folder with it is complete.
-        (target / SYSTEM_FILE).unlink(missing_ok=True)
-        self.encoder.save(target / ENCODER_FOLDER, provenance=record)
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.readout.state_dict().items()}
-        write_atomically(target / READOUT_FILE, lambda file: file.write(save(tensors)))
-        content = {
+        header = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "targets": targets_to_dict(self.targets),
             "transcript": self.transcript,
             "readout": readout_to_dict(self.readout),
             "rule": self.rule,
-            "provenance": record,
         }
-        write_text_atomically(target / SYSTEM_FILE, json.dumps(content, indent=2) + "\n")
-        return target
+        return write_system(folder, header, self.encoder, self.readout, READOUT_FILE, self.provenance)
 
     def _texts(self, items: Sequence[Any], texts: Sequence[str] | None) -> dict[str, list[int]] | None:
         """Numbers of each recording's text by its name."""
@@ -200,20 +179,16 @@ def load_audio_text(folder: str | os.PathLike[str], device: str | torch.device =
     Raises:
         InputError: there is no such folder, or it is incomplete, damaged, or of another format version.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     found = system_folder(folder)
     content = read_header(found / SYSTEM_FILE, format_name=FORMAT, version=FORMAT_VERSION, what="audio-textual system")
     encoder = load_encoder(found / ENCODER_FOLDER, device=device)
-    try:
+    with refusing_damage(found):
         targets = targets_from_dict(content["targets"])
         readout = build_readout(**content["readout"])
         readout.load_state_dict(load_file(found / READOUT_FILE))
         transcript = content["transcript"]
-    except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{found}: incomplete or damaged ({reason}); copy the whole folder again") from error
     assert isinstance(targets, Dimensions)
     return AudioTextSystem(encoder, readout.eval().to(device), targets, transcript, content.get("provenance", {}))
 

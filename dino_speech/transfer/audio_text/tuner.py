@@ -6,26 +6,29 @@ What a layer is worth for each dimension is learnt and told; see `readout.py`. L
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dino_speech.argument_checks import require_ranges
+from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.distributed import join_processes
 from dino_speech.errors import InputError
+from dino_speech.frame_level.chunk_training import Objective, minimise
 from dino_speech.frame_level.frame_states import freeze_convolutions
-from dino_speech.frame_level.loop import Objective, one_process, train
 from dino_speech.frame_level.network import Wav2Vec2
-from dino_speech.frame_level.parameters import RUN_ONLY, StepParameters
+from dino_speech.frame_level.parameters import StepParameters
 from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 from dino_speech.provenance import provenance
-from dino_speech.training.run_identity import describe, describe_manifest, fingerprint
-from dino_speech.training.state import seed_everything, write_text_atomically
+from dino_speech.training.processes import Processes, whole_batch
+from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
+from dino_speech.training.state import seed_everything
 from dino_speech.transfer.audio_text.readout import ReadOut, layer_means
 from dino_speech.transfer.audio_text.system import AudioTextSystem
 from dino_speech.transfer.audio_text.text import TextBranch, buckets_of
@@ -34,6 +37,7 @@ from dino_speech.transfer.system import Predictions
 from dino_speech.transfer.targets import Dimensions, check_speakers, describe_labels
 
 
+@in_groups(OLD_RUN_NAMES)
 @dataclass
 class AudioTextTuner(StepParameters):
     """Learns dimensions by CCC, with or without text; the loop's options are `StepParameters`'.
@@ -113,15 +117,17 @@ class AudioTextTuner(StepParameters):
         """
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
         self.targets_ = Dimensions.of(manifest, self.labels)
-        folder, chosen = Path(output_folder), one_process(device)
-        hyper = replace(self, precision=choose_precision(self.precision, chosen))  # type: ignore[arg-type]
-        identity = self._identity(hyper, manifest, seed)
+        folder, chosen = Path(output_folder), join_processes(device)
+        precision = choose_precision(self.run.precision, chosen)
+        columns = [*self.labels, *([] if self.transcript is None else [self.transcript])]
+        identity = self.identity(manifest, seed, precision) | {"encoder_weights": fingerprint(self.encoder)}
+        identity["train"] |= {"labels": describe_labels(manifest, columns)}
         seed_everything(seed)
         objective = Joint(copy.deepcopy(self.encoder), self, self.targets_.of_rows(manifest), self._texts(manifest))
         objective.to(chosen)
-        found = train(
+        found = minimise(
             objective,
-            hyper,
+            self,
             manifest,
             min_samples=self.encoder.min_samples,
             folder=folder,
@@ -137,7 +143,7 @@ class AudioTextTuner(StepParameters):
         self.system_ = AudioTextSystem(self.encoder_, self.readout_, self.targets_, self.transcript, origin)
         self.relevance_ = self.system_.relevance()
         self.history_, self.skipped_, self.stop_reason_ = found.history, found.skipped, found.stop_reason
-        self._save(folder)
+        Processes().from_main(lambda: self._save(folder))
         return self
 
     def predict(self, manifest: Manifest | str | PathLike[str], *, num_workers: int = 0) -> Predictions:
@@ -167,13 +173,6 @@ class AudioTextTuner(StepParameters):
         if self.transcript is None:
             return None
         return [buckets_of(text, self.num_buckets) for text in manifest.label(self.transcript)]
-
-    def _identity(self, hyper: "AudioTextTuner", manifest: Manifest, seed: int) -> dict[str, Any]:
-        names = [item.name for item in fields(hyper) if item.name != "_" and item.name not in RUN_ONLY]
-        columns = [*self.labels, *([] if self.transcript is None else [self.transcript])]
-        train_part = describe_manifest(manifest) | {"labels": describe_labels(manifest, columns)}
-        identity = {name: describe(getattr(hyper, name)) for name in names}
-        return identity | {"seed": seed, "encoder_weights": fingerprint(self.encoder), "train": train_part}
 
     def _save(self, folder: Path) -> None:
         self.system_.save(folder / "system")
@@ -218,4 +217,5 @@ class Joint(Objective):
         texts = None if self.texts is None else [self.texts[row] for row in index.tolist()]
         with torch.set_grad_enabled(self.trains and torch.is_grad_enabled()):
             layers = layer_means(self.encoder, waves, None)
-        return {"loss": ccc_loss(self.readout(layers, texts), self.targets[index])}  # type: ignore[index]
+        targets: Tensor = self.targets[index]  # type: ignore[index]
+        return {"loss": ccc_loss(whole_batch(self.readout(layers, texts)), whole_batch(targets))}

@@ -1,6 +1,9 @@
 """The training step against plain PyTorch written out, and against itself in parts."""
 
 import copy
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,17 +13,20 @@ from torch import nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from dino_speech.audio.crops import MultiCrop
-from dino_speech.dino.brain import DINOBrain, synchronized
 from dino_speech.dino.head import DINOHead
 from dino_speech.dino.hyperparameters import Hyperparameters
 from dino_speech.dino.network import Network
+from dino_speech.dino.self_distillation import SelfDistillation, synchronized
 from dino_speech.errors import InputError
 from dino_speech.features.fbank import LogMel
 from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
 from dino_speech.models.precision import choose_precision, cpu_has_bf16
 from dino_speech.models.registry import build_encoder
-from dino_speech.training.finite_guard import FiniteGuard, NonFiniteLoss
+from dino_speech.training.loop import Loop, NonFiniteLoss
 from dino_speech.training.optimizer import build_optimizer, clip_gradients, set_step_values
+from dino_speech.training.processes import Processes
+from dino_speech.training.settings import RunSettings
+from dino_speech.training.signals import StopSignals
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CROPS = MultiCrop(num_long=2, long_s=0.3, num_short=3, short_s=0.2)
@@ -55,7 +61,7 @@ def make_encoder(seed: int = 0) -> SpeechEncoder:
     return SpeechEncoder(EncoderConfig("mean", 12), LogMel(num_mels=20), MeanAndDeviation(20, 12))
 
 
-def make_brain(*, crops=CROPS, device="cpu", **changes) -> DINOBrain:
+def make_training(*, crops=CROPS, device="cpu", **changes) -> SelfDistillation:
     settings = {"head": {"num_prototypes": 16, "hidden_dim": 24, "bottleneck_dim": 8, "batch_norm": False}}
     settings |= {"objective": {"centering": "mean", "koleo_weight": 0.0}, "teacher": {"momentum": 0.9}}
     settings["schedule"] = {"length": 10, "batch_size": 8, "warmup": 0, "freeze_last_layer": 0}
@@ -64,7 +70,8 @@ def make_brain(*, crops=CROPS, device="cpu", **changes) -> DINOBrain:
     hyper = Hyperparameters(settings.pop("encoder", None) or make_encoder(), crops, **settings)
     torch.manual_seed(1)
     network = Network(copy.deepcopy(hyper.encoder), DINOHead(12, **vars(hyper.head)))
-    return DINOBrain(hyper, network, hyper.steps(800), seed=7, device=device)
+    sampler, dataset = SimpleNamespace(seed=7, start_step=0), SimpleNamespace(manifest=[])
+    return SelfDistillation(hyper, network, hyper.steps(800), sampler, dataset, device=torch.device(device))
 
 
 def make_batch(num_utterances: int = 8, *, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -83,18 +90,30 @@ def make_batch(num_utterances: int = 8, *, seed: int = 0) -> dict[str, torch.Ten
     }
 
 
-def take_steps(brain: DINOBrain, batches: list[dict[str, torch.Tensor]]) -> list[float]:
-    """What Brain.fit does with a loader, without the loader."""
-    brain.modules.train()
-    losses = []
-    for brain.step, batch in enumerate(batches, start=1):
-        losses.append(float(brain.fit_batch(batch)))
+def make_loop(training: SelfDistillation, precision: str = "fp32") -> Loop:
+    folder = Path(tempfile.mkdtemp())
+    loop = Loop(training, RunSettings(precision=precision), Processes(), StopSignals(), folder, {}, None)
+    loop.scaler = torch.amp.GradScaler(training.device.type, enabled=False)
+    training.loop = loop
+    return loop
+
+
+def take_steps(training: SelfDistillation, batches: list[dict[str, torch.Tensor]], **options) -> list[float]:
+    """What the loop does with a loader, without the loader; the losses that were minimised."""
+    loop = getattr(training, "loop", None) or make_loop(training, **options)
+    training.network.train()
+    left, losses = iter(batches), []
+    for _ in range(len(batches) // training.accumulation_steps):
+        loop._take_step(training.optimizer, left)
+        losses.append(float(loop.log.means()["loss"]))
     return losses
 
 
 def test_two_steps_equal_dino_written_out_with_loops():
-    brain = make_brain(optimizer={"lr": 0.05, "name": "sgd", "momentum": 0.0, "clip_norm": 0.3, "weight_decay": 0.01})
-    student, teacher = copy.deepcopy(brain.network), copy.deepcopy(brain.network)
+    training = make_training(
+        optimizer={"lr": 0.05, "name": "sgd", "momentum": 0.0, "clip_norm": 0.3, "weight_decay": 0.01}
+    )
+    student, teacher = copy.deepcopy(training.network), copy.deepcopy(training.network)
     center, losses = torch.zeros(16), []
     batches = [make_batch(seed=0), make_batch(seed=1)]
     wanted_losses = []
@@ -111,7 +130,7 @@ def test_two_steps_equal_dino_written_out_with_loops():
         wanted_losses.append(loss.item())
         student.zero_grad()
         loss.backward()
-        values = brain.hyper.at(step, brain.steps)
+        values = training.hyper.at(step, training.steps)
         trained = [p for p in student.parameters() if p.requires_grad]
         nn.utils.clip_grad_norm_(trained, 0.3)
         with torch.no_grad():
@@ -120,10 +139,10 @@ def test_two_steps_equal_dino_written_out_with_loops():
             for p, q in zip(teacher.parameters(), student.parameters(), strict=True):
                 p.copy_(values.teacher_momentum * p + (1 - values.teacher_momentum) * q)
             center = 0.9 * center + 0.1 * torch.cat(of_teacher).mean(0)
-    losses = take_steps(brain, batches)
+    losses = take_steps(training, batches)
     assert losses == pytest.approx(wanted_losses, abs=1e-5)
-    torch.testing.assert_close(brain.center.value, center, atol=1e-6, rtol=0)
-    for own, wanted in ((brain.network, student), (brain.teacher.module, teacher)):
+    torch.testing.assert_close(training.center.value, center, atol=1e-6, rtol=0)
+    for own, wanted in ((training.network, student), (training.teacher.module, teacher)):
         for (name, p), q in zip(own.named_parameters(), wanted.parameters(), strict=True):
             torch.testing.assert_close(p, q, atol=2e-6, rtol=0, msg=name)
 
@@ -140,18 +159,18 @@ def test_activation_checkpointing_gives_the_same_steps():
             "schedule": {"accumulation_steps": 2},
             "encoder": encoder,
         }
-        brain = make_brain(run={"activation_checkpointing": activation_checkpointing}, **changes)
-        losses = take_steps(brain, [make_batch(4, seed=seed) for seed in range(4)])
-        ends.append((losses, brain.network.state_dict() | brain.teacher.state_dict()))
+        training = make_training(run={"activation_checkpointing": activation_checkpointing}, **changes)
+        losses = take_steps(training, [make_batch(4, seed=seed) for seed in range(4)])
+        ends.append((losses, training.network.state_dict() | training.teacher.state_dict()))
     assert ends[0][0] == ends[1][0]
     assert all(torch.equal(ends[1][1][name], value) for name, value in ends[0][1].items())
     assert any(name.endswith("running_mean") for name in ends[0][1])
     with pytest.raises(InputError, match="compile and activation_checkpointing"):
-        make_brain(run={"compile": True, "activation_checkpointing": True})
+        make_training(run={"compile": True, "activation_checkpointing": True})
 
 
 def test_batchnorm_is_synchronised_over_several_processes_with_gpus_only():
-    network = make_brain(head={"batch_norm": True}).network
+    network = make_training(head={"batch_norm": True}).network
 
     def num_synchronised(device: str) -> int:
         found = synchronized(copy.deepcopy(network), device)
@@ -168,16 +187,18 @@ def test_batchnorm_is_synchronised_over_several_processes_with_gpus_only():
 
 @pytest.mark.parametrize("accumulation_steps", [2, 4])
 def test_micro_batches_equal_one_batch(accumulation_steps):
-    whole, parts = make_brain(), make_brain(schedule={"accumulation_steps": accumulation_steps})
+    whole, parts = make_training(), make_training(schedule={"accumulation_steps": accumulation_steps})
     batches = [make_batch(seed=seed) for seed in range(3)]
-    take_steps(whole, batches)
-    take_steps(
-        parts, [{k: v[m::accumulation_steps] for k, v in b.items()} for b in batches for m in range(accumulation_steps)]
+    mean_loss = [take_steps(whole, batches)]
+    mean_loss.append(
+        take_steps(
+            parts,
+            [{k: v[m::accumulation_steps] for k, v in b.items()} for b in batches for m in range(accumulation_steps)],
+        )
     )
-    assert parts.optimizer_step == whole.optimizer_step == 3
     torch.testing.assert_close(parts.center.value, whole.center.value, atol=1e-6, rtol=0)
-    mean_loss = [brain.loss_sums[0] / brain.num_micro_batches for brain in (whole, parts)]
-    torch.testing.assert_close(*mean_loss, atol=1e-5, rtol=0)
+    assert whole.loop.step == parts.loop.step == 3
+    assert mean_loss[0] == pytest.approx(mean_loss[1], abs=1e-5)
     for (name, p), q in zip(parts.network.named_parameters(), whole.network.parameters(), strict=True):
         torch.testing.assert_close(p, q, atol=2e-5, rtol=0, msg=name)
     for p, q in zip(parts.teacher.parameters(), whole.teacher.parameters(), strict=True):
@@ -186,26 +207,53 @@ def test_micro_batches_equal_one_batch(accumulation_steps):
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_GPU])])
 def test_a_loss_that_is_not_finite_stops_before_the_optimizer(device):
-    brain = make_brain(device=device)
-    take_steps(brain, [make_batch()])
-    before = copy.deepcopy(brain.state_dicts())
+    training = make_training(device=device)
+    take_steps(training, [make_batch()])
+    before = copy.deepcopy(training.state_dicts())
     bad = make_batch(seed=1)
     bad["short"][3, 1, 50] = float("nan")
     with pytest.raises(NonFiniteLoss, match=r"step 2.*lower lr"):
-        take_steps(brain, [bad])
-    after = brain.state_dicts()
+        take_steps(training, [bad])
+    after = training.state_dicts()
     for name in ("student", "teacher", "center"):
         assert all(torch.equal(v, after[name][k]) for k, v in before[name].items()), name
-    assert brain.optimizer_step == 1
+    assert training.loop.step == 1
 
 
-def test_guard_remembers_any_bad_micro_batch_and_forgets_after_asking():
-    guard = FiniteGuard(torch.device("cpu"))
-    for loss in (1.0, float("inf"), 2.0):
-        guard.watch(torch.tensor(loss))
-    assert not guard.all_finite()
-    guard.watch(torch.tensor(3.0))
-    assert guard.all_finite()
+def test_a_gradient_that_is_not_finite_stops_before_the_optimizer():
+    training = make_training()
+    take_steps(training, [make_batch()])
+    before = copy.deepcopy(training.state_dicts())
+    # The loss is finite, its gradient is not: the root of zero.
+    losses = training.losses
+
+    def with_a_root(heard, step):
+        figures = losses(heard, step)
+        return {**figures, "loss": figures["loss"] + (0.0 * figures["loss"]).sqrt()}
+
+    training.losses = with_a_root
+    with pytest.raises(NonFiniteLoss, match="the gradient is not finite at step 2"):
+        take_steps(training, [make_batch(seed=1)])
+    after = training.state_dicts()
+    for name in ("student", "teacher", "center"):
+        assert all(torch.equal(v, after[name][k]) for k, v in before[name].items()), name
+
+
+def test_a_step_that_loss_scaling_skips_moves_nothing():
+    """As float16 overflows: the scale is lowered, the run goes on, and neither teacher nor center moves."""
+    training = make_training()
+    loop = make_loop(training)
+    loop.scaler = torch.amp.GradScaler("cpu", enabled=True, init_scale=2.0**127)
+    before = copy.deepcopy(training.state_dicts())
+    take_steps(training, [make_batch()])
+    after = training.state_dicts()
+    for name in ("student", "teacher", "center"):
+        assert all(torch.equal(v, after[name][k]) for k, v in before[name].items()), name
+    assert loop.scaler.get_scale() == 2.0**126
+    assert loop.step == 1
+    loop.scaler = torch.amp.GradScaler("cpu", enabled=True, init_scale=4.0)
+    take_steps(training, [make_batch()])
+    assert not torch.equal(training.state_dicts()["center"]["value"], before["center"]["value"])
 
 
 def test_all_groups_are_clipped_by_one_norm():
@@ -227,15 +275,15 @@ def test_all_groups_are_clipped_by_one_norm():
 
 
 def test_last_layer_stands_still_at_first():
-    brain = make_brain(schedule={"freeze_last_layer": 2})
-    weights = [brain.network.head.last_layer.weight.detach().clone()]
-    mlp = brain.network.head.mlp[0].weight.detach().clone()
+    training = make_training(schedule={"freeze_last_layer": 2})
+    weights = [training.network.head.last_layer.weight.detach().clone()]
+    mlp = training.network.head.mlp[0].weight.detach().clone()
     for seed in range(3):
-        take_steps(brain, [make_batch(seed=seed)])
-        weights.append(brain.network.head.last_layer.weight.detach().clone())
+        take_steps(training, [make_batch(seed=seed)])
+        weights.append(training.network.head.last_layer.weight.detach().clone())
     assert torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[2], weights[3])
-    assert not torch.equal(brain.network.head.mlp[0].weight, mlp)
+    assert not torch.equal(training.network.head.mlp[0].weight, mlp)
 
 
 def test_augmentation_is_drawn_from_seed_step_and_micro_batch_for_whole_utterances():
@@ -245,17 +293,16 @@ def test_augmentation_is_drawn_from_seed_step_and_micro_batch_for_whole_utteranc
         calls.append((waves.shape, groups.tolist(), torch.rand((), generator=generator).item()))
         return waves
 
-    brain = make_brain(augment=augment, teacher_augment=augment, schedule={"accumulation_steps": 2})
+    training = make_training(augment=augment, teacher_augment=augment, schedule={"accumulation_steps": 2})
     batch = make_batch(4)
-    take_steps(brain, [batch, batch, batch, batch])
+    take_steps(training, [batch, batch, batch, batch])
     shapes = [tuple(shape) for shape, _, _ in calls[:3]]
     assert shapes == [(2 * 4, 4_800), (3 * 4, 3_200), (2 * 4, 4_800)]  # student long, student short, teacher long
     assert calls[0][1] == [0, 1, 2, 3, 0, 1, 2, 3], "the views of an utterance share its number"
     draws = [draw for _, _, draw in calls]
     assert len(set(draws)) == len(draws) == 12
-    again = make_brain(augment=augment, teacher_augment=augment, schedule={"accumulation_steps": 2})
-    again.optimizer_step, again.step = 1, 3
-    again.make_views(batch)
+    again = make_training(augment=augment, teacher_augment=augment, schedule={"accumulation_steps": 2})
+    again.hear(batch, 1, 0)
     assert [draw for _, _, draw in calls[12:]] == draws[6:9]
 
 
@@ -267,16 +314,19 @@ def test_teacher_hears_its_own_augmentation_and_no_masks():
         return torch.zeros_like(frames)
 
     batch = make_batch()
-    plain = make_brain()
-    student, teacher = plain.make_views(batch)
+    plain = make_training()
+    views = plain.hear(batch, 0, 0)
+    student, teacher = views.student, views.teacher
     assert len(student) == 2
     assert torch.equal(student[0], teacher), "without options both hear the same"
     view = plain.network.encoder.extract_features(batch["long"][:, 1])[0]
     assert torch.equal(teacher[8:], view), "first all first views, then all second ones"
-    masked, teacher_frames = make_brain(spec_augment=mask).make_views(batch)
+    views = make_training(spec_augment=mask).hear(batch, 0, 0)
+    masked, teacher_frames = views.student, views.teacher
     assert float(masked[0].abs().max()) == float(masked[1].abs().max()) == 0.0
     assert torch.equal(teacher_frames, teacher)
-    noisy, clean = make_brain(augment=louder_noise, teacher_augment=lambda w, **_: w).make_views(batch)
+    views = make_training(augment=louder_noise, teacher_augment=lambda w, **_: w).hear(batch, 0, 0)
+    noisy, clean = views.student, views.teacher
     assert torch.equal(clean, teacher)
     assert not torch.equal(noisy[0], teacher)
 
@@ -284,7 +334,7 @@ def test_teacher_hears_its_own_augmentation_and_no_masks():
 @pytest.mark.parametrize("centering", ["mean", "sinkhorn"])
 def test_options_learn_and_no_short_crops_are_needed(centering):
     crops = MultiCrop(num_long=2, long_s=0.3, num_short=0, short_s=0.2)
-    brain = make_brain(
+    training = make_training(
         objective={"centering": centering, "koleo_weight": 0.1},
         head={"batch_norm": True},
         optimizer={"lr": 0.02},
@@ -293,15 +343,16 @@ def test_options_learn_and_no_short_crops_are_needed(centering):
     )
     batch = make_batch(16)
     batch["short"] = batch["short"][:, :0]
-    losses = take_steps(brain, [batch] * 30)
+    losses = take_steps(training, [batch] * 30)
     assert sum(losses[-5:]) < sum(losses[:5])
-    assert brain.loss_parts[1] != 0
+    views = training.hear(batch, 0, 0)
+    assert training.losses(views, 0)["koleo"] != 0
 
 
 def test_bf16_step_is_close_to_fp32():
-    plain, half = make_brain(), make_brain()
-    half.training_ctx = torch.autocast("cpu", torch.bfloat16)
-    losses = [take_steps(brain, [make_batch(seed=0)])[0] for brain in (plain, half)]
+    plain, half = make_training(), make_training()
+    made = zip((plain, half), ("fp32", "bf16"), strict=True)
+    losses = [take_steps(training, [make_batch(seed=0)], precision=precision)[0] for training, precision in made]
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
     assert losses[0] != losses[1]
     assert all(p.dtype == torch.float32 for p in half.network.parameters())
@@ -317,7 +368,7 @@ def test_precision_follows_the_device():
 
 
 def test_schedules_of_the_step():
-    hyper = make_brain(
+    hyper = make_training(
         optimizer={"lr": 1.0, "weight_decay": 0.1},
         schedule={"length": 100, "lr_end": 0.1, "warmup": "4 %", "weight_decay_end": 0.5, "freeze_last_layer": None},
         teacher={"momentum_end": 1.0},

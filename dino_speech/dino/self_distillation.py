@@ -1,0 +1,290 @@
+"""DINO as a training: its views, its targets, its loss, and what moves after a step: the teacher, then the center.
+
+Letters: `B` utterances of a micro-batch, `V` views, `L` long ones, `S` samples, `T` frames, `F` bands, `D` embedding,
+`K` prototypes.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dino_speech.data.loading.datasets import CropDataset
+from dino_speech.data.loading.loaders import StepSampler
+from dino_speech.data.loading.skipped import SkippedFiles
+from dino_speech.data.seeds import seeded_generator
+from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
+from dino_speech.dino.collapse_doctor import CollapseDoctor
+from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps
+from dino_speech.dino.loss import OBJECTIVES
+from dino_speech.dino.network import Network
+from dino_speech.dino.regularizers import koleo
+from dino_speech.dino.teacher import Teacher
+from dino_speech.distributed import is_main_process, rank, world_size
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.recompute import recompute_activations
+from dino_speech.training.batches import read_batches
+from dino_speech.training.history import Logbook
+from dino_speech.training.optimizer import build_optimizer, set_step_values
+from dino_speech.training.processes import Processes
+from dino_speech.training.state import preserved_rng
+from dino_speech.training.training import Stage, Training, Verdict
+
+# Figures of the doctor that say nothing over time.
+NOT_LOGGED = ("loss", "ln_k", "num_rows", "max_rank", "num_shared")
+
+
+class Monitor(Protocol):
+    """Judges an encoder during training, for example by the EER on a list of trials."""
+
+    def __call__(self, encoder: SpeechEncoder) -> dict[str, float]:
+        """Figures of the encoder."""
+        ...
+
+    def better(self, new: dict[str, float], old: dict[str, float] | None) -> bool:
+        """Whether the new figures beat the old ones."""
+        ...
+
+
+Export = Callable[[SpeechEncoder, str, int], None]  # an encoder, where below the output folder, the step
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the networks hear of a micro-batch.
+
+    Args:
+        student: frames (V*B, T, F), one entry per length of crop.
+        teacher: frames (L*B, T, F).
+        last: of its step.
+    """
+
+    student: list[Tensor]
+    teacher: Tensor
+    last: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the collapse doctor looks at: the loss, the targets (L, B, K), the teacher's embeddings (L*B, D)."""
+
+    loss: Tensor
+    targets: Tensor
+    embeddings: Tensor
+
+
+class SelfDistillation(Training):
+    """Trains a student network against its own moving average.
+
+    Args:
+        hyper: the hyper-parameters.
+        network: the student: encoder and head.
+        steps: the lengths of the run.
+        sampler: the utterances of each step.
+        dataset: their crops.
+        device: to train on.
+        monitor: judges the teacher every `run.monitor_every`; None: nothing does.
+        export: writes an encoder.
+
+    Attributes:
+        teacher: the moving average.
+        center: of its logits.
+        doctor: the collapse doctor.
+        best: the monitor's best figures so far, and their `step`.
+    """
+
+    def __init__(
+        self,
+        hyper: Hyperparameters,
+        network: Network,
+        steps: RunSteps,
+        sampler: StepSampler,
+        dataset: CropDataset,
+        *,
+        device: torch.device,
+        monitor: Monitor | None = None,
+        export: Export = lambda encoder, name, step: None,
+    ) -> None:
+        self.hyper, self.steps, self.sampler, self.dataset = hyper, steps, sampler, dataset
+        self.device, self.monitor, self.export = device, monitor, export
+        self.manifest, self.num_steps, self.batch_size = dataset.manifest, steps.num_steps, steps.batch_size
+        self.accumulation_steps, self.clip_norm = hyper.schedule.accumulation_steps, hyper.optimizer.clip_norm
+        recompute_activations(network.encoder, hyper.run.activation_checkpointing)
+        network = network.to(device)
+        self.network = cast(Network, synchronized(network, device)) if hyper.run.sync_batchnorm else network
+        self.teacher = Teacher(self.network, batchnorm=hyper.teacher.batchnorm)
+        self.center = Center(hyper.head.num_prototypes, momentum=hyper.objective.center_momentum).to(device)
+        self.criterion = OBJECTIVES[hyper.objective.loss](
+            num_long=hyper.crops.num_long,
+            student_temperature=hyper.objective.student_temperature,
+            teacher_temperature=hyper.objective.teacher_temperature,
+        )
+        chosen = hyper.optimizer
+        self.optimizer = build_optimizer(
+            chosen.name,
+            self.network,
+            lr=chosen.lr,
+            weight_decay=chosen.weight_decay,
+            betas=chosen.betas,
+            momentum=chosen.momentum,
+        )
+        self.doctor = CollapseDoctor(grace_steps=steps.warmup)
+        self.monitor_every = max(1, steps.count(hyper.run.monitor_every))
+        self.best: dict[str, Any] | None = None
+        self.seen: Seen | None = None
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Student, teacher and center."""
+        return {"student": self.network, "teacher": self.teacher, "center": self.center}
+
+    def begin(self, step: int, skipped: SkippedFiles) -> Stage:
+        """The one stage, with compiled networks where that is asked for."""
+        self.network.train()
+        if self.hyper.run.compile:  # in place: the names in the state stay what they are
+            self.network.compile()
+            self.teacher.compile()
+        self.sampler.start_step = step
+        loader = read_batches(self.dataset, self.sampler, self.hyper.run, self.device, skipped)
+        return Stage(self.optimizer, loader, 0, self.num_steps)
+
+    def schedule(self, optimizer: Optimizer, step: int) -> None:
+        """Learning rate and weight decay."""
+        values = self.hyper.at(step, self.steps)
+        set_step_values(optimizer, lr=values.lr, weight_decay=values.weight_decay)
+
+    def hear(self, batch: Mapping[str, Tensor], step: int, micro_batch: int) -> Views:
+        """Augment the crops and compute their features, all crops of one length together.
+
+        Args:
+            batch: `long` and `short` (B, V, S), `index` (B,).
+            step: of the run.
+            micro_batch: of the step.
+        """
+        self.seen, hyper, extract = None, self.hyper, self.network.encoder.extract_features
+        draw = seeded_generator(self.sampler.seed, "augment", step, rank(), micro_batch)
+        lengths = [batch[name].to(self.device, non_blocking=True) for name in ("long", "short")]
+        # (B, V, S) -> (V*B, S): first all first views, then all second views, ...
+        waves = [crops.transpose(0, 1).flatten(0, 1) for crops in lengths if crops.shape[1]]
+        heard = [augmented(hyper.augment, wave, batch["index"], draw) for wave in waves]
+        frames = [extract(wave, None)[0] for wave in heard]
+        teacher_frames = frames[0]
+        if hyper.teacher_augment is not None:
+            teacher_frames = extract(augmented(hyper.teacher_augment, waves[0], batch["index"], draw), None)[0]
+        if hyper.spec_augment is not None:
+            frames = [hyper.spec_augment(view, generator=draw) for view in frames]
+        return Views(frames, teacher_frames, last=micro_batch == self.accumulation_steps - 1)
+
+    def losses(self, heard: Views, step: int) -> dict[str, Tensor]:
+        """Cross-entropy between different views (`dino`), and what spreads the embeddings of a batch (`koleo`)."""
+        num_long, weight = self.hyper.crops.num_long, self.hyper.objective.koleo_weight
+        num_utterances = len(heard.teacher) // num_long
+        embedding, logits = self.network(heard.student)
+        with torch.no_grad():
+            teacher_embedding, teacher_logits = self.teacher([heard.teacher])
+            teacher_logits = teacher_logits.unflatten(0, (-1, num_utterances))  # (L*B, K) -> (L, B, K)
+            targets = self.targets(teacher_logits, step)
+        loss = dino = self.criterion(logits.unflatten(0, (-1, num_utterances)), targets)  # (V*B, K) -> (V, B, K)
+        spread = torch.zeros_like(loss)
+        if weight:
+            spread = koleo(embedding[: num_long * num_utterances].unflatten(0, (num_long, num_utterances)))
+            loss = loss + weight * spread
+        if self.hyper.objective.centering == "mean":
+            self.center.accumulate(teacher_logits)
+            if heard.last:
+                self.center.begin_step()  # over the ranks, beside the backward pass
+        self.seen = Seen(dino.detach(), targets, teacher_embedding)
+        return {"loss": loss, "dino": dino, "koleo": spread}
+
+    def targets(self, teacher_logits: Tensor, step: int) -> Tensor:
+        """(L, B, K) logits -> (L, B, K) distributions over prototypes."""
+        temperature = self.hyper.at(step, self.steps).teacher_temperature
+        if self.hyper.objective.centering == "sinkhorn":
+            return sinkhorn_targets(teacher_logits, temperature)
+        return softmax_targets(teacher_logits, self.center.value, temperature)
+
+    def before_update(self, step: int) -> None:
+        """At first the head's last layer stands still."""
+        if step < self.steps.freeze_last_layer:
+            for parameter in self.network.head.last_layer.parameters():
+                parameter.grad = None  # and not zero, which weight decay and momentum would still move
+
+    def after_update(self, step: int, *, taken: bool) -> None:
+        """The teacher, then the center."""
+        if taken:
+            self.teacher.step(self.network, self.hyper.at(step, self.steps).teacher_momentum)
+        if self.hyper.objective.centering == "mean":
+            self.center.step() if taken else self.center.discard()
+
+    def row(self, step: int, means: Mapping[str, Tensor], grad_norm: float) -> dict[str, Any]:
+        """Losses, the doctor's figures, and the values of the schedules."""
+        assert self.seen is not None
+        findings = self.doctor.examine(
+            step,
+            loss=self.seen.loss,
+            targets=self.seen.targets,
+            embeddings=self.seen.embeddings,
+            center=self.center.value if self.hyper.objective.centering == "mean" else None,
+            teacher=self.teacher,
+            student=self.network,
+        )
+        row: dict[str, Any] = {"epoch": round(step / self.steps.steps_per_epoch, 3)}
+        row |= {"loss": float(means["dino"].float()), "koleo": float(means["koleo"].float()), "grad_norm": grad_norm}
+        row |= {name: value for name, value in self.doctor.figures.items() if name not in NOT_LOGGED}
+        row |= vars(self.hyper.at(step - 1, self.steps))
+        return row | ({"findings": [finding.name for finding in findings]} if findings else {})
+
+    def between_steps(self, step: int, log: Logbook, processes: Processes, *, last: bool) -> Verdict:
+        """Let the monitor judge the teacher; the best so far is written to `best/encoder`."""
+        collapsed, monitor = self.hyper.run.stop_on_collapse and bool(self.doctor.findings), self.monitor
+        if monitor is None or not (last or step % self.monitor_every == 0):
+            return Verdict(collapsed=collapsed)
+        encoder = self.teacher_encoder()
+        with preserved_rng():
+            figures = processes.from_main(lambda: monitor(encoder))
+        is_best = monitor.better(figures, self.best)
+        if is_best:
+            self.best = {**figures, "step": step}
+            if is_main_process():
+                self.export(encoder, "best/encoder", step)
+        log.history.add({"step": step, "monitor": figures})
+        shown = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
+        log.progress.note(f"step {step}/{self.num_steps}  monitor: {shown}{'  (best so far)' if is_best else ''}")
+        return Verdict(best=is_best, collapsed=collapsed)
+
+    def saved(self, step: int) -> None:
+        """The teacher's encoder is what a person takes."""
+        self.export(self.teacher_encoder(), "encoder", step)
+
+    def notes(self) -> dict[str, Any]:
+        """What the monitor has found so far."""
+        return {"best": self.best}
+
+    def load_notes(self, notes: Mapping[str, Any]) -> None:
+        """The reverse."""
+        self.best = notes["best"]
+
+    def teacher_encoder(self) -> SpeechEncoder:
+        """A copy of the teacher's encoder for embedding."""
+        encoder = copy.deepcopy(cast(Network, self.teacher.module).encoder).eval()
+        recompute_activations(encoder, False)
+        return encoder
+
+
+def augmented(
+    augment: Callable[..., Tensor] | None, waves: Tensor, index: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Waves (V*B, S), the views of an utterance augmented alike where the augmentation says so."""
+    if augment is None:
+        return waves
+    return augment(waves, generator=generator, groups=index.repeat(len(waves) // len(index)))
+
+
+def synchronized(network: nn.Module, device: torch.device | str) -> nn.Module:
+    """BatchNorm over the utterances of all processes, where there are several and the device can."""
+    if world_size() > 1 and torch.device(device).type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return network

@@ -1,0 +1,129 @@
+"""What a training says of itself, for the loop to take its steps: batches, loss, what moves after a step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dino_speech.data.loading.loaders import CropLoader
+from dino_speech.data.loading.skipped import SkippedFiles
+from dino_speech.data.manifest import Manifest
+from dino_speech.training.history import Logbook
+from dino_speech.training.processes import Processes
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps that share an optimizer and a loader; a training has one or more.
+
+    Args:
+        optimizer: moves what the stage trains.
+        loader: the micro-batches of this process, from the step on with which the stage was begun or resumed.
+        first: the stage's first step, counted over all stages from 0.
+        last: the first step behind the stage.
+    """
+
+    optimizer: Optimizer
+    loader: CropLoader
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a training finds between two steps, the same on all processes but for `collapsed`.
+
+    Args:
+        best: it was never better: save, also as `best.pt`.
+        stage_is_over: before its last step.
+        collapsed: stop; one process that says so is enough.
+    """
+
+    best: bool = False
+    stage_is_over: bool = False
+    collapsed: bool = False
+
+
+class Training:
+    """What differs from one training to another. Steps are counted from 0 over all stages, as they were planned.
+
+    Attributes:
+        manifest: the utterances that are trained on.
+        device: where the networks are.
+        num_steps: optimizer steps of the whole run.
+        batch_size: utterances per optimizer step, over all processes and micro-batches.
+        accumulation_steps: micro-batches per step.
+        clip_norm: limit of the global norm of all gradients; None: no limit.
+    """
+
+    manifest: Manifest
+    device: torch.device
+    num_steps: int
+    batch_size: int
+    accumulation_steps: int = 1
+    clip_norm: float | None = None
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What is kept in a state, by its name there."""
+        raise NotImplementedError
+
+    def begin(self, step: int, skipped: SkippedFiles) -> Stage:
+        """Make ready the stage in which a step lies, to go on with that step."""
+        raise NotImplementedError
+
+    def schedule(self, optimizer: Optimizer, step: int) -> None:
+        """Set the values of a step, such as the learning rate."""
+        raise NotImplementedError
+
+    def hear(self, batch: Mapping[str, Tensor], step: int, micro_batch: int) -> Any:
+        """What the networks are given of a micro-batch, in float32 and without gradient."""
+        return batch
+
+    def losses(self, heard: Any, step: int) -> dict[str, Tensor]:
+        """0-d figures of a micro-batch by name: `loss` is minimised, all are logged. Changes nothing that is saved."""
+        raise NotImplementedError
+
+    def before_update(self, step: int) -> None:
+        """Look at the gradients of a step before they are averaged and clipped."""
+
+    def after_update(self, step: int, *, taken: bool) -> None:
+        """Move what follows the weights; `taken` is false where loss scaling skipped the step and nothing may move."""
+
+    def row(self, step: int, means: Mapping[str, Tensor], grad_norm: float) -> dict[str, Any]:
+        """The history's row after `step` steps; called on the main process.
+
+        Args:
+            step: steps that are done.
+            means: of the figures of `losses`, and of `grad_norm`, since the last row: 0-d, float64.
+            grad_norm: of the last step, before clipping.
+        """
+        raise NotImplementedError
+
+    def between_steps(self, step: int, log: Logbook, processes: Processes, *, last: bool) -> Verdict:
+        """Judge, after `step` steps; `last` says that the stage ends here."""
+        return Verdict()
+
+    def end_stage(self) -> None:
+        """What is left to do in a stage, after its last step."""
+
+    def saved(self, step: int) -> None:
+        """What the main process keeps beside a state."""
+
+    def state_dicts(self) -> dict[str, Any]:
+        """The state by name."""
+        return {name: part.state_dict() for name, part in self.parts().items()}
+
+    def load_state_dicts(self, states: Mapping[str, Any]) -> None:
+        """The reverse."""
+        for name, part in self.parts().items():
+            part.load_state_dict(states[name])
+
+    def notes(self) -> dict[str, Any]:
+        """Plain data beside the state."""
+        return {}
+
+    def load_notes(self, notes: Mapping[str, Any]) -> None:
+        """The reverse."""

@@ -1,0 +1,124 @@
+"""Two processes give what one gives: every training but DINO's own (see tests/dino), over gloo on CPUs.
+
+Each is small, and draws nothing as it runs: no dropout, no BatchNorm, no Gumbel noise.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dino_speech.training.state import load_state
+
+ROOT = Path(__file__).parents[2]
+RUN = {"num_workers": 0, "precision": "fp32", "log_every": 1}
+CONFIG = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": [8] * 7,
+    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "initializer_range": 0.1, "layerdrop": 0.0,
+    "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True, "num_codevectors_per_group": 4,
+    "codevector_dim": 8, "proj_codevector_dim": 8,
+    **dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0),
+    "feat_quantizer_dropout": 0.0,
+}  # fmt: skip
+STEPS = {"steps": 3, "batch_size": 6, "chunk_s": 0.8, "optimizer": "sgd", "lr": 0.05, "run": RUN}
+HEADER = f"""
+    import sys, torch
+    torch.set_num_threads(1)
+    import torch.nn.functional as F
+    # The quantizer's own noise is the one thing here that is drawn as the network runs.
+    F.gumbel_softmax = lambda logits, tau, hard: torch.softmax(logits / tau, -1)
+    from dino_speech import AudioTextTuner, Distiller, FineTuner, FineTuneStage, PTAPT, TAPT, build_encoder
+    from dino_speech.data.manifest import read_manifest
+    config, steps, run = {CONFIG!r}, {STEPS!r}, {RUN!r}
+    manifest, output = read_manifest(sys.argv[1]), sys.argv[2]
+    def network(**changes):
+        return build_encoder("wav2vec2", config=dict(config, **changes), seed=1)
+    def tuner(label, **changes):
+        stages = [FineTuneStage("head", epochs=2, chunk_s=0.6, lr=0.1), FineTuneStage("all", steps=2, chunk_s=0.8)]
+        settings = dict(batch_size=6, optimizer="sgd", stages=stages, run=run)
+        return FineTuner(network(), label=label, **dict(settings, **changes))
+"""
+TRAININGS = {
+    "fine-tuning": 'tuner("emotion").fit(manifest.subset(range(12)), valid=manifest.subset(range(12, 16)), '
+    "output_folder=output, device='cpu')",
+    "fine-tuning of dimensions": 'tuner(["loudness"], objective="ccc").fit(manifest, output_folder=output, '
+    "device='cpu')",
+    "TAPT": "TAPT(network(), mask_length=4, num_negatives=5, diversity_weight=1.0, **steps)"
+    ".fit(manifest, output_folder=output, device='cpu')",
+    "P-TAPT": "PTAPT(network(), mask_length=4, mask_time_prob=0.3, state_steps=3, num_clusters=[4], **steps)"
+    ".fit(manifest, output_folder=output, device='cpu')",
+    "distillation": "Distiller(network(), layers=[1, 2], num_layers=1, **steps)"
+    ".fit(manifest, output_folder=output, device='cpu')",
+    "audio and text": 'AudioTextTuner(network(), labels=["loudness"], transcript="emotion", text_for=[], **steps)'
+    ".fit(manifest, output_folder=output, device='cpu')",
+}
+
+
+@pytest.fixture
+def manifest(voices_folder: Path) -> Path:
+    """Uneven classes, in an order that gives the processes unequal shares of them; and a number to predict."""
+    path = voices_folder / "manifest.csv"
+    header, *rows = path.read_text().splitlines()
+    uneven = [row.rsplit(",", 1)[0] + (",happy" if number % 4 == 1 else ",neutral") for number, row in enumerate(rows)]
+    speakers = [row.replace("spk3,", "spk9,") if number > 11 else row for number, row in enumerate(uneven)]
+    text = [f"{row},{0.3 * number % 2.0:.2f}" for number, row in enumerate(speakers)]
+    path.write_text("\n".join([f"{header},loudness", *text]) + "\n")
+    return path
+
+
+def run_on(size: int, code: str, *arguments: Path) -> None:
+    """Run a program on so many processes, as torchrun would."""
+    pytest.importorskip("transformers")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    runs = []
+    for rank in range(size):
+        ranks: dict[str, Any] = {"RANK": rank, "LOCAL_RANK": rank, **shared} if size > 1 else {}
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | {key: str(value) for key, value in ranks.items()}
+        command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+        runs.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    ends = [run.communicate(timeout=300) for run in runs]
+    assert [run.returncode for run in runs] == [0] * size, ends
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAININGS)
+def test_two_processes_equal_one(name: str, manifest: Path, tmp_path: Path) -> None:
+    code = HEADER + "    " + TRAININGS[name]
+    for folder, size in (("one", 1), ("two", 2)):
+        run_on(size, code, manifest, tmp_path / folder)
+    states = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("last.pt"))
+    assert len(states) == (2 if name == "P-TAPT" else 1)
+    for path in states:
+        one, two = (load_state(tmp_path / folder / path) for folder in ("one", "two"))
+        assert len(two.rng) == 2
+        for part in {"objective", "encoder", "head", "best"} & one.modules.keys():
+            compare(two.modules[part], one.modules[part], part)
+        rows = [
+            [json.loads(line) for line in (tmp_path / folder / path.parents[1] / "history.jsonl").open()]
+            for folder in ("one", "two")
+        ]
+        losses = [[row["loss"] for row in part if "loss" in row] for part in rows]
+        assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+        assert len(set(losses[0])) > 1  # it learnt something
+
+
+def compare(found: Any, expected: Any, where: str) -> None:
+    """Equal to 1e-5, tensor by tensor."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            compare(found[name], value, f"{where} {name}")
+    else:
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4, msg=lambda text: f"{where}: {text}")
