@@ -37,7 +37,10 @@ COMMANDS = dict(commands(build_parser()))
 def usage(command: str) -> str:
     """What the page says of a command's words."""
     lines = re.findall(rf"^dino-speech {command}(?: .*)?(?:\n +.*)*", section(), re.MULTILINE)
-    return lines[0] if lines else ""
+    words = lines[0] if lines else ""
+    for name, meaning in re.findall(r"^([A-Z]+) +(\S.*)$", section(), re.MULTILINE):
+        words = re.sub(rf"\b{name}\b", meaning, words)
+    return words
 
 
 def keys(command: str) -> set[str]:
@@ -45,7 +48,8 @@ def keys(command: str) -> set[str]:
     for line in section().splitlines():
         cells = line.split("|")
         if len(cells) > 2 and f"`{command}`" in cells[1]:
-            return set(re.findall(r"`(\w+)`", "|".join(cells[2:])))
+            found = set(re.findall(r"`(\w+)`", "|".join(cells[2:])))
+            return found.union(*(keys(name) for name in found if name.isupper() and name != "ID"))
     return set()
 
 
