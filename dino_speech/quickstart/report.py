@@ -129,23 +129,17 @@ class QuickstartReport:
 
     def next_commands(self) -> list[str]:
         """What to type with the new encoder."""
-        encoder, test = shlex.quote(str(self.folder / "encoder")), shlex.quote(str(self.data.test_path))
-        wav = [shlex.quote(utterance.wav) for utterance in self.data.test][:2]
-        commands = [
-            f"dino-speech embed {test} --encoder {encoder} --output {shlex.quote(str(self.folder / 'test.npz'))}",
-            f"dino-speech verify {' '.join(wav)} --encoder {encoder}",
+        encoder, test = str(self.folder / "encoder"), str(self.data.test_path)
+        judged = ("--encoder", encoder, "--manifest", test)
+        commands: list[tuple[str, ...]] = [
+            ("embed", test, "--encoder", encoder, "--output", str(self.folder / "test.npz")),
+            ("verify", *[utterance.wav for utterance in self.data.test][:2], "--encoder", encoder),
         ]
         if self.data.trials_path is not None:
-            trials = shlex.quote(str(self.data.trials_path))
-            commands.append(
-                f"dino-speech evaluate verification --encoder {encoder} --manifest {test} --trials {trials}"
-            )
+            commands.append(("evaluate", "verification", *judged, "--trials", str(self.data.trials_path)))
         if self.data.label is not None:
-            label = shlex.quote(self.data.label)
-            commands.append(
-                f"dino-speech evaluate classification --encoder {encoder} --manifest {test} --label {label}"
-            )
-        return commands
+            commands.append(("evaluate", "classification", *judged, "--label", self.data.label))
+        return [shlex.join(("dino-speech", *words)) for words in commands]
 
     def write(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write `report.md`, `report.json` and, with matplotlib, the pictures."""

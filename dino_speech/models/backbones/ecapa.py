@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dino_speech.compatibility import require_torchaudio
 from dino_speech.errors import InputError
 from dino_speech.models.backbones.pooling import attentive_statistics, frame_mask, masked_mean
-from dino_speech.models.backbones.time_layers import convolve, normalise, padding_of, same_length
+from dino_speech.models.backbones.time_layers import check_layers, convolve, normalise, padding_of, same_length
 from dino_speech.models.layer_means import Note, ignore
 from dino_speech.models.recompute import run_part
 
@@ -65,7 +65,12 @@ class ECAPA(nn.Module):
     ) -> None:
         super().__init__()
         widths = [channels] * 4 + [3 * channels] if isinstance(channels, int) else list(channels)
-        _check_layers(widths, kernel_sizes, dilations, groups, res2net_scale)
+        check_layers(channels=widths, kernel_sizes=kernel_sizes, dilations=dilations, groups=groups, at_least=3)
+        if len(set(widths[1:-1])) > 1 or widths[1] % res2net_scale:
+            raise InputError(
+                f"channels={widths}: expected blocks (all but the first and the last) of one width,"
+                f" a multiple of res2net_scale={res2net_scale}"
+            )
         require_torchaudio()
         from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, SERes2NetBlock
 
@@ -164,25 +169,3 @@ def _res2net(block: Any, x: Tensor, num_frames: Tensor | None) -> Tensor:
         previous = outputs[-1] if len(outputs) > 1 else None
         outputs.append(_tdnn(layer, piece if previous is None else piece + previous, num_frames))
     return torch.cat(outputs, dim=2)
-
-
-def _check_layers(
-    channels: Sequence[int],
-    kernel_sizes: Sequence[int],
-    dilations: Sequence[int],
-    groups: Sequence[int],
-    res2net_scale: int,
-) -> None:
-    if not len(channels) == len(kernel_sizes) == len(dilations) == len(groups) >= 3:
-        raise InputError(
-            f"channels={list(channels)}, kernel_sizes={list(kernel_sizes)}, dilations={list(dilations)},"
-            f" groups={list(groups)}: expected lists of one length, at least 3"
-        )
-    if any(size % 2 == 0 for size in kernel_sizes):
-        raise InputError(f"kernel_sizes={list(kernel_sizes)}: expected odd numbers")
-    widths = set(channels[1:-1])
-    if len(widths) > 1 or channels[1] % res2net_scale:
-        raise InputError(
-            f"channels={list(channels)}: expected blocks (all but the first and the last) of one width,"
-            f" a multiple of res2net_scale={res2net_scale}"
-        )

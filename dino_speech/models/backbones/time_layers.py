@@ -6,6 +6,7 @@ end, which is what SpeechBrain does to a file alone, and the channels-last layou
 about twice as fast on a CPU.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,6 +30,20 @@ def same_length(frames: Tensor, num_frames: Tensor | None, *, min_frames: int = 
     if longest > size:
         raise InputError(f"num_frames up to {longest}, but the batch has {size} frames")
     return None if shortest == size else num_frames
+
+
+def check_layers(*, at_least: int = 1, **options: Sequence[int]) -> None:
+    """Refuse options of layers, among them `kernel_sizes`, that do not belong together.
+
+    Raises:
+        InputError: the lists differ in length, or are too short; a kernel is even.
+    """
+    listed = ", ".join(f"{name}={list(values)}" for name, values in options.items())
+    lengths = {len(values) for values in options.values()}
+    if len(lengths) > 1 or min(lengths) < at_least:
+        raise InputError(f"{listed}: expected lists of one length, at least {at_least}")
+    if any(size % 2 == 0 for size in options["kernel_sizes"]):
+        raise InputError(f"kernel_sizes={list(options['kernel_sizes'])}: expected odd numbers")
 
 
 def convolve(layer: Any, x: Tensor, num_frames: Tensor | None = None) -> Tensor:

@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from dino_speech.compatibility import require_torchaudio
-from dino_speech.errors import InputError
 from dino_speech.models.backbones.pooling import build_pooling, frame_mask
-from dino_speech.models.backbones.time_layers import convolve, normalise, padding_of, same_length
+from dino_speech.models.backbones.time_layers import check_layers, convolve, normalise, padding_of, same_length
 from dino_speech.models.layer_means import Note, ignore
 from dino_speech.models.recompute import run_part
 
@@ -50,13 +49,7 @@ class XVector(nn.Module):
         pooling: str = "statistics",
     ) -> None:
         super().__init__()
-        if not len(channels) == len(kernel_sizes) == len(dilations) >= 1:
-            raise InputError(
-                f"channels={list(channels)}, kernel_sizes={list(kernel_sizes)}, dilations={list(dilations)}:"
-                " expected lists of one length"
-            )
-        if any(size % 2 == 0 for size in kernel_sizes):
-            raise InputError(f"kernel_sizes={list(kernel_sizes)}: expected odd numbers")
+        check_layers(channels=channels, kernel_sizes=kernel_sizes, dilations=dilations)
         require_torchaudio()
         from speechbrain.lobes.models.Xvector import Xvector
 
