@@ -1,9 +1,7 @@
 """Embeddings of many files: read, sorted into batches of like length, embedded, and put back in their order."""
 
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -13,10 +11,9 @@ import torch
 from torch import Tensor
 
 from dino_speech.audio.io import SAMPLE_RATE, audio_info, load_audio
+from dino_speech.data.in_threads import in_order
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
-
-BATCHES_AHEAD = 2  # read while the device works; more would only hold memory
 
 # What is done to a wave between reading and embedding: (time,) and the utterance's ID -> (time,) of any length. With
 # `num_workers` it runs in several threads at once.
@@ -99,12 +96,14 @@ def embed_items(
     batches = list(_groups(requests, lambda request: request[0].seconds, batch_s))
     read = partial(_read, encoder.min_samples, encoder.config.sample_rate, transform)
     with tqdm(total=len(requests), desc="embed", unit="file", file=sys.stderr, disable=not progress) as bar:
-        for batch in _read_ahead(batches, read, num_workers):
-            heard = [pair for pair in batch if outcome.accepts(*pair)]
+        flat = [request for batch in batches for request, _ in batch]
+        waves = in_order(read, flat, num_workers) if num_workers > 0 else map(read, flat)
+        for batch in batches:
+            heard = [pair for pair in ((request, next(waves)) for request, _ in batch) if outcome.accepts(*pair)]
             # Grouped again by what was really read: a manifest may be wrong about durations.
             for group in _groups(heard, lambda pair: len(pair[1]) / encoder.config.sample_rate, batch_s):
-                waves, lengths = (x.to(encoder.device) for x in _pad([wave for _, wave in group]))
-                vectors = embed(waves, lengths).float().cpu().numpy()
+                padded, lengths = (x.to(encoder.device) for x in _pad([wave for _, wave in group]))
+                vectors = embed(padded, lengths).float().cpu().numpy()
                 for (request, _), vector in zip(group, vectors, strict=True):
                     outcome.add(request, vector)
             bar.update(len(batch))
@@ -192,24 +191,6 @@ def _read(
     if not wave.any():
         return _UnusableError(f"{request.path}: silent (all samples are zero)")
     return wave
-
-
-def _read_ahead(
-    batches: list[list[tuple[_Request, Any]]], read: Callable[[_Request], Any], num_workers: int
-) -> Iterator[list[tuple[_Request, Any]]]:
-    """Batches with their waves; with workers (threads: the decoders release the lock) some batches ahead."""
-    if num_workers < 1:
-        yield from ([(request, read(request)) for request, _ in batch] for batch in batches)
-        return
-    with ThreadPoolExecutor(num_workers) as pool:
-        waiting: deque[list[tuple[_Request, Any]]] = deque()
-        try:
-            for batch in [*batches, *[[]] * BATCHES_AHEAD]:
-                waiting.append([(request, pool.submit(read, request)) for request, _ in batch])
-                if len(waiting) > BATCHES_AHEAD:
-                    yield [(request, wave.result()) for request, wave in waiting.popleft()]
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _pad(waves: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,13 @@ stands on both sides. Not here: training, judging and reporting (`quickstart`).
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from dino_speech.audio.io import judge_audio
+from dino_speech.data.in_threads import in_order
 from dino_speech.data.manifest import read_manifest, scan_folder, write_manifest
 from dino_speech.data.trials import make_trials, write_trials
 from dino_speech.data.utterances import Manifest, Skipped
@@ -118,8 +118,7 @@ def own_data(source: str | Path, folder: Path, *, seed: int, speaker_from_parent
 def check_audio(manifest: Manifest) -> tuple[Manifest, list[Skipped]]:
     """Decode every file once; the utterances that can be used, and the files that cannot with their reasons."""
     paths = sorted({utterance.wav for utterance in manifest})
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        judgements = dict(zip(paths, pool.map(judge_audio, paths), strict=True))
+    judgements = dict(zip(paths, in_order(judge_audio, paths, os.cpu_count() or 1), strict=True))
     usable = [index for index, utterance in enumerate(manifest) if judgements[utterance.wav].ok]
     bad = [Skipped(path, judgements[path].reason or "unusable") for path in paths if not judgements[path].ok]
     return manifest.subset(usable), bad
