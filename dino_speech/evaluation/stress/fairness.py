@@ -11,10 +11,9 @@ from typing import Any
 from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
-from dino_speech.errors import InputError
 from dino_speech.evaluation.stress.group_differences import Comparison, compare_labels, compare_trials
-from dino_speech.evaluation.stress.label_task import LabelTask, label_task
-from dino_speech.evaluation.stress.trial_task import TrialTask, trial_task
+from dino_speech.evaluation.stress.label_task import LabelTask
+from dino_speech.evaluation.stress.trial_task import TrialTask, stress_task
 from dino_speech.evaluation.verification.scoring import Backend
 from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
@@ -101,15 +100,10 @@ def evaluate_fairness(
     Raises:
         InputError: no or several tasks, fewer than two groups, or what the evaluations refuse.
     """
-    if sum(given is not None for given in (label, labels, trials)) > 1:
-        raise InputError("give one of label (classes), labels (numbers) and trials")
     manifest.label(group)  # refused before the minutes of embedding
-    common: dict[str, Any] = {"speaker": speaker, "embedded": embedded, **options}
-    task: LabelTask | TrialTask
-    if trials is not None:
-        task = trial_task(model, manifest, trials, backend=backend, **common)
-    else:
-        task = label_task(model, manifest, label=label, labels=labels, num_folds=num_folds, seed=seed, **common)
+    asked: dict[str, Any] = {"label": label, "labels": labels, "trials": trials, "backend": backend, "speaker": speaker}
+    folds: dict[str, Any] = {"num_folds": num_folds, "seed": seed, "embedded": embedded}
+    task = stress_task(model, manifest, **asked, **folds, **options)
     figures, unknown = compare_groups(task, group, min_items=min_items, num_resamples=num_resamples, seed=seed)
     return FairnessReport(
         metric=task.metric,

@@ -19,9 +19,8 @@ from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.stress.conditions import Condition, choose_conditions, standard_conditions
-from dino_speech.evaluation.stress.label_task import label_task
 from dino_speech.evaluation.stress.paired_changes import Change, LabelJudge, TrialJudge
-from dino_speech.evaluation.stress.trial_task import trial_task
+from dino_speech.evaluation.stress.trial_task import TrialTask, stress_task
 from dino_speech.evaluation.verification.scoring import Backend
 from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
@@ -123,8 +122,8 @@ def evaluate_robustness(
         labels: columns of numbers: CCC, as `evaluate_regression`.
         trials: EER, as `evaluate_verification`. Of these three one is given; a system may be given none.
         conditions: conditions, or names or kinds of standard ones; None: all standard ones, one pass of embedding each.
-        noise: folder or manifest of recorded backgrounds (see `standard_conditions`).
-        rir: folder or manifest of room responses, instead of synthetic rooms.
+        noise: recorded backgrounds (see `standard_conditions`).
+        rir: room responses, instead of synthetic rooms.
         backend: for trials, fitted on other speech; None: the cosine.
         speaker: the column that no fold splits, and that is resampled.
         num_folds: of the probes.
@@ -139,15 +138,10 @@ def evaluate_robustness(
         InputError: no or several tasks, an unknown condition, or what the evaluations refuse.
     """
     chosen = chosen_conditions(conditions, noise=noise, rir=rir)
-    if sum(given is not None for given in (label, labels, trials)) > 1:
-        raise InputError("give one of label (classes), labels (numbers) and trials")
-    common: dict[str, Any] = {"speaker": speaker, "embedded": embedded, **options}
-    judge: Judge
-    if trials is not None:
-        judge = TrialJudge(trial_task(model, manifest, trials, backend=backend, **common))
-    else:
-        task = label_task(model, manifest, label=label, labels=labels, num_folds=num_folds, seed=seed, **common)
-        judge = LabelJudge(task, label_range)
+    asked: dict[str, Any] = {"label": label, "labels": labels, "trials": trials, "backend": backend, "speaker": speaker}
+    folds: dict[str, Any] = {"num_folds": num_folds, "seed": seed, "embedded": embedded}
+    task = stress_task(model, manifest, **asked, **folds, **options)
+    judge = TrialJudge(task) if isinstance(task, TrialTask) else LabelJudge(task, label_range)
     return RobustnessReport(
         metric=judge.metric,
         clean=judge.clean,

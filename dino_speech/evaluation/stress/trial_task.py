@@ -1,6 +1,6 @@
 """Scored trials as a stress test judges them: clean, and again with the test sides changed. Letters: `T` trials."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
+from dino_speech.errors import InputError
+from dino_speech.evaluation.stress.label_task import LabelTask, label_task
 from dino_speech.evaluation.verification.evaluate import known_sides
 from dino_speech.evaluation.verification.fitted_backend import usable_trials
 from dino_speech.evaluation.verification.scoring import Backend, CosineBackend
@@ -87,3 +89,27 @@ def trial_task(
         skipped=clean.skipped,
         score_again=score_again,
     )
+
+
+def stress_task(
+    model: Any,
+    manifest: Manifest,
+    *,
+    label: str | None,
+    labels: Sequence[str] | None,
+    trials: Trials | None,
+    backend: Backend | None,
+    num_folds: int | None,
+    seed: int,
+    **options: Any,
+) -> LabelTask | TrialTask:
+    """What a stress test judges: trials, or labels.
+
+    Raises:
+        InputError: several of `label`, `labels` and `trials`, or what the evaluations refuse.
+    """
+    if sum(given is not None for given in (label, labels, trials)) > 1:
+        raise InputError("give one of label (classes), labels (numbers) and trials")
+    if trials is not None:
+        return trial_task(model, manifest, trials, backend=backend, **options)
+    return label_task(model, manifest, label=label, labels=labels, num_folds=num_folds, seed=seed, **options)

@@ -129,21 +129,20 @@ def evaluate_verification(
 
     Args:
         encoder: embeds the utterances of the trials; None where `embedded` is given.
-        manifest: names the audio. With a `speaker` column filled in for all of it, intervals resample speakers.
+        manifest: names the audio; with a `speaker` for all of it, intervals resample speakers.
         trials: whose names are IDs or paths of the manifest.
         embedded: embeddings of this very manifest, to use instead of the encoder.
         mean: (D,) subtracted from every embedding; take it from other utterances, such as the training set.
-        backend: "cosine"; "cosine_mean", after subtracting the mean of `train`; "plda", centering, LDA, length norm and
-            PLDA learnt from the `speaker` column of `train`; or a back-end: a fitted `PLDA`, or one to be fitted.
+        backend: "cosine"; "cosine_mean", less the mean of `train`; "plda", learnt from the `speaker` column of `train`;
+            or a back-end: a fitted `PLDA`, or one to be fitted.
         train: utterances (or their embeddings) to fit the back-end on.
         score_norm: None, or "z", "t", "s", "as" (see `score_norm.py`).
         cohort: utterances of strangers for it; None: `train`.
         top: of the cohort, for "as"; None: 300.
-        calibration: trials and their utterances, from which the scores become log-likelihood ratios.
-        quality: what the calibration weighs beside the score: "duration", "norm" (length of the embedding), "cohort"
-            (mean cohort score).
+        calibration: trials and their utterances, from which scores become log-likelihood ratios.
+        quality: what it weighs beside the score: "duration", "norm" (of the embedding), "cohort" (mean cohort score).
         p_target: prior of a target for the calibration and its `act_dcf`.
-        group_by: a column of the manifest, to report one EER per value of the enrolment side.
+        group_by: a column, to report one EER per value of the enrolment side.
         num_resamples: of the bootstrap, as `seed`; None: 1000, fewer (100 at least) beyond 200,000 trials.
         options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
 
@@ -159,12 +158,10 @@ def evaluate_verification(
     fitted = fit_backend(chosen, lambda material, rows: _embed(encoder, material, rows, options))
     scores, calibration_figures = calibrated(fitted, fitted.score(embedded, enroll, test), labels)
     return VerificationReport(
-        **_figures(scores, labels),
+        **_figures(scores, labels, enroll, test, len(trials)),
         **_spreads(scores, labels, known_sides(manifest, enroll, test), num_resamples, seed),
         **_by_group(scores, labels, None if groups is None else groups[enroll]),
         **fitted.describe(),
-        num_utterances=np.unique([enroll, test]).size,
-        num_dropped_trials=len(trials) - len(enroll),
         skipped=[*embedded.skipped, *fitted.skipped],
         calibration=calibration_figures,
         provenance=_origin(seed, manifest, trials, chosen),
@@ -178,8 +175,8 @@ def _embed(
     return embed_manifest(encoder, manifest_of(material), rows=rows, embedded=known, **options)
 
 
-def _figures(scores: NDArray, labels: NDArray) -> dict[str, Any]:
-    """What is read off the one sorted list."""
+def _figures(scores: NDArray, labels: NDArray, enroll: NDArray, test: NDArray, num_given: int) -> dict[str, Any]:
+    """What is read off the one sorted list, and how much was heard of what was given."""
     curve = det_curve(scores, labels)
     return {
         "eer": curve.eer(),
@@ -191,6 +188,8 @@ def _figures(scores: NDArray, labels: NDArray) -> dict[str, Any]:
         "num_targets": int(labels.sum()),
         "scores": scores,
         "labels": labels,
+        "num_utterances": np.unique([enroll, test]).size,
+        "num_dropped_trials": num_given - len(labels),
     }
 
 
