@@ -106,12 +106,8 @@ class Monitor:
         read = self._readable()
         self._check(read)
         if not np.isfinite(embeddings[read]).all():
-            names = [
-                "rank_me",
-                *(["eer"] if self._trials else []),
-                *([] if self._labels is None else ["nearest_neighbour"]),
-            ]
-            return dict.fromkeys(names, float("nan"))
+            given = {"rank_me": True, "eer": self._trials, "nearest_neighbour": self._labels is not None}
+            return {name: float("nan") for name, is_given in given.items() if is_given}
         found = {"rank_me": rank_me(torch.from_numpy(embeddings[read]))}
         if self._trials is not None:
             enroll, test, labels = self._trials
@@ -141,8 +137,8 @@ class Monitor:
             raise InputError(f"{int(read.sum())} utterances of {self.manifest.name} can be monitored; {reasons}")
         if self._trials is not None:
             enroll, test, labels = self._trials
-            num_targets = int(labels[read[enroll] & read[test]].sum())
-            num_others = int((read[enroll] & read[test]).sum()) - num_targets
+            kinds = labels[read[enroll] & read[test]]
+            num_targets, num_others = int((kinds == 1).sum()), int((kinds == 0).sum())
             if not (num_targets and num_others):
                 raise InputError(f"monitor: {num_targets} targets and {num_others} non-targets; each kind is needed")
         if self._labels is not None:

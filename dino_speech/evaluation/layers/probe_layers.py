@@ -166,10 +166,6 @@ class _How:
             return self.num_folds or NUM_FOLDS
         return max(2, min(NUM_FOLDS, len({name for name in manifest.label(self.speaker) if name})))
 
-    def options(self) -> dict[str, Any]:
-        """As the evaluations take them."""
-        return {key: getattr(self, key) for key in ("num_folds", "seed", "speaker", "num_resamples")}
-
 
 def _needed(
     manifest: Manifest, label: str | None, labels: Sequence[str], trials: Trials | None, *, everything: bool
@@ -202,10 +198,10 @@ def _judge(
     """One layer by the evaluations that judge embeddings."""
     embedded, figures, intervals = found.embedded(name), dict[str, Any](), dict[str, Interval]()
     if label is not None:
-        classified = evaluate_classification(None, found.manifest, label=label, embedded=embedded, **how.options())
+        classified = evaluate_classification(None, found.manifest, label=label, embedded=embedded, **vars(how))
         figures["uar"], intervals["uar"] = classified.uar, classified.intervals["uar"]
     if labels:
-        regressed = evaluate_regression(None, found.manifest, labels=labels, embedded=embedded, **how.options())
+        regressed = evaluate_regression(None, found.manifest, labels=labels, embedded=embedded, **vars(how))
         figures["ccc"] = regressed.ccc
         intervals |= regressed.intervals
     if trials is not None:

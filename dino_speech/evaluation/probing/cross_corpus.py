@@ -55,24 +55,21 @@ def evaluate_cross_corpus(
     """
     if not tests:
         raise InputError("no corpus to judge on; give one at least, by name")
+    bootstrap = {"seed": seed, "num_resamples": num_resamples}
     if isinstance(model, SpeechEncoder):
         if train is None or not labels:
             raise InputError("an encoder learns first: give train, a manifest, and labels, its columns of numbers")
-        return _probed(model, tests, train, list(labels), seed, speaker, num_resamples, options)
+        return _probed(model, tests, train, list(labels), bootstrap, speaker=speaker, **options)
     known = list(model.targets.names) if isinstance(model.targets, Dimensions) else [model.targets.label]
     chosen = known if labels is None else list(labels)
     if unknown := sorted(set(chosen) - set(known)):
         raise InputError(f"the system says {', '.join(known)}; expected only these, found {unknown[0]!r}")
     shared = {name: shared_labels(test, chosen) for name, test in tests.items()}  # refused before any is embedded
-    return {
-        name: pooled_report(
-            [judge(model, test, labels=shared[name], speaker=speaker, **options)],
-            seed=seed,
-            num_resamples=num_resamples,
-            provenance=provenance(seed=seed, manifest=test.paths),
-        )
-        for name, test in tests.items()
-    }
+    found = {}
+    for name, test in tests.items():
+        judged = judge(model, test, labels=shared[name], speaker=speaker, **options)
+        found[name] = pooled_report([judged], provenance=provenance(seed=seed, manifest=test.paths), **bootstrap)
+    return found
 
 
 def shared_labels(manifest: Manifest, labels: Sequence[str]) -> list[str]:
@@ -95,33 +92,30 @@ def _probed(
     tests: Mapping[str, Manifest],
     train: Manifest,
     labels: list[str],
-    seed: int,
-    speaker: str,
-    num_resamples: int,
-    options: Mapping[str, Any],
+    bootstrap: dict[str, int],
+    **options: Any,
 ) -> dict[str, RegressionReport | ClassificationReport]:
+    """Each corpus by a ridge regression of the training corpus."""
     shared = {name: shared_labels(test, labels) for name, test in tests.items()}
     for test in tests.values():
         check_speakers(train, test, labels)
     numbers = np.array([train.numbers(name) for name in labels]).T
-    data = labelled_speech(encoder, train, labels=labels, speaker=speaker, **options)
-    probe = RidgeProbe(seed=seed).fit(data.embeddings, numbers[data.rows], data.speakers)
+    data = labelled_speech(encoder, train, labels=labels, **options)
+    probe = RidgeProbe(seed=bootstrap["seed"]).fit(data.embeddings, numbers[data.rows], data.speakers)
     found: dict[str, RegressionReport | ClassificationReport] = {}
     for name, test in tests.items():
-        columns = shared[name]
-        true = np.array([test.numbers(column) for column in columns]).T
-        judged = labelled_speech(encoder, test, labels=columns, speaker=speaker, **options)
-        places = [labels.index(column) for column in columns]
+        true = np.array([test.numbers(column) for column in shared[name]]).T
+        judged = labelled_speech(encoder, test, labels=shared[name], **options)
+        places = [labels.index(column) for column in shared[name]]
         found[name] = regression_report(
             true[judged.rows],
             probe.predict(judged.embeddings)[:, places],
             judged.speakers,
-            labels=columns,
+            labels=shared[name],
             num_folds=0,
-            strengths={label: [float(probe.strengths_[i])] for label, i in zip(columns, places, strict=True)},
+            strengths={labels[i]: [float(probe.strengths_[i])] for i in places},
             skipped=judged.skipped,
-            provenance=provenance(seed=seed, manifest=[*train.paths, *test.paths]),
-            num_resamples=num_resamples,
-            seed=seed,
+            provenance=provenance(seed=bootstrap["seed"], manifest=[*train.paths, *test.paths]),
+            **bootstrap,
         )
     return found

@@ -78,8 +78,7 @@ def judge(
     *,
     labels: Sequence[str] | None = None,
     speaker: str = "speaker",
-    num_workers: int = 0,
-    progress: bool = False,
+    **options: Any,
 ) -> Judged:
     """Let a system predict a test set; the arguments are those of `evaluate_finetuned`.
 
@@ -92,7 +91,7 @@ def judge(
     if labels is not None and isinstance(targets, Dimensions):
         targets = targets.only(labels)
     targets.of_rows(manifest)  # refused before the minutes of embedding
-    predictions = system.predict(manifest, num_workers=num_workers, progress=progress)
+    predictions = system.predict(manifest, **options)
     if len(predictions.ids) < 2:
         reasons = "; ".join(item.reason for item in predictions.skipped[:3])
         num_read = len(predictions.ids)

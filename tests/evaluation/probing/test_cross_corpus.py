@@ -135,7 +135,7 @@ def test_command(
         (["--test-range", "1,7"], "--test-range: there is no other corpus"),
         ([*other, "--folds", "3"], "judged as one"),
     ):
-        assert main([*words, *wrong]) == 1
+        assert main([*words, *wrong]) == 2
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main([*words, *other, "--label-range", "7,1"])
