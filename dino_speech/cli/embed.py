@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 from dino_speech.cli.answer import Answer, left_out, table
 from dino_speech.cli.options import (
@@ -12,7 +14,6 @@ from dino_speech.cli.options import (
     add_options,
     load_chosen_encoder,
     positive_int,
-    reading,
 )
 from dino_speech.errors import UsageError
 
@@ -63,7 +64,8 @@ def add_commands(subparsers: Subparsers) -> None:
 
 
 def _embed(arguments: argparse.Namespace) -> Answer:
-    options = reading(num_workers=arguments.num_threads, precision=arguments.precision)
+    options: dict[str, Any] = {"num_workers": arguments.num_threads, "progress": sys.stderr.isatty()}
+    options["precision"] = arguments.precision
     if _is_folder(arguments.output):
         from dino_speech.distributed import join_processes
         from dino_speech.embedding.to_folder import PART_SIZE, embed_to_folder

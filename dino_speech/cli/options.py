@@ -1,7 +1,6 @@
 """The options of the commands, each declared once: its name, what it means, its default."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -167,11 +166,6 @@ def choose_device(device: str | None) -> str:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"--device {device}: cannot be used here ({reason}); see dino-speech doctor") from error
     return device
-
-
-def reading(**further: Any) -> dict[str, Any]:
-    """How every command reads audio: two threads, and a bar where somebody is watching."""
-    return {"num_workers": NUM_READING_THREADS, "progress": sys.stderr.isatty(), **further}
 
 
 def chosen(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:

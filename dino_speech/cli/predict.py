@@ -2,12 +2,13 @@
 
 import argparse
 import csv
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_speech.cli.answer import Answer, left_out, table
-from dino_speech.cli.options import Subparsers, add_command, add_options, choose_device, reading
+from dino_speech.cli.options import NUM_READING_THREADS, Subparsers, add_command, add_options, choose_device
 from dino_speech.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _predict(arguments: argparse.Namespace) -> Answer:
         if len(manifest) != 1:
             raise UsageError(f"--text: one text, but {len(manifest)} recordings; give a manifest with their texts")
         further["texts"] = [arguments.text]
-    found = system.predict(list(manifest), **reading(**further))
+    found = system.predict(list(manifest), num_workers=NUM_READING_THREADS, progress=sys.stderr.isatty(), **further)
     skipped = [*manifest.skipped, *found.skipped]
     if not found.ids:
         reasons = list_some([f"{item.name}: {item.reason}" for item in skipped])

@@ -7,7 +7,7 @@ an option finds the recipe's own value, whichever name either uses.
 from typing import Any
 
 import dino_speech
-from dino_speech.recipe.yaml_text import MAPPING, NULL, STRING, MappingNode, Node, ScalarNode, children, error_at, get
+from dino_speech.recipe.yaml_text import MAPPING, NULL, STRING, MappingNode, Node, ScalarNode, error_at, get, walk
 from dino_speech.training.settings import groups_of, old_names_of, place_of, warn_of_old_names
 
 
@@ -17,13 +17,7 @@ def regroup(tree: Node) -> None:
     Raises:
         RecipeError: a setting is given by its old and by its new name.
     """
-    waiting, seen = [tree], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        waiting += children(node)
+    for node in list(walk(tree)):
         if not isinstance(node, MappingNode):
             continue
         old = [pair for pair in node.value if _is_old(node, *pair)]

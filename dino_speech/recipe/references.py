@@ -21,6 +21,7 @@ from dino_speech.recipe.yaml_text import (
     children,
     error_at,
     get,
+    walk,
 )
 
 REFERENCE = re.compile(r"<([^<>]*)>")
@@ -46,10 +47,7 @@ def is_reference(node: Node) -> bool:
 def referenced_keys(tree: MappingNode) -> set[str]:
     """The top-level keys that some reference of the recipe reads."""
     keys: set[str] = set()
-    waiting: list[Node] = [tree]
-    while waiting:
-        node = waiting.pop()
-        waiting += children(node)
+    for node in walk(tree):
         if is_reference(node) and isinstance(node, ScalarNode):
             keys |= {re.split(r"\W", path)[0] for path in REFERENCE.findall(node.value)}
     return keys

@@ -28,6 +28,7 @@ from dino_speech.recipe.yaml_text import (
     error_at,
     get,
     place,
+    walk,
 )
 from dino_speech.training.settings import groups_of, old_names_of, place_of
 
@@ -56,13 +57,7 @@ def check_tree(tree: MappingNode) -> None:
     Raises:
         RecipeError: with the file and line, what was found, and what was meant where that can be guessed.
     """
-    waiting: list[Node] = [tree]
-    seen: set[int] = set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
+    for node in walk(tree):
         _check_keys(node)
         _check_url(node)
         if node.tag.startswith(CALL_TAGS):
@@ -71,7 +66,6 @@ def check_tree(tree: MappingNode) -> None:
             raise error_at(node, f"{_short(node.tag)} belongs before a single text; found a {node.id}")
         elif node.tag not in PLAIN_TAGS[type(node)]:
             raise error_at(node, f"the tag {_short(node.tag)} is not allowed in a recipe{_trust()}")
-        waiting += children(node)
 
 
 def check_complete(tree: MappingNode) -> None:

@@ -137,6 +137,17 @@ def get(node: Node, key: str) -> Node | None:
     return next((v for k, v in node.value if k.value == key), None) if isinstance(node, MappingNode) else None
 
 
+def walk(tree: Node) -> Iterator[Node]:
+    """Every node (not the keys of mappings), each once, however often aliases repeat it."""
+    waiting, seen = [tree], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            waiting += children(node)
+
+
 def children(node: Node) -> Iterator[Node]:
     """The values below a node (not the keys of a mapping)."""
     if isinstance(node, MappingNode):

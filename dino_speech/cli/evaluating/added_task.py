@@ -1,10 +1,11 @@
 """`dino-speech evaluate task`: an encoder judged by a task that its user added."""
 
 import argparse
+from functools import partial
 
 from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.evaluating.judging import add_judging, answer
-from dino_speech.cli.options import Subparsers, load_chosen_encoder, read_chosen_manifest, reading
+from dino_speech.cli.evaluating.judging import add_judging, answer, judge
+from dino_speech.cli.options import Subparsers
 
 
 def add_kind(kinds: Subparsers) -> None:
@@ -24,12 +25,7 @@ def add_kind(kinds: Subparsers) -> None:
 def _task(arguments: argparse.Namespace) -> Answer:
     from dino_speech import evaluate_task
 
-    report = evaluate_task(
-        arguments.task,
-        load_chosen_encoder(arguments),
-        read_chosen_manifest(arguments),
-        options=dict(text.split("=", 1) if "=" in text else (text, "") for text in arguments.option),
-        **reading(seed=arguments.seed),
-    )
+    options = dict(text.split("=", 1) if "=" in text else (text, "") for text in arguments.option)
+    report = judge(partial(evaluate_task, arguments.task), arguments, options=options)
     rows = [*report.figures.items(), ("utterances", report.num_utterances)]
     return answer(report, table([(name, value, "") for name, value in rows]), arguments, report.write)

@@ -5,16 +5,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from dino_speech.cli.answer import Answer, left_out, table
-from dino_speech.cli.evaluating.judging import add_judging, answer
-from dino_speech.cli.options import (
-    Subparsers,
-    add_command,
-    add_options,
-    chosen,
-    load_chosen_encoder,
-    read_chosen_manifest,
-    reading,
-)
+from dino_speech.cli.evaluating.judging import add_judging, answer, judge
+from dino_speech.cli.options import Subparsers, add_command, add_options, chosen
 from dino_speech.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,14 +75,9 @@ def add_kind(kinds: Subparsers) -> None:
 def _evaluate(arguments: argparse.Namespace) -> Answer:
     from dino_speech import evaluate_clinical
 
-    question = chosen(arguments, "label", "positive", "negative", "subject", "fold_column", "split", "segment_s", "vad")
-    report = evaluate_clinical(
-        load_chosen_encoder(arguments),
-        read_chosen_manifest(arguments),
-        **question,
-        **reading(seed=arguments.seed, num_folds=arguments.folds, control_folder=arguments.control_folder),
-        silence_control=not arguments.no_silence_control,
-    )
+    names = ("label", "positive", "negative", "subject", "fold_column", "split", "segment_s", "vad", "control_folder")
+    options = {"num_folds": arguments.folds, "silence_control": not arguments.no_silence_control}
+    report = judge(evaluate_clinical, arguments, **chosen(arguments, *names), **options)
     return answer(report, _text(report), arguments, report.write)
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from dino_speech.cli.answer import Answer, left_out
+from dino_speech.cli.evaluating.judging import reading
 from dino_speech.cli.options import (
     OPTIONS,
     Subparsers,
@@ -13,7 +14,6 @@ from dino_speech.cli.options import (
     chosen,
     positive_int,
     read_chosen_manifest,
-    reading,
 )
 
 CHOICES = ("all", "quick", "none")

@@ -1,8 +1,9 @@
 """`dino-speech evaluate regression --test-manifest`: learnt on one corpus, judged on another."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dino_speech.cli.evaluating.judging import reading
 from dino_speech.cli.options import add_manifest_of, load_chosen_encoder, read_chosen_manifest
 from dino_speech.errors import InputError, UsageError
 
@@ -34,7 +35,7 @@ def add_options_of_another_corpus(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def evaluate(arguments: argparse.Namespace, *, labels: list[str], **options: Any) -> "RegressionReport":
+def evaluate(arguments: argparse.Namespace) -> "RegressionReport":
     """The report of the other corpus.
 
     Raises:
@@ -52,13 +53,14 @@ def evaluate(arguments: argparse.Namespace, *, labels: list[str], **options: Any
     train, test = read_chosen_manifest(arguments), read_chosen_manifest(arguments, "test")
     assert train is not None
     assert test is not None
-    test = rename_labels(test, dict(arguments.test_columns))
+    test, labels = rename_labels(test, dict(arguments.test_columns)), arguments.labels
     reports = evaluate_cross_corpus(
         load_chosen_encoder(arguments),
         {"test": rescale_labels(test, labels, arguments.test_range, onto=arguments.label_range)},
         train=rescale_labels(train, labels, arguments.label_range, onto=arguments.label_range),
         labels=labels,
-        **options,
+        seed=arguments.seed,
+        **reading(),
     )
     assert isinstance(reports["test"], RegressionReport)
     return reports["test"]
@@ -70,7 +72,6 @@ def refuse_without_test(arguments: argparse.Namespace) -> None:
     Raises:
         UsageError: naming the option.
     """
-
     for name in ONLY_WITH_TEST:
         if getattr(arguments, name):
             raise UsageError(f"--{name.replace('_', '-')}: there is no other corpus; give --test-manifest too")

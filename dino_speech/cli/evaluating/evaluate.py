@@ -5,15 +5,8 @@ from typing import Any
 
 from dino_speech.cli.answer import Answer, table
 from dino_speech.cli.evaluating import added_task, clinical, cross_corpus, stress, verification
-from dino_speech.cli.evaluating.judging import add_judging, answer, range_of
-from dino_speech.cli.options import (
-    Subparsers,
-    add_command,
-    add_options,
-    load_chosen_encoder,
-    read_chosen_manifest,
-    reading,
-)
+from dino_speech.cli.evaluating.judging import add_judging, answer, judge, range_of
+from dino_speech.cli.options import Subparsers, add_command, add_options
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -55,9 +48,7 @@ def add_commands(subparsers: Subparsers) -> None:
 def _classification(arguments: argparse.Namespace) -> Answer:
     from dino_speech import evaluate_classification
 
-    manifest = read_chosen_manifest(arguments)
-    options = reading(label=arguments.label, num_folds=arguments.folds, seed=arguments.seed)
-    report = evaluate_classification(load_chosen_encoder(arguments), manifest, **options)
+    report = judge(evaluate_classification, arguments, label=arguments.label, num_folds=arguments.folds)
     rows: list[tuple[object, ...]] = [
         ("UAR", report.uar, f"{range_of(report.intervals['uar'])}, chance {report.chance_uar:.3f}"),
         ("micro F1", report.micro_f1, f"{range_of(report.intervals['micro_f1'])}, chance {report.chance_micro_f1:.3f}"),
@@ -71,13 +62,11 @@ def _classification(arguments: argparse.Namespace) -> Answer:
 def _regression(arguments: argparse.Namespace) -> Answer:
     from dino_speech import evaluate_regression
 
-    options = reading(labels=arguments.labels, seed=arguments.seed)
     if arguments.test_manifest:
-        report = cross_corpus.evaluate(arguments, **options)
+        report = cross_corpus.evaluate(arguments)
     else:
         cross_corpus.refuse_without_test(arguments)
-        manifest = read_chosen_manifest(arguments)
-        report = evaluate_regression(load_chosen_encoder(arguments), manifest, num_folds=arguments.folds, **options)
+        report = judge(evaluate_regression, arguments, labels=arguments.labels, num_folds=arguments.folds)
     rows: list[tuple[object, ...]] = []
     for name in report.labels:
         chance = f"{range_of(report.intervals[name])}, chance {report.chance_ccc:g}"

@@ -1,12 +1,21 @@
 """What the commands that judge share: their kind's options, the encoder and what it is judged on, the answer."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dino_speech.cli.answer import Answer, left_out
-from dino_speech.cli.options import Command, Subparsers, add_command, add_options
+from dino_speech.cli.options import (
+    NUM_READING_THREADS,
+    Command,
+    Subparsers,
+    add_command,
+    add_options,
+    choose_device,
+    read_chosen_manifest,
+)
 
 
 def add_judging(
@@ -19,6 +28,19 @@ def add_judging(
     )
     add_options(parser, "--encoder", "--device", "--manifest", "--where", "--seed", "--output")
     return parser
+
+
+def judge(evaluate: Callable[..., Any], arguments: argparse.Namespace, *further: Any, **options: Any) -> Any:
+    """The report of an evaluation: the chosen encoder on the chosen manifest."""
+    from dino_speech import load_encoder
+
+    encoder = load_encoder(arguments.encoder, device=choose_device(arguments.device))
+    return evaluate(encoder, read_chosen_manifest(arguments), *further, **reading(), seed=arguments.seed, **options)
+
+
+def reading() -> dict[str, Any]:
+    """How audio is read: two threads, and a bar where somebody is watching."""
+    return {"num_workers": NUM_READING_THREADS, "progress": sys.stderr.isatty()}
 
 
 def answer(report: Any, text: str, arguments: argparse.Namespace, write: Callable[[str], Path]) -> Answer:

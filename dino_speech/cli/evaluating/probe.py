@@ -4,15 +4,8 @@ import argparse
 from typing import Any
 
 from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.evaluating.judging import add_judging, answer
-from dino_speech.cli.options import (
-    Subparsers,
-    add_options,
-    chosen,
-    load_chosen_encoder,
-    read_chosen_manifest,
-    reading,
-)
+from dino_speech.cli.evaluating.judging import add_judging, answer, judge
+from dino_speech.cli.options import Subparsers, add_options, chosen
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -44,15 +37,10 @@ def _probe(arguments: argparse.Namespace) -> Answer:
     from dino_speech import probe_layers, read_trials
     from dino_speech.evaluation.layers.layer_tables import write_layers
 
-    report = probe_layers(
-        load_chosen_encoder(arguments),
-        read_chosen_manifest(arguments),
-        labels=arguments.labels or [],
-        trials=read_trials(arguments.trials) if arguments.trials else None,
-        num_folds=arguments.folds,
-        **chosen(arguments, "label", "descriptors", "transcript", "layers", "seed", "cache"),
-        **reading(),
-    )
+    names = ("label", "descriptors", "transcript", "layers", "cache")
+    trials = read_trials(arguments.trials) if arguments.trials else None
+    options = {"labels": arguments.labels or [], "trials": trials, "num_folds": arguments.folds}
+    report = judge(probe_layers, arguments, **options, **chosen(arguments, *names))
     return answer(report, _text(report), arguments, lambda folder: write_layers(folder, report))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.cli.answer import Answer
-from dino_speech.cli.evaluating.judging import add_judging, answer
+from dino_speech.cli.evaluating.judging import add_judging, answer, reading
 from dino_speech.cli.options import (
     Subparsers,
     add_command,
@@ -15,7 +15,6 @@ from dino_speech.cli.options import (
     chosen,
     positive_int,
     read_chosen_manifest,
-    reading,
 )
 
 SYSTEM_HINT = (

@@ -4,16 +4,14 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.evaluating.judging import add_judging, answer, range_of
+from dino_speech.cli.evaluating.judging import add_judging, answer, judge, range_of
 from dino_speech.cli.options import (
     Subparsers,
     add_manifest_of,
     add_options,
     chosen,
-    load_chosen_encoder,
     positive_int,
     read_chosen_manifest,
-    reading,
 )
 from dino_speech.errors import UsageError
 
@@ -71,12 +69,8 @@ def add_kind(kinds: Subparsers) -> None:
 def _verification(arguments: argparse.Namespace) -> Answer:
     from dino_speech import evaluate_verification, read_trials, write_results
 
-    report = evaluate_verification(
-        load_chosen_encoder(arguments),
-        read_chosen_manifest(arguments),
-        read_trials(arguments.trials),
-        **reading(group_by=arguments.group, **_system_options(arguments)),
-    )
+    trials, options = read_trials(arguments.trials), _system_options(arguments)
+    report = judge(evaluate_verification, arguments, trials, group_by=arguments.group, **options)
     text = table(_rows(report))
     return answer(report, text, arguments, lambda folder: write_results(folder, {arguments.encoder: report}))
 
@@ -102,7 +96,7 @@ def _system_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "train": read_chosen_manifest(arguments, "train"),
         "cohort": read_chosen_manifest(arguments, "cohort"),
         "calibration": calibration,
-        **chosen(arguments, "score_norm", "top", "quality", "p_target", "seed"),
+        **chosen(arguments, "score_norm", "top", "quality", "p_target"),
     }
 
 
