@@ -205,7 +205,6 @@ def _learn_weights(stack: NDArray, target: Target, train: NDArray) -> tuple[NDAr
             held_out = float(loss(unseen, losses[1]))
         if held_out < best:
             best, shares = held_out, logits.detach().softmax(0)
-        optimizer.zero_grad()
-        loss(inputs, losses[0]).backward()
+        linear.grad, offset.grad, logits.grad = torch.autograd.grad(loss(inputs, losses[0]), [linear, offset, logits])
         optimizer.step()
     return shares.numpy(), scaled

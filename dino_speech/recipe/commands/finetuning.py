@@ -46,6 +46,7 @@ def run_finetuning(
             in both valid and test.
         Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
+    from dino_speech.training.processes import Processes
     from dino_speech.transfer.finetune import FineTuner
 
     tuner = require(recipe, "tuner", FineTuner)
@@ -56,13 +57,15 @@ def run_finetuning(
     valid, test, others = _parts(recipe, tuner, run.manifest)
     with run.keeping_recipe():
         tuner.fit(run.manifest, valid=valid, **run.place, device=device, resume=resume)
+    processes = Processes()  # under torchrun the main one judges and writes
     if keep_encoder:
-        tuner.encoder_.save(run.folder / "encoder", provenance=tuner.system_.provenance)
+        origin = tuner.system_.provenance
+        processes.from_main(lambda: tuner.encoder_.save(run.folder / "encoder", provenance=origin))
     found = {"classes": tuner.classes_, **course_of(tuner)}
     if test is not None and tuner.stop_reason_ is None:
-        found |= _judge(tuner, test, run)
+        found |= processes.from_main(lambda: _judge(tuner, test, run))
     if others and tuner.stop_reason_ is None:
-        found["others"] = _judge_others(tuner, others, run)
+        found["others"] = processes.from_main(lambda: _judge_others(tuner, others, run))
     encoder = run.folder / "encoder" if keep_encoder else run.folder / "system" / "encoder"
     return {"system": str(run.folder / "system"), "encoder": str(encoder), **run.summary(**found)}
 
