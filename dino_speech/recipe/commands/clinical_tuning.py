@@ -28,19 +28,11 @@ def run_clinical(
     Leaves `report.md` and `report.json` in the output folder, each fold's system below `recordings/` and `silence/`,
     and the silent parts in `nonspeech/`. Finished folds are kept.
 
-    Args:
-        recipe: what `load_recipe` gives.
-        tuner: that of the recipe.
-        resume: False begins each fold anew.
-        device: as in `FineTuner.fit`.
-
     Returns:
         Plain data: `report` (file), and what `RecordedRun.summary` and `ClinicalReport.to_dict` give.
 
     Raises:
         RecipeError: `clinical` lacks `positive` or holds another key, or the recipe also has a validation or test set.
-        InputError: see `evaluate_clinical` and `FineTunedSubjects`.
-        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
     from dino_speech.data.silence import SETTINGS_FILE
     from dino_speech.evaluation.clinical.evaluate import evaluate_clinical

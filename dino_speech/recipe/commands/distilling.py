@@ -19,19 +19,9 @@ def run_distillation(recipe: Mapping[str, Any], *, resume: bool = True, device: 
     `labelled_manifest` (or the rows of `train_manifest`), and `comparison/report.md` sets the student beside its
     teacher.
 
-    Args:
-        recipe: what `load_recipe` gives; its `distiller` is a `Distiller`.
-        resume: False starts anew.
-        device: as in `Distiller.fit`.
-
     Returns:
         Plain data: `encoder` (folder), what `RecordedRun.summary` and `course_of` give, and with a test set `rows` and
         `report` of `compare_distilled`.
-
-    Raises:
-        RecipeError: a key is missing, `distiller` is another thing, or a test set has no `readout`.
-        InputError: manifest, data or settings do not fit; see `Distiller.fit` and `compare_distilled`.
-        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
     from dino_speech.frame_level.distillation import Distiller
     from dino_speech.studies.distillation import compare_distilled

@@ -30,9 +30,7 @@ def run_finetuning(
     judged, beside the silence control (see `clinical_tuning.py`).
 
     Args:
-        recipe: what `load_recipe` gives.
-        resume: False deletes a former run in the output folder and starts anew.
-        device: as in `FineTuner.fit`.
+        recipe, resume, device: as in all commands.
         keep_encoder: also save the encoder at `<output_folder>/encoder`, as pretraining does.
 
     Returns:
@@ -41,10 +39,7 @@ def run_finetuning(
         in `others` by name. Of folds, and of a clinical question, what `run_folds` and `run_clinical` give.
 
     Raises:
-        RecipeError: a key is missing, or `tuner` is not a `FineTuner`.
-        InputError: manifests, labels or settings do not fit; see `FineTuner.fit`; speakers in both train and test, or
-            in both valid and test.
-        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+        InputError: also for speakers in both train and test, or in both valid and test.
     """
     from dino_speech.training.processes import Processes
     from dino_speech.transfer.finetune import FineTuner

@@ -17,12 +17,6 @@ def run_folds(
 
     Leaves the systems at `<output_folder>/fold_<name>/system`, `report.md`, `report.json` and `predictions.csv`.
 
-    Args:
-        recipe: what `load_recipe` gives.
-        tuner: that of the recipe.
-        resume: False begins each fold anew.
-        device: as in `FineTuner.fit`.
-
     Returns:
         Plain data: what `RecordedRun.summary` gives, `num_folds`, `folds` (see `FoldResults`), `num_skipped`,
         `stop_reason`; where all folds are finished `report` (file), `num_test`, and `uar`, `micro_f1`, `macro_f1`, or
@@ -30,8 +24,6 @@ def run_folds(
 
     Raises:
         RecipeError: the recipe also has a test set.
-        InputError: see `finetune_folds`.
-        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
     from dino_speech.studies.fold_systems import finetune_folds
 

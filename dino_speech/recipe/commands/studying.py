@@ -17,19 +17,10 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True, device: str | N
 
     Leaves `table.md`, `table.csv`, the cells in `cells/`, and a picture per figure (with matplotlib).
 
-    Args:
-        recipe: what `load_recipe` gives.
-        resume: False deletes the finished cells first.
-        device: as in the study's `run`.
-
     Returns:
         Plain data: `output_folder`, `seeds`, `num_cells`, `rows` (settings and, by figure, `mean`, `min`, `max` over
         seeds and `interval`), `num_skipped` and `skipped` (cells that could not be run), `failures` (the same, message
         by cell), `table` (file), `pictures`, `num_utterances`, `hours`, `seconds` (of this call).
-
-    Raises:
-        RecipeError: a key is missing, or `study` is neither a `TransferStudy` nor an `AdaptationStudy`.
-        InputError: manifest, trials or settings do not fit; see the study's `run`.
     """
     from dino_speech.studies.adaptation import AdaptationStudy
     from dino_speech.studies.transfer import TransferStudy
