@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,13 +55,6 @@ def load_encoder(source: str | os.PathLike[str], *, device: str | torch.device =
     else:
         encoder = _from_folder(_find_folder(text))
     return encoder.eval().to(device)
-
-
-def save_encoder(
-    encoder: SpeechEncoder, folder: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
-) -> Path:
-    """The same as `encoder.save(folder, provenance)`."""
-    return encoder.save(folder, provenance)
 
 
 def _find_folder(text: str) -> Path:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dino_speech.errors import InputError
-from dino_speech.models.checkpoint import load_encoder, save_encoder
+from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.registry import build_encoder
 
@@ -41,7 +41,7 @@ def edit(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_round_trip(name: str, tmp_path: Path) -> None:
     encoder = small(name)
-    folder = save_encoder(encoder, tmp_path / "new" / "encoder")
+    folder = encoder.save(tmp_path / "new" / "encoder")
     state = torch.get_rng_state()
     loaded = load_encoder(folder)
     assert torch.equal(torch.get_rng_state(), state)
