@@ -87,26 +87,23 @@ class DINOPretrainer(Hyperparameters):
             Interrupted: SIGINT or SIGTERM arrived; the state is saved.
         """
         require_torchaudio()
-        if not isinstance(manifest, Manifest):
-            manifest = read_manifest(manifest)
+        manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
         folder, chosen = Path(output_folder), join_processes(device)
         precision = choose_precision(self.run.precision, chosen)
         steps = self.steps(len(manifest))
         sampler = self._sampler(manifest, steps.num_steps, seed)
         self._check(steps)
-        identity = self.identity(steps) | {"seed": seed, "precision": precision}
-        identity |= {"manifest": describe_manifest(manifest)}
+        resolved = {"seed": seed, "precision": precision, "manifest": describe_manifest(manifest)}
+        identity = self.identity(steps) | resolved
         origin = provenance(seed=seed, manifest=manifest.paths)
 
         def export(encoder: SpeechEncoder, name: str, step: int) -> None:
             encoder.save(folder / name, provenance={**origin, "step": step, "pretraining": identity})
 
         training = self._training(manifest, steps, sampler, chosen, monitor, export)
+        run = replace(self.run, precision=precision)  # type: ignore[arg-type]
         found = train(
-            training,
-            replace(self.run, precision=precision),  # type: ignore[arg-type]
-            folder=folder,
-            identity=identity,
+            *(training, run, folder, identity),
             completed=completed_identity,
             described={"whitening": describe(self.whitening)},
             origin=origin,

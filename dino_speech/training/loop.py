@@ -75,9 +75,9 @@ class Outcome:
 def train(
     training: Training,
     run: RunSettings,
-    *,
     folder: Path,
     identity: dict[str, Any],
+    *,
     origin: dict[str, Any],
     described: Mapping[str, Any] | None = None,
     completed: Callable[[dict[str, Any]], dict[str, Any]] = dict,
