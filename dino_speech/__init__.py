@@ -44,7 +44,7 @@ _HOMES = {
     "compare_encoders": "dino_speech.studies.comparison.compare",
     "compare_distilled": "dino_speech.studies.distillation",
     "TransferStudy": "dino_speech.studies.transfer",
-    "Verifier": "dino_speech.evaluation.verification.evaluate",
+    "Verifier": "dino_speech.evaluation.verification.verifier",
     "read_embeddings": "dino_speech.embedding.parts_on_disk",
     "evaluate_verification": "dino_speech.evaluation.verification.evaluate",
     "probe_layers": "dino_speech.evaluation.layers.probe_layers",

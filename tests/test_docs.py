@@ -181,6 +181,12 @@ def test_reference_lists_every_public_name():
     assert set(_public()) <= listed
 
 
+def test_the_tour_is_read_in_one_sitting():
+    stops = re.findall(r"^\| `(dino_speech/[\w/]+\.py)`", (DOCS / "tour.md").read_text("utf-8"), re.MULTILINE)
+    assert len(stops) == 9
+    assert sum(len((ROOT / stop).read_text("utf-8").splitlines()) for stop in stops) <= 1500
+
+
 def test_the_page_add_your_own_shows_what_its_test_does():
     tree = ast.parse((ROOT / "tests" / "test_add_your_own.py").read_text("utf-8"))
     texts = [node.value for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)]

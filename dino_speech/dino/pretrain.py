@@ -26,10 +26,11 @@ from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.precision import choose_precision
 from dino_speech.provenance import provenance
-from dino_speech.training.loop import Outcome, train
+from dino_speech.training.loop import train
 from dino_speech.training.processes import Processes
 from dino_speech.training.run_identity import describe, describe_manifest
 from dino_speech.training.state import seed_everything
+from dino_speech.training.training import Outcome
 
 
 class DINOPretrainer(Hyperparameters):

@@ -20,7 +20,8 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.verification.scoring import cosine_scores, normalize
 from dino_speech.metrics import eer
 from dino_speech.models.embed_files import default_batch_s
-from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.evaluation_mode import evaluating
 
 HIGHER_IS_BETTER = {"eer": False, "nearest_neighbour": True, "rank_me": True}
 

@@ -21,9 +21,9 @@ from dino_speech.data.manifest import Manifest
 from dino_speech.frame_level.parameters import StepParameters
 from dino_speech.provenance import provenance
 from dino_speech.training.batches import batch_of, deal, read_batches
-from dino_speech.training.loop import Outcome, train
+from dino_speech.training.loop import train
 from dino_speech.training.optimizer import optimizer_of, split_by_decay
-from dino_speech.training.training import Stage, Training
+from dino_speech.training.training import Outcome, Stage, Training
 
 
 class Objective(nn.Module):

@@ -24,7 +24,8 @@ from dino_speech.frame_level.encoder_copy import frame_level_copy, network_of
 from dino_speech.frame_level.imitation import Imitation
 from dino_speech.frame_level.network import Wav2Vec2, embedding_dim_of
 from dino_speech.frame_level.parameters import StepParameters
-from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.encoder_config import EncoderConfig
 from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 from dino_speech.models.registry import encoder_from_config

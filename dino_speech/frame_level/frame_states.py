@@ -21,7 +21,8 @@ from dino_speech.frame_level.chunk_training import Objective, chunks_of
 from dino_speech.frame_level.encoder_copy import CONVOLUTIONS, network_of
 from dino_speech.frame_level.masking import MaskFiller, masked_states, span_mask
 from dino_speech.frame_level.parameters import StepParameters
-from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.training.batches import read_batches
 from dino_speech.training.processes import own_rows, share
 

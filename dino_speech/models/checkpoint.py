@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dino_speech.errors import InputError
 from dino_speech.models.bounded_memory import bounded_memory
-from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.encoder_config import EncoderConfig
 from dino_speech.models.encoder_folder import CONFIG_FILE, WEIGHTS_FILE, read_folder
 from dino_speech.models.registry import build_encoder, encoder_from_config, list_encoders
 

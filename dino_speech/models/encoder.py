@@ -5,11 +5,10 @@ Letters: `B` utterances, `T` frames, `F` bands, `D` embedding. Networks live in 
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +17,9 @@ from torch import Tensor, nn
 from dino_speech.errors import InputError
 from dino_speech.models.backbones.frame_statistics import StatisticsShortcut
 from dino_speech.models.embed_files import Embeddings, Span, Transform, embed_items
+from dino_speech.models.encoder_config import EncoderConfig, Features
 from dino_speech.models.encoder_folder import write_folder
+from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.models.layer_means import LayerMeans, Note
 from dino_speech.models.precision import autocast
 from dino_speech.models.recompute import run_part
@@ -26,66 +27,6 @@ from dino_speech.models.whitening import Whitening
 from dino_speech.provenance import provenance as new_provenance
 
 MIN_S = 0.1  # ours: below a tenth of a second there is not one syllable
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """All that is needed to build an encoder again, as plain data; what `encoder.json` holds.
-
-    Attributes:
-        name: of the registry.
-        embedding_dim: `D`.
-        features: every option of the features, defaults spelt out, so that a later default changes no old encoder.
-        backbone: every option of the network, likewise.
-        embedding_batchnorm: whether a BatchNorm without affine part stands behind the network.
-        statistics_shortcut: whether the features' mean and deviation reach the embedding beside the network.
-        whitening: whether `fit_whitening` has been called.
-        sample_rate: of the waves, Hz.
-    """
-
-    name: str
-    embedding_dim: int
-    features: dict[str, Any] = field(default_factory=dict)
-    backbone: dict[str, Any] = field(default_factory=dict)
-    embedding_batchnorm: bool = False
-    statistics_shortcut: bool = False
-    whitening: bool = False
-    sample_rate: int = 16_000
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "EncoderConfig":
-        """The inverse of `to_dict`.
-
-        Raises:
-            InputError: a key is unknown, or one without a default is missing.
-        """
-        known = {f.name for f in fields(cls)}
-        unknown, missing = sorted(set(data) - known), sorted({"name", "embedding_dim"} - set(data))
-        if unknown or missing:
-            raise InputError(f"encoder configuration: unknown keys {unknown}, missing keys {missing}")
-        return cls(**data)
-
-
-class Features(Protocol):
-    """What stands between the waves and the network: `LogMel`, or `NormalizedWave`, whose frames are samples.
-
-    Attributes:
-        num_bands: `F`.
-    """
-
-    num_bands: int
-
-    def num_samples(self, num_frames: int) -> int:
-        """Samples of the shortest utterance with so many frames."""
-        ...
-
-    def __call__(self, waves: Tensor, num_samples: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """(B, time) and true lengths -> frames (B, T, F) float32 and num_frames (B,), None where `num_samples` is."""
-        ...
 
 
 class SpeechEncoder(nn.Module):
@@ -267,15 +208,3 @@ class SpeechEncoder(nn.Module):
         """
         record = new_provenance() if provenance is None else provenance
         return write_folder(folder, self.config.to_dict(), self.state_dict(), record)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block; afterwards each part is in the mode it had, also frozen ones."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode

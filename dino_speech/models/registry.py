@@ -18,7 +18,8 @@ from dino_speech.models.backbones.ecapa import ECAPA
 from dino_speech.models.backbones.frame_statistics import FrameStatistics
 from dino_speech.models.backbones.resnet import ResNet34
 from dino_speech.models.backbones.xvector import XVector
-from dino_speech.models.encoder import EncoderConfig, Features, SpeechEncoder
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.encoder_config import EncoderConfig, Features
 from dino_speech.registry import Registry
 
 Network = TypeVar("Network", bound=Callable[..., nn.Module])

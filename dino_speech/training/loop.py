@@ -19,7 +19,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,30 +46,13 @@ from dino_speech.training.state import (
     seed_everything,
     state_to_resume,
 )
-from dino_speech.training.training import Stage, Training, Verdict
+from dino_speech.training.training import Outcome, Stage, Training, Verdict
 
 logger = logging.getLogger(__name__)
 
 
 class NonFiniteLoss(InputError):  # noqa: N818  (the log names it)
     """The loss or its gradient is NaN or infinite; raised before the optimizer's step: the weights are still sound."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run gave.
-
-    Args:
-        history: the rows of `history.jsonl`.
-        skipped: reason by file, of the files that could not be used.
-        step: optimizer steps that are done.
-        stop_reason: "max_minutes" or "collapse" where it was ended before its last step, else None.
-    """
-
-    history: list[dict[str, Any]]
-    skipped: dict[str, str]
-    step: int
-    stop_reason: str | None = None
 
 
 def train(

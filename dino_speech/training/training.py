@@ -47,6 +47,23 @@ class Verdict:
     collapsed: bool = False
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Args:
+        history: the rows of `history.jsonl`.
+        skipped: reason by file, of the files that could not be used.
+        step: optimizer steps that are done.
+        stop_reason: "max_minutes" or "collapse" where it was ended before its last step, else None.
+    """
+
+    history: list[dict[str, Any]]
+    skipped: dict[str, str]
+    step: int
+    stop_reason: str | None = None
+
+
 class Training:
     """What differs from one training to another. Steps are counted from 0 over all stages, as they were planned.
 

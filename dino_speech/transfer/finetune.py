@@ -17,12 +17,12 @@ from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 from dino_speech.provenance import provenance
-from dino_speech.training.loop import Outcome
 from dino_speech.training.loop import train as train_by
 from dino_speech.training.processes import Processes
 from dino_speech.training.run_identity import describe, describe_manifest
 from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
 from dino_speech.training.state import seed_everything
+from dino_speech.training.training import Outcome
 from dino_speech.transfer.heads import MarginHead
 from dino_speech.transfer.hyperparameters import LATER, TuningParameters
 from dino_speech.transfer.staged_training import StagedTraining

@@ -32,7 +32,8 @@ from dino_speech.training.training import Stage, Training, Verdict
 from dino_speech.transfer.heads import MarginHead
 from dino_speech.transfer.hyperparameters import TuningParameters
 from dino_speech.transfer.losses import balanced_weights, ccc_loss
-from dino_speech.transfer.stages import freeze_for, parameter_groups
+from dino_speech.transfer.parameter_groups import parameter_groups
+from dino_speech.transfer.stages import freeze_for
 from dino_speech.transfer.system import MARGIN_OBJECTIVES, FineTunedSystem
 from dino_speech.transfer.targets import Classes
 from dino_speech.transfer.validation import Validation

@@ -1,4 +1,4 @@
-"""What trains when: a stage of fine-tuning, freezing that holds, and parameter groups with learning rates of their own.
+"""What trains when: a stage of fine-tuning, and freezing that holds.
 
 A frozen part has no gradient and stands in evaluation mode, whatever mode its surroundings are put into: without the
 second, BatchNorm statistics would go on moving and dropout go on drawing. What takes the steps is `staged_training.py`.
@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from fnmatch import fnmatchcase
 from types import MethodType
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -16,7 +15,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dino_speech.argument_checks import require_ranges
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.training.optimizer import split_by_decay
 
 EPOCHS = 10
 WORDS = ("head", "affine", "all")
@@ -122,10 +120,10 @@ def freeze_for(encoder: SpeechEncoder, stage: FineTuneStage) -> None:
     names = trained_modules(encoder, stage)
     unfreeze(encoder)
     for name, module in encoder.named_modules():
-        if not any(_is_within(name, trained) for trained in names):
+        if not any(is_within(name, trained) for trained in names):
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
-            if not any(_is_within(trained, name) for trained in names):  # else some part below it trains
+            if not any(is_within(trained, name) for trained in names):  # else some part below it trains
                 _hold_in_eval(module)
         elif stage.freeze_batchnorm and isinstance(module, _BatchNorm):
             module.requires_grad_(False)
@@ -138,31 +136,6 @@ def unfreeze(encoder: nn.Module) -> None:
     for module in encoder.modules():
         module.__dict__.pop("train", None)
     encoder.requires_grad_(True)
-
-
-def parameter_groups(head: nn.Module, encoder: SpeechEncoder, stage: FineTuneStage) -> list[dict[str, Any]]:
-    """Groups for the optimizer, of what `freeze_for` left free; each states its peak rate as `peak_lr` and `lr`.
-
-    The head has `lr`; the encoder's last depth `encoder_lr`, and each depth below `layer_decay` times that above it.
-    """
-    groups = [("head", stage.lr, list(head.parameters()))]
-    peak = stage.lr if stage.encoder_lr is None else stage.encoder_lr
-    levels = encoder.depth_modules
-    members: dict[int, list[nn.Parameter]] = {}
-    for name, parameter in encoder.named_parameters():
-        depths = [depth for depth, level in enumerate(levels) if any(_is_within(name, part) for part in level)]
-        below_top = len(levels) - 1 - depths[0] if depths else 0
-        members.setdefault(below_top, []).append(parameter)
-    groups += [
-        (f"encoder depth -{below_top}", peak * stage.layer_decay**below_top, members[below_top])
-        for below_top in sorted(members)
-    ]
-    return [
-        {**group, "lr": lr, "peak_lr": lr, "name": name}
-        for name, lr, parameters in groups
-        for group in split_by_decay(parameters, weight_decay=stage.weight_decay)
-        if group["params"]
-    ]
 
 
 def _hold_in_eval(module: nn.Module) -> None:
@@ -178,7 +151,7 @@ def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
-def _is_within(name: str, container: str) -> bool:
+def is_within(name: str, container: str) -> bool:
     """Whether a module or parameter is this one, or below it."""
     return not container or name == container or name.startswith(f"{container}.")
 

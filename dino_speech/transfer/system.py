@@ -23,8 +23,9 @@ from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.embed_files import Transform, embed_items
-from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.encoder_folder import read_header
+from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.transfer.heads import LinearHead, MarginHead
 from dino_speech.transfer.system_folder import ENCODER_FOLDER, SYSTEM_FILE, refusing_damage, system_folder, write_system
 from dino_speech.transfer.targets import Classes, Dimensions, Targets, targets_from_dict, targets_to_dict

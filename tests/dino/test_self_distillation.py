@@ -19,7 +19,8 @@ from dino_speech.dino.network import Network
 from dino_speech.dino.self_distillation import SelfDistillation, synchronized
 from dino_speech.errors import InputError
 from dino_speech.features.fbank import LogMel
-from dino_speech.models.encoder import EncoderConfig, SpeechEncoder
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.encoder_config import EncoderConfig
 from dino_speech.models.precision import choose_precision, cpu_has_bf16
 from dino_speech.models.registry import build_encoder
 from dino_speech.training.loop import Loop, NonFiniteLoss

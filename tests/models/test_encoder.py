@@ -13,7 +13,9 @@ from dino_speech.audio.io import load_audio
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.utterances import Utterance
 from dino_speech.errors import InputError
-from dino_speech.models.encoder import EncoderConfig, SpeechEncoder, evaluating
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.encoder_config import EncoderConfig
+from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.models.registry import build_encoder
 
 Tone = Callable[..., np.ndarray]

@@ -8,7 +8,8 @@ import torch
 from dino_speech.errors import InputError
 from dino_speech.models.registry import build_encoder
 from dino_speech.transfer.heads import LinearHead
-from dino_speech.transfer.stages import FineTuneStage, freeze_for, parameter_groups, trained_modules, unfreeze
+from dino_speech.transfer.parameter_groups import parameter_groups
+from dino_speech.transfer.stages import FineTuneStage, freeze_for, trained_modules, unfreeze
 
 SMALL = {
     "ecapa_tdnn": {"channels": 8, "attention_channels": 8, "se_channels": 8, "dropout": 0.2},

@@ -16,7 +16,7 @@ from dino_speech.cli.options import (
 from dino_speech.errors import UsageError
 
 if TYPE_CHECKING:
-    from dino_speech.evaluation.verification.evaluate import VerificationReport
+    from dino_speech.evaluation.verification.report import VerificationReport
 
 
 def add_kind(kinds: Subparsers) -> None:

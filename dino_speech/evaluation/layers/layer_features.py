@@ -25,7 +25,8 @@ from dino_speech.embedding.embedded_manifest import EmbeddedManifest, Embedding,
 from dino_speech.embedding.parts_on_disk import pack, unpack
 from dino_speech.errors import InputError
 from dino_speech.models.embed_files import Embeddings, embed_items
-from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.models.fingerprint import fingerprint
 
 

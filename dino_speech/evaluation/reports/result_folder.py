@@ -12,7 +12,7 @@ from dino_speech.evaluation.probing.regression import RegressionReport
 from dino_speech.evaluation.reports.drawing import has_matplotlib
 from dino_speech.evaluation.reports.pictures import agreement_plot, confusion_plot, det_plot
 from dino_speech.evaluation.reports.report_file import write_report
-from dino_speech.evaluation.verification.evaluate import VerificationReport
+from dino_speech.evaluation.verification.report import VerificationReport
 
 Rows = Sequence[Mapping[str, Any]]
 Report = VerificationReport | ClassificationReport | RegressionReport | ClinicalReport

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dino_speech.audio.io import seconds_to_samples
 from dino_speech.errors import InputError
-from dino_speech.models.encoder import evaluating
+from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
 

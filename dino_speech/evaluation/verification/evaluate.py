@@ -6,15 +6,13 @@ result in silence: it is listed, and so are the trials it takes along.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.data.trials import Trials, resolve
-from dino_speech.data.utterances import Manifest, Skipped
+from dino_speech.data.utterances import Manifest
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.evaluation.verification.calibration import P_TARGET
 from dino_speech.evaluation.verification.fitted_backend import (
@@ -26,83 +24,15 @@ from dino_speech.evaluation.verification.fitted_backend import (
     refuse_leaks,
     usable_trials,
 )
-from dino_speech.evaluation.verification.scoring import Backend, cosine_scores
-from dino_speech.intervals import Interval, bootstrap_trials
+from dino_speech.evaluation.verification.report import VerificationReport
+from dino_speech.evaluation.verification.scoring import Backend
+from dino_speech.intervals import bootstrap_trials
 from dino_speech.metrics import DetCurve, det_curve, min_cllr
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance, sha256
 
 NUM_RESAMPLES = 1000
 MAX_RESAMPLED = 200_000_000  # trials times resamples: a minute or so
-
-
-@dataclass(frozen=True, eq=False)
-class VerificationReport(PlainData):
-    """What `evaluate_verification` found. `eer` and its intervals are in percent; min_dcf is normalised.
-
-    Args:
-        eer: equal error rate.
-        min_dcf: at p_target = 0.01, costs 1 and 1.
-        num_trials: trials that were scored.
-        min_dcf_05: at p_target = 0.05.
-        min_cllr: bits; 1 is useless.
-        eer_threshold: accept at or above it to work near the EER; chosen on these trials, so only a starting point.
-        eer_interval: 95 %.
-        min_dcf_interval: 95 %.
-        resampled: "speakers", or "trials" where the manifest does not name all speakers (then too narrow).
-        num_targets: of the scored trials.
-        num_utterances: embedded.
-        num_dropped_trials: not scored, because audio on one side was skipped.
-        skipped: that audio, and why; also audio of the training, cohort and calibration material.
-        backend: what made the scores: `name`, and what it was fitted on.
-        score_norm: `kind`, `num_cohort` and `top`, or None.
-        calibration: None, or `p_target`, `weights` (of the score and the quality inputs), `offset`, `quality`, and
-            `cllr`, `act_dcf`, `cllr_before`, `act_dcf_before` on these trials. The scores are then natural-log
-            likelihood ratios.
-        groups: EER of the trials whose enrolment side is in each group; NaN where a group has one kind of trial only.
-        group_trials: how many trials each group has.
-        scores: (num_trials,) in the order of the list, dropped ones left out.
-        labels: (num_trials,) 1 target, 0 non-target.
-    """
-
-    eer: float
-    min_dcf: float
-    num_trials: int
-    min_dcf_05: float
-    min_cllr: float
-    eer_threshold: float
-    eer_interval: Interval
-    min_dcf_interval: Interval
-    resampled: str
-    num_targets: int
-    num_utterances: int
-    num_dropped_trials: int
-    skipped: list[Skipped]
-    backend: dict[str, Any]
-    score_norm: dict[str, Any] | None
-    calibration: dict[str, Any] | None
-    groups: dict[str, float]
-    group_trials: dict[str, int]
-    scores: NDArray[np.float32] = field(repr=False)
-    labels: NDArray[np.int8] = field(repr=False)
-    provenance: dict[str, Any] = field(repr=False)
-
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Heading -> rows, for a report."""
-        row = {
-            "EER in %": self.eer,
-            "EER, 95 %": self.eer_interval,
-            "minDCF(0.01)": self.min_dcf,
-            "minDCF(0.05)": self.min_dcf_05,
-            "min Cllr": self.min_cllr,
-            "trials": self.num_trials,
-            "back-end": self.backend["name"],
-            "score norm": self.score_norm["kind"] if self.score_norm else None,
-            **({key: self.calibration[key] for key in ("cllr", "act_dcf")} if self.calibration else {}),
-        }
-        groups = [{"group": k, "EER in %": eer, "trials": self.group_trials[k]} for k, eer in self.groups.items()]
-        return {"Results": [row], "By group": groups}
 
 
 def evaluate_verification(
@@ -231,37 +161,3 @@ def _origin(seed: int, manifest: Manifest, trials: Trials, options: BackendOptio
     return provenance(seed=seed, manifest=list(paths)) | {
         name: {"path": one.path, "sha256": sha256(one.path) if one.path else None} for name, one in lists.items()
     }
-
-
-@dataclass(frozen=True, slots=True)
-class VerificationDecision(PlainData):
-    """Cosine score in [-1, 1], and whether it reaches the threshold (None where no threshold was given)."""
-
-    score: float
-    same_speaker: bool | None
-
-
-class Verifier:
-    """Compares two files.
-
-    Args:
-        encoder: embeds them.
-        threshold: accept where score >= threshold. There is no default: it depends on the encoder and on what a wrong
-            decision costs; `VerificationReport.eer_threshold` on the person's own trials is a start.
-        mean: (D,) subtracted from both embeddings, as in `evaluate_verification`.
-    """
-
-    def __init__(self, encoder: SpeechEncoder, threshold: float | None = None, *, mean: NDArray | None = None) -> None:
-        self.encoder = encoder
-        self.threshold = threshold
-        self.mean = mean
-
-    def compare_files(self, first: str | PathLike[str], second: str | PathLike[str]) -> VerificationDecision:
-        """Score two files.
-
-        Raises:
-            AudioError: one of them cannot be read.
-        """
-        embeddings = np.stack([self.encoder.embed_file(path).cpu().numpy() for path in (first, second)])
-        score = float(cosine_scores(embeddings, np.array([0]), np.array([1]), mean=self.mean)[0])
-        return VerificationDecision(score, None if self.threshold is None else score >= self.threshold)

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.embed_files import Transform, embed_items
-from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.encoder_folder import read_header
+from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.transfer.audio_text.readout import ReadOut, build_readout, layer_means, readout_to_dict
 from dino_speech.transfer.audio_text.text import buckets_of
 from dino_speech.transfer.system import FineTunedSystem, Prediction, Predictions, load_finetuned

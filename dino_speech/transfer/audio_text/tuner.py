@@ -22,7 +22,8 @@ from dino_speech.frame_level.chunk_training import Objective, minimise
 from dino_speech.frame_level.frame_states import freeze_convolutions
 from dino_speech.frame_level.network import Wav2Vec2
 from dino_speech.frame_level.parameters import StepParameters
-from dino_speech.models.encoder import SpeechEncoder, evaluating
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 from dino_speech.provenance import provenance

@@ -11,8 +11,9 @@ from dino_speech.data.manifest import Manifest, Utterance, read_manifest
 from dino_speech.data.trials import Trials, make_trials
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.verification.evaluate import VerificationReport, evaluate_verification
+from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.evaluation.verification.plda import PLDA
+from dino_speech.evaluation.verification.report import VerificationReport
 from dino_speech.evaluation.verification.score_norm import ScoreNorm
 from dino_speech.evaluation.verification.scoring import CosineBackend
 from dino_speech.metrics import act_dcf, cllr, eer

@@ -10,7 +10,8 @@ from dino_speech.data.manifest import Manifest, Utterance, read_manifest
 from dino_speech.data.trials import Trials, make_trials, read_trials
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.verification.evaluate import Verifier, evaluate_verification
+from dino_speech.evaluation.verification.evaluate import evaluate_verification
+from dino_speech.evaluation.verification.verifier import Verifier
 from dino_speech.metrics import eer, min_cllr, min_dcf
 from dino_speech.models.checkpoint import load_encoder
 

@@ -1,0 +1,79 @@
+"""What a verification found: every figure, with its interval and what it rests on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech.data.utterances import Skipped
+from dino_speech.intervals import Interval
+from dino_speech.plain_data import PlainData
+
+
+@dataclass(frozen=True, eq=False)
+class VerificationReport(PlainData):
+    """What `evaluate_verification` found. `eer` and its intervals are in percent; min_dcf is normalised.
+
+    Args:
+        eer: equal error rate.
+        min_dcf: at p_target = 0.01, costs 1 and 1.
+        num_trials: trials that were scored.
+        min_dcf_05: at p_target = 0.05.
+        min_cllr: bits; 1 is useless.
+        eer_threshold: accept at or above it to work near the EER; chosen on these trials, so only a starting point.
+        eer_interval: 95 %.
+        min_dcf_interval: 95 %.
+        resampled: "speakers", or "trials" where the manifest does not name all speakers (then too narrow).
+        num_targets: of the scored trials.
+        num_utterances: embedded.
+        num_dropped_trials: not scored, because audio on one side was skipped.
+        skipped: that audio, and why; also audio of the training, cohort and calibration material.
+        backend: what made the scores: `name`, and what it was fitted on.
+        score_norm: `kind`, `num_cohort` and `top`, or None.
+        calibration: None, or `p_target`, `weights` (of the score and the quality inputs), `offset`, `quality`, and
+            `cllr`, `act_dcf`, `cllr_before`, `act_dcf_before` on these trials. The scores are then natural-log
+            likelihood ratios.
+        groups: EER of the trials whose enrolment side is in each group; NaN where a group has one kind of trial only.
+        group_trials: how many trials each group has.
+        scores: (num_trials,) in the order of the list, dropped ones left out.
+        labels: (num_trials,) 1 target, 0 non-target.
+    """
+
+    eer: float
+    min_dcf: float
+    num_trials: int
+    min_dcf_05: float
+    min_cllr: float
+    eer_threshold: float
+    eer_interval: Interval
+    min_dcf_interval: Interval
+    resampled: str
+    num_targets: int
+    num_utterances: int
+    num_dropped_trials: int
+    skipped: list[Skipped]
+    backend: dict[str, Any]
+    score_norm: dict[str, Any] | None
+    calibration: dict[str, Any] | None
+    groups: dict[str, float]
+    group_trials: dict[str, int]
+    scores: NDArray[np.float32] = field(repr=False)
+    labels: NDArray[np.int8] = field(repr=False)
+    provenance: dict[str, Any] = field(repr=False)
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Heading -> rows, for a report."""
+        row = {
+            "EER in %": self.eer,
+            "EER, 95 %": self.eer_interval,
+            "minDCF(0.01)": self.min_dcf,
+            "minDCF(0.05)": self.min_dcf_05,
+            "min Cllr": self.min_cllr,
+            "trials": self.num_trials,
+            "back-end": self.backend["name"],
+            "score norm": self.score_norm["kind"] if self.score_norm else None,
+            **({key: self.calibration[key] for key in ("cllr", "act_dcf")} if self.calibration else {}),
+        }
+        groups = [{"group": k, "EER in %": eer, "trials": self.group_trials[k]} for k, eer in self.groups.items()]
+        return {"Results": [row], "By group": groups}

@@ -1,0 +1,69 @@
+"""What an encoder is built of, as plain data, and what it expects of its features."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from dino_speech.errors import InputError
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """All that is needed to build an encoder again, as plain data; what `encoder.json` holds.
+
+    Attributes:
+        name: of the registry.
+        embedding_dim: `D`.
+        features: every option of the features, defaults spelt out, so that a later default changes no old encoder.
+        backbone: every option of the network, likewise.
+        embedding_batchnorm: whether a BatchNorm without affine part stands behind the network.
+        statistics_shortcut: whether the features' mean and deviation reach the embedding beside the network.
+        whitening: whether `fit_whitening` has been called.
+        sample_rate: of the waves, Hz.
+    """
+
+    name: str
+    embedding_dim: int
+    features: dict[str, Any] = field(default_factory=dict)
+    backbone: dict[str, Any] = field(default_factory=dict)
+    embedding_batchnorm: bool = False
+    statistics_shortcut: bool = False
+    whitening: bool = False
+    sample_rate: int = 16_000
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "EncoderConfig":
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: a key is unknown, or one without a default is missing.
+        """
+        known = {f.name for f in fields(cls)}
+        unknown, missing = sorted(set(data) - known), sorted({"name", "embedding_dim"} - set(data))
+        if unknown or missing:
+            raise InputError(f"encoder configuration: unknown keys {unknown}, missing keys {missing}")
+        return cls(**data)
+
+
+class Features(Protocol):
+    """What stands between the waves and the network: `LogMel`, or `NormalizedWave`, whose frames are samples.
+
+    Attributes:
+        num_bands: `F`.
+    """
+
+    num_bands: int
+
+    def num_samples(self, num_frames: int) -> int:
+        """Samples of the shortest utterance with so many frames."""
+        ...
+
+    def __call__(self, waves: Tensor, num_samples: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, time) and true lengths -> frames (B, T, F) float32 and num_frames (B,), None where `num_samples` is."""
+        ...
