@@ -59,6 +59,7 @@ HEAD = {"num_prototypes": 1024, "hidden_dim": 512, "bottleneck_dim": 128}
 TEACHER = {"momentum": 0.97, "momentum_end": 0.999}
 OPTIMIZER = {"lr": 4e-3}
 BATCH_SIZE = 32
+NO_PICTURES = "No pictures: matplotlib is not installed (pip install 'dino-speech[plots]')."
 TRAIN_S = 120.0  # leaves half of the four minutes to making, checking, judging and drawing
 MIN_STEPS, MAX_STEPS = 60, 600
 NUM_TIMED_STEPS, MAX_TIMING_MINUTES = 6, 0.3
@@ -100,7 +101,6 @@ def quickstart(
     refuse_other_things(output)
     prepared = _prepare(data, output, seed, speaker_from_parent, corpus_sizes or {})
     notes = list(prepared.notes)
-
     encoder = build_encoder(**ENCODER, seed=seed)  # type: ignore[arg-type]
     notes.append(_how_to_read(prepared))
     _say(f"judging the floors on {len(prepared.test)} unseen files")
@@ -111,8 +111,7 @@ def quickstart(
     trainer = _pretrain(encoder, prepared, output, notes, run, num_steps=num_steps, train_s=train_s)
     pretrained = _judge("pretrained", load_encoder(output / "encoder"), prepared, [], seed=seed)
 
-    if not has_matplotlib():
-        notes.append("No pictures: matplotlib is not installed (pip install 'dino-speech[plots]').")
+    notes += [] if has_matplotlib() else [NO_PICTURES]
     report = QuickstartReport(
         floor=floor,
         untrained=untrained,
