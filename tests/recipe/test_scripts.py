@@ -110,12 +110,12 @@ def test_what_is_typed_in_a_folder_trains(voices_folder: Path, tmp_path: Path) -
     options = {"train-manifest": voices_folder / "manifest.csv", "output_folder": tmp_path / "out", "monitor": "null"}
     options |= {"augment": "null", "crops.long_s": 0.6, "crops.short_s": 0.3, "encoder.channels": 16}
     options |= {"encoder.attention-channels": 8, "encoder.se_channels": 8, "encoder.embedding_dim": 8}
-    options |= {"trainer.objective.num-prototypes": 16, "trainer.head.hidden_dim": 8, "trainer.batch_size": 4}
+    options |= {"trainer.head.num-prototypes": 16, "trainer.head.hidden_dim": 8, "trainer.schedule.batch-size": 4}
     options |= {
-        "trainer.warmup_steps": 1,
-        "trainer.num_steps": 2,
-        "trainer.num_workers": 0,
-        "trainer.precision": "fp32",
+        "trainer.schedule.warmup": 1,
+        "trainer.schedule.length": 2,
+        "trainer.run.num_workers": 0,
+        "trainer.run.precision": "fp32",
     }
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     done = subprocess.run(
@@ -129,4 +129,4 @@ def test_what_is_typed_in_a_folder_trains(voices_folder: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["num_steps"], found["num_utterances"], found["num_skipped"], found["skipped"]) == (2, 16, 0, [])
-    assert load_recipe(tmp_path / "out" / "recipe.yaml")["trainer"].num_prototypes == 16
+    assert load_recipe(tmp_path / "out" / "recipe.yaml")["trainer"].head.num_prototypes == 16
