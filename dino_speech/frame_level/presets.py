@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from dino_speech.features.waves import NormalizedWave
+from dino_speech.features import NormalizedWave
 from dino_speech.frame_level.architecture import complete_config
 from dino_speech.frame_level.network import HuBERT, Wav2Vec2, WavLM, embedding_dim_of, pruned
 from dino_speech.frame_level.pretrained import Pretrained, read_pretrained

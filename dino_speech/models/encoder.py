@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
-from dino_speech.models.backbones.frame_statistics import StatisticsShortcut
+from dino_speech.models.backbones.pooling import StatisticsShortcut
 from dino_speech.models.embed_files import Embeddings, Span, Transform, embed_items
 from dino_speech.models.encoder_config import EncoderConfig, Features
 from dino_speech.models.encoder_folder import write_folder

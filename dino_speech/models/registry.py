@@ -13,11 +13,10 @@ import torch
 from torch import nn
 
 from dino_speech.errors import InputError
-from dino_speech.features.fbank import LogMel
-from dino_speech.models.backbones.ecapa import ECAPA
-from dino_speech.models.backbones.frame_statistics import FrameStatistics
+from dino_speech.features import LogMel
+from dino_speech.models.backbones.pooling import FrameStatistics
 from dino_speech.models.backbones.resnet import ResNet34
-from dino_speech.models.backbones.xvector import XVector
+from dino_speech.models.backbones.time_delay import ECAPA, XVector
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.encoder_config import EncoderConfig, Features
 from dino_speech.registry import Registry

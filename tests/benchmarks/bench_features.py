@@ -15,7 +15,7 @@ import torch
 from interleaved import run_benchmark
 from torch import Tensor
 
-from dino_speech.features.fbank import LogMel
+from dino_speech.features import LogMel
 
 
 def build_cases(options: argparse.Namespace) -> dict[str, Callable[[], Tensor]]:

@@ -18,7 +18,7 @@ from dino_speech.dino.hyperparameters import Hyperparameters
 from dino_speech.dino.network import Network
 from dino_speech.dino.self_distillation import SelfDistillation, synchronized
 from dino_speech.errors import InputError
-from dino_speech.features.fbank import LogMel
+from dino_speech.features import LogMel
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.encoder_config import EncoderConfig
 from dino_speech.models.precision import choose_precision, cpu_has_bf16

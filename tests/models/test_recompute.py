@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_speech import build_encoder
-from dino_speech.features.fbank import LogMel
+from dino_speech.features import LogMel
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.encoder_config import EncoderConfig
 from dino_speech.models.recompute import recompute_activations

@@ -1,4 +1,1 @@
-"""The networks inside an encoder: ECAPA, x-vector, ResNet34, plain statistics; pooling and layers over time.
-
-Each maps frames (B, T, F) and lengths to an embedding (B, D) that does not depend on the rest of the batch.
-"""
+"""The networks inside an encoder: frames (B, T, F) and lengths to (B, D), whatever the rest of the batch is."""

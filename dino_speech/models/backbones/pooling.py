@@ -1,7 +1,6 @@
 """From frames to one vector: mean and deviation over time, plain or weighted by attention, over true frames only.
 
-Letters: `B` utterances, `T` frames, `C` channels. Everything here has the channels last, (B, T, C): the layout in which
-bfloat16 convolutions, normalisation and sums over time are fast.
+Letters: `B` utterances, `T` frames, `C` channels, which come last: the layout in which bfloat16 is fast.
 """
 
 from collections.abc import Callable
@@ -48,20 +47,13 @@ class StatisticsPooling(nn.Module):
 
 
 def attentive_statistics(x: Tensor, mask: Tensor | None, attend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-    """Mean and deviation over time, weighted per channel and frame.
+    """Mean and deviation over time, weighted per channel and frame: (B, T, C) -> (B, 2C) float32, means first.
 
-    Args:
-        x: (B, T, C).
-        mask: (B, T, 1) bool, True at true frames; None: all are.
-        attend: called with the frames less their mean (B, T, C), the mean and the deviation (B, 1, C); gives the
-            scores (B, T, C) whose softmax over time is the weights.
+    `attend` is called with the frames less their mean (B, T, C), the mean and the deviation (B, 1, C), and gives the
+    scores (B, T, C) whose softmax over time is the weights. The moments are taken about the plain mean, which the
+    context needs anyway: the same numbers with fewer passes over memory.
 
-    Returns:
-        (B, 2C) float32: weighted means, then weighted deviations.
-
-    Source:
-        Attentive statistics with global context: arXiv 2005.07143, Sec. 3.1. The moments are taken about the plain
-        mean, which the context needs anyway: the same numbers with fewer passes over memory.
+    Source: attentive statistics with global context, arXiv 2005.07143, Sec. 3.1.
     """
     mean = masked_mean(x, mask)
     centred = x - mean  # (B, T, C)
@@ -79,12 +71,7 @@ def attentive_statistics(x: Tensor, mask: Tensor | None, attend: Callable[[Tenso
 
 
 class AttentivePooling(nn.Module):
-    """Channel- and context-dependent attention: each channel weighs the frames, knowing mean and deviation of all.
-
-    Args:
-        channels: `C`.
-        attention_channels: width of the layer between the context and the scores.
-    """
+    """Channel- and context-dependent attention: each channel weighs the frames, knowing mean and deviation of all."""
 
     def __init__(self, channels: int, *, attention_channels: int = 128) -> None:
         super().__init__()
@@ -106,3 +93,46 @@ def build_pooling(kind: str, channels: int) -> nn.Module:
     if kind not in ("statistics", "attention"):
         raise InputError(f"pooling={kind!r}: expected 'statistics' or 'attention'")
     return StatisticsPooling() if kind == "statistics" else AttentivePooling(channels)
+
+
+class FrameStatistics(nn.Module):
+    """No network at all: mean and deviation of each band over the true frames, the floor results are held against.
+
+    The mean spectrum is taken relative to its own average over the bands, which is the utterance's loudness: a constant
+    in all bands says nothing of the speaker, and would dominate a cosine. Nothing here can be trained.
+    """
+
+    min_frames = 1
+
+    def __init__(self, num_mels: int, embedding_dim: int) -> None:
+        super().__init__()
+        if embedding_dim != 2 * num_mels:
+            raise InputError(
+                f"embedding_dim={embedding_dim}: mean and deviation of {num_mels} bands are {2 * num_mels}"
+            )
+        self.pooling = StatisticsPooling()
+
+    def forward(self, frames: Tensor, num_frames: Tensor | None = None, note: object = None) -> Tensor:
+        """(B, T, F) and (B,) -> (B, 2F); there are no layers to tell `note` of."""
+        mean, deviation = self.pooling(frames, frame_mask(num_frames, frames.shape[1])).chunk(2, dim=1)
+        return torch.cat([mean - mean.mean(1, keepdim=True), deviation], dim=1)
+
+
+class StatisticsShortcut(nn.Module):
+    """Mean and deviation of each band over the true frames, by an affine map, to be added to a network's embedding.
+
+    In the first hours of training a deep network forgets the long-term spectrum sooner than it learns anything better.
+    Beside `mean_norm="none"` this keeps it at hand. Ours; figures in the docs' page on settings.
+    """
+
+    def __init__(self, num_mels: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.pooling = StatisticsPooling()
+        self.norm = nn.BatchNorm1d(2 * num_mels)
+        self.affine = nn.Linear(2 * num_mels, embedding_dim)
+
+    def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
+        """(B, T, F) and (B,) -> (B, D)."""
+        statistics: Tensor = self.pooling(frames, frame_mask(num_frames, frames.shape[1]))
+        embedding: Tensor = self.affine(self.norm(statistics))
+        return embedding

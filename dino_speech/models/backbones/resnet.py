@@ -24,9 +24,7 @@ class ResNet34(nn.Module):
         channels: of the stem and the first stage; doubled in each stage after it. 16 is the paper's light form.
         pooling: "statistics" or "attention".
 
-    Attributes:
-        affine_modules: names of the last affine layers.
-        depth_modules: names of all parts in the order of depth, those of one depth (a stage of blocks) together.
+    Attributes are those of `ECAPA`; a stage of blocks is one depth.
 
     Source:
         arXiv 2208.05445, the authors' configuration: blocks 3-4-6-3, 16 channels, mean and deviation, one affine layer.

@@ -1,9 +1,8 @@
 """SpeechBrain's convolutions and normalisations, applied to (B, T, C) with each utterance's true end respected.
 
-SpeechBrain's 1-d networks keep frames as (B, C, T), pad a batch as a whole by reflection, and so give an utterance
-another embedding in every batch. Here its layers only hold the weights. `convolve` mirrors each utterance at its own
-end, which is what SpeechBrain does to a file alone, and the channels-last layout makes a training step in bfloat16
-about twice as fast on a CPU.
+SpeechBrain's 1-d networks pad a batch as a whole by reflection, and so give an utterance another embedding in every
+batch. Here its layers only hold the weights: `convolve` mirrors each utterance at its own end, as SpeechBrain does to a
+file alone. Channels last makes a training step in bfloat16 about twice as fast on a CPU.
 """
 
 from collections.abc import Sequence
@@ -17,14 +16,10 @@ from dino_speech.errors import InputError
 
 
 def same_length(frames: Tensor, num_frames: Tensor | None, *, min_frames: int = 1) -> Tensor | None:
-    """`num_frames`, or None where all utterances fill the batch, which is cheaper to compute with.
-
-    Raises:
-        InputError: a count is above T, or below `min_frames`.
-    """
+    """`num_frames`, or None where all fill the batch, which is cheaper. Refuses counts above T, below `min_frames`."""
     size = shortest = longest = frames.shape[1]
     if num_frames is not None:
-        shortest, longest = (int(value) for value in torch.stack([num_frames.min(), num_frames.max()]))
+        shortest, longest = torch.stack([num_frames.min(), num_frames.max()]).tolist()
     if shortest < min_frames:
         raise InputError(f"an utterance of {shortest} frames is too short; this network needs at least {min_frames}")
     if longest > size:
@@ -33,11 +28,7 @@ def same_length(frames: Tensor, num_frames: Tensor | None, *, min_frames: int = 
 
 
 def check_layers(*, at_least: int = 1, **options: Sequence[int]) -> None:
-    """Refuse options of layers, among them `kernel_sizes`, that do not belong together.
-
-    Raises:
-        InputError: the lists differ in length, or are too short; a kernel is even.
-    """
+    """Refuse options of layers (`kernel_sizes` among them): lists of several lengths or too short, an even kernel."""
     listed = ", ".join(f"{name}={list(values)}" for name, values in options.items())
     lengths = {len(values) for values in options.values()}
     if len(lengths) > 1 or min(lengths) < at_least:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
-from dino_speech.models.backbones.ecapa import ECAPA
-from dino_speech.models.backbones.frame_statistics import FrameStatistics
+from dino_speech.models.backbones.pooling import FrameStatistics
 from dino_speech.models.backbones.resnet import BasicBlock, ResNet34
-from dino_speech.models.backbones.xvector import XVector
+from dino_speech.models.backbones.time_delay import ECAPA, XVector
 
 BANDS, DIM = 20, 12
 NETWORKS: dict[str, Callable[[], nn.Module]] = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dino_speech import build_encoder
-from dino_speech.models.backbones.frame_statistics import StatisticsShortcut
+from dino_speech.models.backbones.pooling import StatisticsShortcut
 
 
 def test_the_shortcut_is_the_affine_map_of_normalised_mean_and_deviation() -> None:

@@ -1,11 +1,11 @@
-"""Log-mel features of a batch of waves, computed on the device that the waves are on.
+"""What a network hears: log-mel frames, or the wave itself, computed on the device that the waves are on, in float32.
 
 An utterance has the same frames whatever it is batched with: no frame reaches beyond its true samples, and every
-statistic is taken over its true samples or frames only. Letters: `B` utterances, `T` frames, `F` mel bands.
+statistic is taken over its true samples or frames only. Letters: `B` utterances, `T` frames, `F` mel bands. Masking of
+frames for training is in `audio/spec_augment.py`.
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -18,6 +18,7 @@ MeanNorm = Literal["utterance", "window", "none"]
 SILENCE = 1e-16  # mean square below which nothing is amplified further: far under one step of 24 bits
 # What a CPU works on at once, 12 s: its spectra stay in the cache, where those of a whole batch would not. # ours
 CPU_BLOCK_SAMPLES = 192_000
+VARIANCE_FLOOR = 1e-7  # of a whole wave, as in transformers' Wav2Vec2FeatureExtractor
 
 
 class LogMel(nn.Module):
@@ -99,8 +100,7 @@ class LogMel(nn.Module):
 
         num_bins = self.fft_size // 2 + 1
         weights = melscale_fbanks(num_bins, low_hz, high_hz, self.num_mels, self.sample_rate)  # (bins, F)
-        empty = int((weights.sum(0) == 0).sum())
-        if empty:
+        if empty := int((weights.sum(0) == 0).sum()):
             raise InputError(
                 f"num_mels={self.num_mels}: {empty} bands fall between the bins of a window of {self.window_samples}"
                 " samples; use fewer bands or a longer window_ms"
@@ -128,13 +128,14 @@ class LogMel(nn.Module):
         Raises:
             InputError: an utterance is shorter than one window, or longer than the batch.
         """
-        if waves.ndim != 2:
-            raise InputError(f"waves of shape {tuple(waves.shape)}: expected (B, time)")
-        self._check_lengths(waves.shape[1], num_samples)
+        shortest = _check_lengths(waves, num_samples)
+        if shortest < self.window_samples:
+            raise InputError(
+                f"an utterance of {shortest} samples is shorter than one window of {self.window_samples} samples"
+                f" ({1000 * self.window_samples / self.sample_rate:g} ms)"
+            )
         with torch.autocast(waves.device.type, enabled=False):
-            rows = len(waves)
-            if waves.device.type == "cpu":
-                rows = max(1, CPU_BLOCK_SAMPLES // waves.shape[1])
+            rows = max(1, CPU_BLOCK_SAMPLES // waves.shape[1]) if waves.device.type == "cpu" else len(waves)
             blocks = waves.split(rows)
             lengths = [None] * len(blocks) if num_samples is None else num_samples.split(rows)
             frames = [self._frames(*block) for block in zip(blocks, lengths, strict=True)]
@@ -150,18 +151,6 @@ class LogMel(nn.Module):
         mask = _mask(self.num_frames(num_samples), log_mel.shape[1])[:, :, None]
         return self._subtract_mean(log_mel * mask, mask)
 
-    def _check_lengths(self, num_columns: int, num_samples: Tensor | None) -> None:
-        shortest = longest = num_columns
-        if num_samples is not None:
-            shortest, longest = (int(value) for value in torch.stack([num_samples.min(), num_samples.max()]))
-        if shortest < self.window_samples:
-            raise InputError(
-                f"an utterance of {shortest} samples is shorter than one window of {self.window_samples} samples"
-                f" ({1000 * self.window_samples / self.sample_rate:g} ms)"
-            )
-        if longest > num_columns:
-            raise InputError(f"num_samples up to {longest}, but the waves have {num_columns} samples")
-
     def _mel_energies(self, waves: Tensor) -> Tensor:
         """(B, time) -> (B, T, F)."""
         if self.pre_emphasis:
@@ -171,13 +160,7 @@ class LogMel(nn.Module):
         beside = self.fft_size - self.window_samples
         waves = nn.functional.pad(waves, (beside // 2, beside - beside // 2))
         spectrum = torch.stft(
-            waves,
-            self.fft_size,
-            self.hop_samples,
-            self.window_samples,
-            window=self.window,
-            center=False,
-            return_complex=True,
+            waves, self.fft_size, self.hop_samples, self.window_samples, self.window, center=False, return_complex=True
         )
         squares = torch.view_as_real(spectrum.transpose(1, 2)).square()  # (B, T, bins, 2)
         return squares.flatten(2) @ self.mel_weights
@@ -186,11 +169,9 @@ class LogMel(nn.Module):
         """What the energies of each wave are multiplied with, (B, 1, 1): 1 / its mean square over the true samples."""
         if not self.level_norm:
             return 1.0
-        if num_samples is None:
-            energy = torch.linalg.vector_norm(waves, dim=1).square() / waves.shape[1]
-        else:
-            true_waves = waves * _mask(num_samples, waves.shape[1])
-            energy = torch.linalg.vector_norm(true_waves, dim=1).square() / num_samples
+        true_waves = waves if num_samples is None else waves * _mask(num_samples, waves.shape[1])
+        count = waves.shape[1] if num_samples is None else num_samples
+        energy = torch.linalg.vector_norm(true_waves, dim=1).square() / count
         return 1 / energy.clamp(min=SILENCE)[:, None, None]
 
     def _subtract_mean(self, frames: Tensor, mask: Tensor | None) -> Tensor:
@@ -203,10 +184,67 @@ class LogMel(nn.Module):
         if self.mean_norm == "utterance":
             return frames
         # The mean has gone already, so that the running sums stay small and float32 suffices.
-        around = _window_sum(self.window_frames // 2)
+        reach = self.window_frames // 2
         count = frames.new_ones(1, frames.shape[1], 1) if mask is None else mask.float()
-        frames = frames - around(frames) / around(count).clamp(min=1)
+        frames = frames - _window_sum(frames, reach) / _window_sum(count, reach).clamp(min=1)
         return frames if mask is None else frames * mask
+
+
+class NormalizedWave(nn.Module):
+    """Waves with zero mean and unit variance over their true samples, for networks that learn their own first layers.
+
+    A "frame" is one sample here, and there is one band.
+
+    Args:
+        normalize: False leaves the waves as they are, which some checkpoints expect (their `preprocessor_config.json`
+            says `do_normalize`).
+        sample_rate: Hz.
+    """
+
+    num_bands = 1
+
+    def __init__(self, *, normalize: bool = True, sample_rate: int = 16_000) -> None:
+        super().__init__()
+        self.normalize, self.sample_rate = normalize, sample_rate
+
+    def num_samples(self, num_frames: int) -> int:
+        """Samples of the shortest utterance with so many frames: as many."""
+        return num_frames
+
+    def forward(self, waves: Tensor, num_samples: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, time) and true lengths (B,) -> (B, time, 1) float32, zero beyond each true end, and the lengths.
+
+        Raises:
+            InputError: the waves have another shape, or an utterance is longer than the batch.
+        """
+        _check_lengths(waves, num_samples)
+        with torch.autocast(waves.device.type, enabled=False):
+            waves = waves.float()
+            if num_samples is None:
+                return self._level(waves, None, waves.shape[1])[:, :, None], None
+            mask = _mask(num_samples, waves.shape[1])
+            return self._level(waves * mask, mask, num_samples[:, None])[:, :, None], num_samples
+
+    def _level(self, waves: Tensor, mask: Tensor | None, count: Tensor | int) -> Tensor:
+        if not self.normalize:
+            return waves
+        centred = waves - waves.sum(1, keepdim=True) / count
+        if mask is not None:
+            centred = centred * mask
+        variance = centred.square().sum(1, keepdim=True) / count
+        return centred * (variance + VARIANCE_FLOOR).rsqrt()
+
+
+def _check_lengths(waves: Tensor, num_samples: Tensor | None) -> int:
+    """Samples of the shortest of `waves` (B, time); an error where the lengths cannot be."""
+    if waves.ndim != 2:
+        raise InputError(f"waves of shape {tuple(waves.shape)}: expected (B, time)")
+    if num_samples is None:
+        return waves.shape[1]
+    shortest, longest = torch.stack([num_samples.min(), num_samples.max()]).tolist()
+    if longest > waves.shape[1]:
+        raise InputError(f"num_samples up to {longest}, but the waves have {waves.shape[1]} samples")
+    return shortest
 
 
 def _mask(lengths: Tensor, size: int) -> Tensor:
@@ -214,14 +252,10 @@ def _mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
-def _window_sum(reach: int) -> Callable[[Tensor], Tensor]:
+def _window_sum(x: Tensor, reach: int) -> Tensor:
     """Sum over `reach` positions on either side along dim 1, from differences of one running sum."""
-
-    def around(x: Tensor) -> Tensor:
-        size = x.shape[1]
-        running = torch.nn.functional.pad(x.cumsum(1), (0, 0, 1, 0))  # (B, T + 1, F): sums of what lies before
-        position = torch.arange(size, device=x.device)
-        stop, start = (position + reach + 1).clamp(max=size), (position - reach).clamp(min=0)
-        return running[:, stop] - running[:, start]
-
-    return around
+    size = x.shape[1]
+    running = nn.functional.pad(x.cumsum(1), (0, 0, 1, 0))  # (B, T + 1, F): sums of what lies before
+    position = torch.arange(size, device=x.device)
+    stop, start = (position + reach + 1).clamp(max=size), (position - reach).clamp(min=0)
+    return running[:, stop] - running[:, start]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dino_speech.errors import InputError
-from dino_speech.features.waves import NormalizedWave
+from dino_speech.features import NormalizedWave
 
 
 def test_it_is_the_feature_extractor_of_transformers() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dino_speech.errors import InputError
-from dino_speech.features.fbank import CPU_BLOCK_SAMPLES, LogMel
+from dino_speech.features import CPU_BLOCK_SAMPLES, LogMel
 
 
 @pytest.fixture
