@@ -135,8 +135,12 @@ def _ridge(embeddings: NDArray, values: NDArray, strengths: Any) -> Callable[[ND
     from sklearn.linear_model import Ridge
 
     scaler = standardiser(embeddings)
-    model = Ridge(alpha=strengths * len(embeddings)).fit(scaler.transform(embeddings), values)
-    return lambda unseen: model.predict(scaler.transform(unseen)).reshape(len(unseen), -1)
+
+    def scaled(rows: NDArray) -> NDArray:
+        return scaler.transform(np.asarray(rows, dtype=np.float64))  # the solution is ill-conditioned in float32
+
+    model = Ridge(alpha=strengths * len(embeddings)).fit(scaled(embeddings), values)
+    return lambda unseen: model.predict(scaled(unseen)).reshape(len(unseen), -1)
 
 
 def _logistic() -> Any:
