@@ -68,9 +68,8 @@ __all__ = ["__version__", *sorted(_HOMES)]
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(
-            f"module 'dino_speech' has no attribute {name!r}; public names: {', '.join(sorted(_HOMES))}"
-        )
+        public = ", ".join(sorted(_HOMES))
+        raise AttributeError(f"module 'dino_speech' has no attribute {name!r}; public names: {public}")
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -20,6 +20,10 @@ COUNT_FROM_ZERO = Range("a whole number, at least 0", lambda value: is_whole(val
 POSITIVE = Range("a positive number", lambda value: value > 0)
 NOT_NEGATIVE = Range("a number that is not negative", lambda value: value >= 0)
 SHARE = Range("a number from 0 to 1", lambda value: 0 <= value <= 1)
+KINDS = {
+    **{"counts": COUNT, "counts_from_zero": COUNT_FROM_ZERO, "positive": POSITIVE, "not_negative": NOT_NEGATIVE},
+    "shares": SHARE,
+}
 # Types that declare it of a field: `lr: Positive`, `max_minutes: Positive | None`.
 Count = Annotated[int, COUNT]
 CountFromZero = Annotated[int, COUNT_FROM_ZERO]
@@ -43,35 +47,15 @@ def require_declared(owner: object) -> None:
                 require_choice(owner, name, get_args(part))
 
 
-def require_ranges(
-    owner: object,
-    *,
-    counts: Sequence[str] = (),
-    counts_from_zero: Sequence[str] = (),
-    positive: Sequence[str] = (),
-    not_negative: Sequence[str] = (),
-    shares: Sequence[str] = (),
-) -> None:
-    """Check attributes of `owner`, given by kind; one that is None is left to its own rule.
-
-    Raises:
-        InputError: a value is out of its range, or no number.
-    """
-    kinds = [
-        *((counts, COUNT), (counts_from_zero, COUNT_FROM_ZERO), (positive, POSITIVE)),
-        *((not_negative, NOT_NEGATIVE), (shares, SHARE)),
-    ]
-    for names, kind in kinds:
+def require_ranges(owner: object, **names_by_kind: Sequence[str]) -> None:
+    """Check attributes of `owner`, given by kind (see `KINDS`); one that is None is left to its own rule."""
+    for kind, names in names_by_kind.items():
         for name in names:
-            require(name, getattr(owner, name), kind.expected, kind.holds)
+            require(name, getattr(owner, name), KINDS[kind].expected, KINDS[kind].holds)
 
 
 def require(name: str, value: Any, expected: str, holds: Callable[[Any], bool]) -> None:
-    """Refuse a value for which `holds` is false, or that it cannot judge; None is not judged.
-
-    Raises:
-        InputError: naming the value and what was expected.
-    """
+    """Refuse a value for which `holds` is false, or that it cannot judge; None is not judged."""
     try:
         good = value is None or holds(value)
     except TypeError:
@@ -81,11 +65,7 @@ def require(name: str, value: Any, expected: str, holds: Callable[[Any], bool]) 
 
 
 def require_choice(owner: object, name: str, choices: Sequence[str]) -> None:
-    """Refuse an attribute that is not one of the choices.
-
-    Raises:
-        InputError: naming the choices.
-    """
+    """Refuse an attribute that is not one of the choices."""
     value = getattr(owner, name)
     if value not in choices:
         raise InputError(f"{name} = {value!r}: expected one of {', '.join(choices)}")

@@ -16,16 +16,8 @@ from dino_speech.errors import InputError
 
 CURE = 'pip install "torch<2.12" "torchaudio<2.12"'
 PACKAGES = (
-    "torch",
-    "torchaudio",
-    "speechbrain",
-    "hyperpyyaml",
-    "numpy",
-    "scipy",
-    "soundfile",
-    "soxr",
-    "audiomentations",
-    "safetensors",
+    *("torch", "torchaudio", "speechbrain", "hyperpyyaml", "numpy", "scipy"),
+    *("soundfile", "soxr", "audiomentations", "safetensors"),
 )
 
 
@@ -40,8 +32,7 @@ def installed_version(package: str) -> str | None:
 def mismatch(torch_version: str | None, torchaudio_version: str | None) -> str | None:
     """Why this pair of versions does not work together, or None where nothing speaks against it."""
     if torch_version is None or torchaudio_version is None:
-        absent = "torch" if torch_version is None else "torchaudio"
-        return f"{absent} is not installed"
+        return f"{'torch' if torch_version is None else 'torchaudio'} is not installed"
     release, audio_release = (".".join(v.split("+")[0].split(".")[:2]) for v in (torch_version, torchaudio_version))
     if release != audio_release:
         return f"torch {torch_version} and torchaudio {torchaudio_version} are of different releases"
@@ -50,11 +41,7 @@ def mismatch(torch_version: str | None, torchaudio_version: str | None) -> str |
 
 @functools.cache
 def require_torchaudio() -> None:
-    """Import torchaudio, or say in one line why that cannot work here and what to type.
-
-    Raises:
-        InputError: torch and torchaudio do not import together; the message names both versions and the cure.
-    """
+    """Import torchaudio, or an `InputError` says in one line why that cannot work here and what to type."""
     versions = installed_version("torch"), installed_version("torchaudio")
     reason = mismatch(*versions)
     if reason is None:
@@ -67,31 +54,23 @@ def require_torchaudio() -> None:
 
 
 def report() -> list[dict[str, Any]]:
-    """Rows for `dino-speech doctor`: what is installed, whether it works, and the cure where it does not.
-
-    Returns:
-        One dict per row with keys `name`, `found`, `ok` (bool) and `cure` (str or None).
-    """
+    """Rows for `dino-speech doctor`, each with `name`, `found`, `ok` (bool) and `cure` (str, None where it is ok)."""
     python_ok, python_cure = sys.version_info >= (3, 10), "make a virtual environment with Python 3.10 to 3.13"
-    rows: list[dict[str, Any]] = [
-        {"name": "python", "found": platform.python_version(), "ok": python_ok, "cure": python_cure}
-    ]
+    rows = [_row("python", platform.python_version(), python_ok, python_cure)]
     for package in PACKAGES:
         found = installed_version(package)
         cure = CURE if package in ("torch", "torchaudio") else f"pip install {package}"
-        rows.append({"name": package, "found": found, "ok": found is not None, "cure": cure})
-    rows += [_torchaudio_row(), *_device_rows()]
-    for row in rows:
-        row["cure"] = None if row["ok"] else row["cure"]
-    return rows
-
-
-def _torchaudio_row() -> dict[str, Any]:
+        rows.append(_row(package, found, found is not None, cure))
     try:
         require_torchaudio()
-        return {"name": "torch + torchaudio", "found": "import together", "ok": True, "cure": None}
+        rows.append(_row("torch + torchaudio", "import together"))
     except InputError as error:
-        return {"name": "torch + torchaudio", "found": str(error), "ok": False, "cure": CURE}
+        rows.append(_row("torch + torchaudio", str(error), False, CURE))
+    return [*rows, *_device_rows()]
+
+
+def _row(name: str, found: str | None, ok: bool = True, cure: str | None = None) -> dict[str, Any]:
+    return {"name": name, "found": found, "ok": ok, "cure": None if ok else cure}
 
 
 def _device_rows() -> list[dict[str, Any]]:
@@ -100,7 +79,4 @@ def _device_rows() -> list[dict[str, Any]]:
     except (ImportError, OSError):  # the rows above say so already
         return []
     cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (training runs on the CPU)"
-    return [
-        {"name": "CUDA device", "found": cuda, "ok": True, "cure": None},
-        {"name": "CPU threads", "found": str(torch.get_num_threads()), "ok": True, "cure": None},
-    ]
+    return [_row("CUDA device", cuda), _row("CPU threads", str(torch.get_num_threads()))]

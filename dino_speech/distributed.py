@@ -71,11 +71,9 @@ def barrier(group: dist.ProcessGroup | None = None) -> None:
 
 
 def join_processes(device: str | torch.device | None = None) -> torch.device:
-    """The device of this process; under torchrun, joins the other processes first.
+    """The device of this process ("cpu", "cuda", "cuda:N"; None: a GPU where there is one); joins those of torchrun.
 
-    Args:
-        device: "cpu", "cuda" or "cuda:N"; None: a GPU where there is one. Under torchrun each process takes the GPU of
-            its local rank.
+    Under torchrun each process takes the GPU of its local rank.
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if chosen.type == "cuda":
@@ -93,8 +91,7 @@ def _own_store() -> dict[str, Any]:
     """Where the processes of this start find each other, if torchrun restarted them on one machine; else its default.
 
     Its store outlives a restart, and holds the addresses of the killed ones: those of this start need names of their
-    own. On several machines their counts of restarts may differ, so there the store must be a new one: see PyTorch's
-    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
+    own. Several machines may count restarts differently: there, see PyTorch's TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
     """
     environment = os.environ
     restarts = int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))

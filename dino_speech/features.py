@@ -116,14 +116,11 @@ class LogMel(nn.Module):
         return self.window_samples + (num_frames - 1) * self.hop_samples
 
     def forward(self, waves: Tensor, num_samples: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Frames of a batch.
+        """A batch's frames (B, T, F) float32, zero beyond each utterance's end, and their numbers (B,) or None.
 
         Args:
             waves: (B, time) in [-1, 1], of any float type.
             num_samples: (B,) true lengths; what lies beyond is ignored. None: all waves are whole, which saves work.
-
-        Returns:
-            frames (B, T, F) float32, zero beyond each utterance's end; num_frames (B,), or None where `num_samples` is.
 
         Raises:
             InputError: an utterance is shorter than one window, or longer than the batch.

@@ -2,8 +2,7 @@
 
 Files of one speaker resemble each other, and trials share speakers; resampling them one by one gives intervals that
 are too narrow. A resample draws as many speakers as there are, with replacement; an utterance then counts as often as
-its speaker was drawn, and a trial as often as its pair was. Re-weighting needs no new sort: see
-`metrics.RankedTrials`.
+its speaker was drawn, and a trial as often as its pair was.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -49,13 +48,10 @@ def bootstrap_interval(
     Args:
         statistic: maps weights (N,), how often each utterance counts, to the number; for example
             `lambda weights: uar(true, predicted, weights=weights)`.
-        groups: (N,) the speaker of each utterance.
-        num_resamples: how many resamples; 1000 for a report, 200 for a look.
+        groups: (N,) the speaker of each utterance, at least two.
+        num_resamples: 1000 for a report, 200 for a look.
         confidence: 0 to 1; the interval leaves out (1 - confidence) / 2 on each side.
         seed: of the resampling.
-
-    Raises:
-        InputError: fewer than two groups.
     """
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     draws = _draw_counts(names.size, num_resamples, seed, "speakers")
@@ -92,9 +88,6 @@ def bootstrap_trials(
         test_speakers: (N,) speaker of each trial's test side.
         options: `num_resamples`, `confidence` and `seed`, as of `bootstrap_interval`.
 
-    Returns:
-        One interval per statistic, in its own unit.
-
     Source: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007), with one set of speakers on both
     sides of the trials.
     """
@@ -117,13 +110,8 @@ def bootstrap_weighted_trials(
 ) -> Interval:
     """Interval of any statistic of trials, such as a difference of two EERs; drawn as in `bootstrap_trials`.
 
-    Args:
-        statistic: maps weights (N,), how often each trial counts, in the order of the list, to the number. A draw for
-            which it raises `InputError` (one kind of trial only) or gives NaN is left out.
-        num_trials: N.
-        enroll_speakers: as of `bootstrap_trials`, like the others.
-        test_speakers: likewise.
-        options: likewise.
+    `statistic` maps weights (N,), how often each trial counts, in the order of the list, to the number. A draw for
+    which it raises `InputError` (one kind of trial only) or gives NaN is left out.
     """
     order = np.arange(num_trials)
     return _resample_trials(lambda w: [statistic(w)], 1, order, enroll_speakers, test_speakers, **options)[0]
@@ -150,23 +138,18 @@ def _resample_trials(
 
 
 def _trial_weights(
-    order: NDArray[np.intp],
-    enroll_speakers: ArrayLike | None,
-    test_speakers: ArrayLike | None,
-    num_resamples: int,
-    seed: int,
+    order: NDArray[np.intp], enroll: ArrayLike | None, test: ArrayLike | None, num_resamples: int, seed: int
 ) -> Iterator[NDArray[np.int64]]:
     """Weights (N,) in ranked order, one array per resample."""
-    if enroll_speakers is None or test_speakers is None:
+    if enroll is None or test is None:
         yield from _draw_counts(order.size, num_resamples, seed, "trials")
         return
-    both = np.concatenate([np.asarray(enroll_speakers), np.asarray(test_speakers)])
-    names, codes = np.unique(both, return_inverse=True)
-    enroll, test = codes[: order.size][order], codes[order.size :][order]
-    within = np.flatnonzero(enroll == test)
+    names, codes = np.unique(np.concatenate([np.asarray(enroll), np.asarray(test)]), return_inverse=True)
+    first, second = codes[: order.size][order], codes[order.size :][order]
+    within = np.flatnonzero(first == second)
     for counts in _draw_counts(names.size, num_resamples, seed, "speakers"):
-        weights = counts[enroll] * counts[test]
-        weights[within] = counts[enroll[within]]
+        weights = counts[first] * counts[second]
+        weights[within] = counts[first[within]]
         yield weights
 
 

@@ -1,12 +1,10 @@
 """Numbers that judge scores and predictions: verification, classification and regression. NumPy, one sort, no loops.
 
 Verification metrics read one object, the `DetCurve` of the trials: the scores are sorted once (`RankedTrials`) and
-every operating point comes from two cumulative sums, so that 37,720 trials take milliseconds and a re-weighting of the
-same trials (bootstrap, in `intervals.py`) needs no new sort. `labels` are 1 target / 0 non-target. A trial is accepted
-where `score >= threshold`; tied scores are accepted or rejected together.
-
-Letters: `N` trials or utterances, `G` distinct scores, `C` classes. `eer` is in percent; everything else a fraction,
-or for costs and Cllr the number that the definition gives.
+every operating point comes from two cumulative sums, so that a re-weighting of the same trials (bootstrap, in
+`intervals.py`) needs no new sort. `labels` are 1 target / 0 non-target. A trial is accepted where `score >= threshold`;
+tied scores are accepted or rejected together. Letters: `N` trials or utterances, `G` distinct scores, `C` classes.
+`eer` is in percent; everything else a fraction, or for costs and Cllr the number that the definition gives.
 """
 
 from dataclasses import dataclass
@@ -65,12 +63,7 @@ class DetCurve:
 class RankedTrials:
     """Trials sorted by score once; each set of weights then gives its `DetCurve` by two cumulative sums.
 
-    Args:
-        scores: (N,) finite scores, higher for "same".
-        labels: (N,) 1 target, 0 non-target.
-
-    Raises:
-        InputError: wrong shapes, a score that is not finite, a label other than 0 and 1, or only one kind of trial.
+    Refuses wrong shapes, a score that is not finite, a label other than 0 and 1, and only one kind of trial.
     """
 
     def __init__(self, scores: ArrayLike, labels: ArrayLike) -> None:
@@ -82,11 +75,7 @@ class RankedTrials:
         self._thresholds = np.append(ranked[self._last], np.inf).astype(np.float64)
 
     def curve(self, weights: NDArray | None = None) -> DetCurve:
-        """The curve under `weights` (N,), which are in ranked order (`weights[ranked.order]`); None: all count once.
-
-        Raises:
-            InputError: the weights leave no target or no non-target.
-        """
+        """The curve under `weights` (N,), which are in ranked order (`weights[ranked.order]`); None: all count once."""
         targets = np.cumsum(self.is_target if weights is None else weights * self.is_target)
         trials = np.arange(1, self.order.size + 1) if weights is None else np.cumsum(weights)
         if self._last.size < self.order.size:  # ties: only the end of each step is an operating point
@@ -109,10 +98,9 @@ def det_curve(scores: ArrayLike, labels: ArrayLike, *, weights: Weights = None) 
 def eer(scores: ArrayLike, labels: ArrayLike, *, weights: Weights = None) -> float:
     """Equal error rate in PERCENT: where the miss rate equals the false-alarm rate.
 
-    The operating points of neighbouring thresholds are joined by straight lines and the crossing with
-    p_miss = p_false_alarm is read off that polygon. Tied scores make one step that moves both rates (a slanted edge),
-    so that the result does not depend on the order of the file. This is what interpolating scikit-learn's `roc_curve`
-    gives; the convex hull (ROCCH) is not taken, it can only be lower.
+    Neighbouring operating points are joined by straight lines; tied scores make one step that moves both rates, so that
+    the result does not depend on the order of the file. This is what interpolating scikit-learn's `roc_curve` gives;
+    the convex hull (ROCCH) is not taken, it can only be lower.
 
     Example:
         >>> eer([0.9, 0.8, 0.3, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0])

@@ -55,11 +55,11 @@ def provenance(
 def sha256(path: str | Path) -> str | None:
     """Hexadecimal SHA-256 of a file's bytes, or None where there is no such file."""
     try:
+        digest = hashlib.sha256()
         with Path(path).open("rb") as file:
-            digest = hashlib.sha256()
             for block in iter(lambda: file.read(1 << 20), b""):
                 digest.update(block)
-            return digest.hexdigest()
+        return digest.hexdigest()
     except OSError:
         return None
 
@@ -80,10 +80,8 @@ def _git_commit() -> str | None:
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return None
-    filters = (_git("config", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process|required)$") or "").split(
-        "\n"
-    )
-    switched_off = [word for name in filters if name for word in ("-c", f"{name}=")]
+    filters = _git("config", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process|required)$") or ""
+    switched_off = [word for name in filters.split("\n") if name for word in ("-c", f"{name}=")]
     changes = _git(*switched_off, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
     return commit if changes == "" else f"{commit}-dirty"
 

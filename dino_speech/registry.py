@@ -23,11 +23,8 @@ Part = TypeVar("Part")
 class Registry(Generic[Part]):
     """Parts of one kind.
 
-    Args:
-        kind: in the singular.
-        parts: of this package, by name.
-        elsewhere: further ones, name -> the module that puts the part into `known` when it is imported.
-        plural: of the kind, None: with an s; `dino_speech.<plural>` is the group of entry points.
+    `parts` are those of this package by name, `elsewhere` the modules that put further ones into `known` when they are
+    imported; `dino_speech.<plural>` is the group of entry points (`kind` is in the singular, and takes an s).
 
     Attributes:
         known: all parts that are imported, by name.
@@ -47,11 +44,7 @@ class Registry(Generic[Part]):
         self._reserved = {*parts, *self._elsewhere}
 
     def register(self, name: str, part: Part) -> None:
-        """Make a part of one's own known; a former one of that name is replaced, as in a notebook run again.
-
-        Raises:
-            InputError: a part of this package has the name.
-        """
+        """Make a part of one's own known; a former one of that name is replaced, as in a notebook run again."""
         if name in self._reserved:
             raise InputError(f"{self.kind} {name!r} is one of dino_speech; register yours under another name")
         self.known[name] = part
@@ -61,11 +54,7 @@ class Registry(Generic[Part]):
         return iter(dict.fromkeys([*self.known, *self._modules()]))
 
     def __getitem__(self, name: str) -> Part:
-        """The part of that name, imported where it is not known yet.
-
-        Raises:
-            InputError: there is no such name, or its module does not register it.
-        """
+        """The part of that name, imported where it is not known yet; an error says which names there are."""
         if name not in self.known:
             module = self._modules().get(name)
             if module is None:

@@ -1,4 +1,1 @@
-"""The whole story in one command, on synthetic voices or a person's own folder: data, run, report.
-
-It uses public parts only; nothing else imports it but the command line.
-"""
+"""The whole story in one command, on synthetic voices or a person's own folder: data, run, report."""

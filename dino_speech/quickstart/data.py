@@ -1,7 +1,6 @@
 """What the quickstart learns from and is judged on: the built-in synthetic corpus, or a person's own files.
 
-Here: finding and checking the files, taking no more of them than a few minutes allow, and a split in which no speaker
-stands on both sides. Not here: training, judging and reporting (`quickstart`).
+The files are checked, no more of them taken than a few minutes allow, and split without a speaker on both sides.
 """
 
 import os
@@ -34,14 +33,9 @@ class QuickstartData:
     """Two manifests without a common speaker, and what they can be judged by.
 
     Attributes:
-        train: learnt from; labels unused.
-        test: judged on.
-        train_path: `train` as a file.
-        test_path: `test` as a file.
         trials_path: same or different speaker; None without speaker labels.
         label: column to classify; None where no column has a few values, each by several speakers.
         notes: sentences on what was chosen and what was left out, for the report.
-        skipped: files that cannot be used, and why.
         synthetic: whether this is the built-in corpus.
     """
 
@@ -71,12 +65,6 @@ def synthetic_data(folder: Path, *, seed: int, **sizes: int) -> QuickstartData:
 def own_data(source: str | Path, folder: Path, *, seed: int, speaker_from_parent: bool = False) -> QuickstartData:
     """A person's folder or manifest: find, check, choose, split; writes `train.csv`, `test.csv`, `trials.txt`.
 
-    Args:
-        source: a folder of audio, or a manifest.
-        folder: where the manifests and trials go.
-        seed: of every choice.
-        speaker_from_parent: take the name of a file's folder as its speaker.
-
     Raises:
         InputError: nothing usable there, or fewer than 8 files to learn from.
     """
@@ -91,9 +79,8 @@ def own_data(source: str | Path, folder: Path, *, seed: int, speaker_from_parent
     chosen, notes = _choose(found, rng)
     usable, bad = check_audio(chosen)
     skipped = (*found.skipped, *bad)
-    notes.append(
-        f"{source}: {len(found) + len(found.skipped)} files found, {len(usable)} used, {len(skipped)} unusable."
-    )
+    num_found = len(found) + len(found.skipped)
+    notes.append(f"{source}: {num_found} files found, {len(usable)} used, {len(skipped)} unusable.")
     if len(usable) < MIN_TRAIN_FILES + 2:
         listed = "".join(f"\n  {item.name}: {item.reason}" for item in skipped[:10])
         raise InputError(
@@ -105,13 +92,12 @@ def own_data(source: str | Path, folder: Path, *, seed: int, speaker_from_parent
     train_path, test_path = folder / "train.csv", folder / "test.csv"
     write_manifest(train, train_path)
     write_manifest(test, test_path)
-    trials_path = None
+    trials_path = label = None
     if with_trials:
-        trials_path = folder / "trials.txt"
+        trials_path, label = folder / "trials.txt", choose_label(test)
         write_trials(make_trials(test, label="speaker", seed=seed, max_trials=MAX_TRIALS), trials_path)
-    label = choose_label(test) if with_trials else None
-    if with_trials and label is None:
-        notes.append("No label column has a few values, each by several speakers: nothing to classify.")
+        if label is None:
+            notes.append("No label column has a few values, each by several speakers: nothing to classify.")
     return QuickstartData(train, test, train_path, test_path, trials_path, label, tuple(notes), tuple(skipped))
 
 
@@ -130,15 +116,12 @@ def choose_label(manifest: Manifest) -> str | None:
     for name in sorted(manifest.columns, key=lambda column: rank.get(column, len(rank))):
         if name in ("speaker", "split", "subset"):
             continue
-        speakers: dict[str, set[str]] = defaultdict(set)
-        files: Counter[str] = Counter()
+        speakers: dict[str, list[str]] = defaultdict(list)  # value -> the speaker of each of its files
         for utterance in manifest:
-            value = utterance.labels.get(name, "")
-            if value:
-                speakers[value].add(utterance.labels["speaker"])
-                files[value] += 1
-        enough = all(len(speakers[v]) >= MIN_SPEAKERS_PER_CLASS and files[v] >= MIN_FILES_PER_CLASS for v in files)
-        if enough and 2 <= len(files) <= MAX_CLASSES:
+            if value := utterance.labels.get(name, ""):
+                speakers[value].append(utterance.labels["speaker"])
+        enough = (len(set(s)) >= MIN_SPEAKERS_PER_CLASS and len(s) >= MIN_FILES_PER_CLASS for s in speakers.values())
+        if 2 <= len(speakers) <= MAX_CLASSES and all(enough):
             return name
     return None
 
@@ -155,15 +138,13 @@ def _choose(manifest: Manifest, rng: np.random.Generator) -> tuple[Manifest, lis
     groups: dict[str, list[int]] = defaultdict(list)
     for index, speaker in enumerate(_speakers(manifest)):
         groups[speaker or f"\0{index}"].append(index)
-    kept: list[int] = []
-    seconds = 0.0
+    kept, seconds = list[int](), 0.0
     for position in rng.permutation(len(groups)):
         group = list(groups.values())[position]
         added = sum(manifest[index].duration for index in group)
-        if kept and (len(kept) + len(group) > MAX_FILES or seconds + added > MAX_HOURS * 3600):
-            continue
-        kept += group
-        seconds += added
+        if not kept or (len(kept) + len(group) <= MAX_FILES and seconds + added <= MAX_HOURS * 3600):
+            kept += group
+            seconds += added
     note = (
         f"Took {len(kept)} of {len(manifest)} files ({seconds / 3600:.1f} of {manifest.duration_s / 3600:.1f} h), "
         "chosen at random: more cannot be used within the few minutes of a quickstart. `dino-speech pretrain` uses all."
@@ -180,7 +161,7 @@ def _split(manifest: Manifest, rng: np.random.Generator, notes: list[str]) -> tu
     chosen = set(rng.permutation(eligible)[:num_test].tolist()) if eligible else set()
     train = [index for index, speaker in enumerate(speakers) if speaker not in chosen]
     if num_test >= 2 and len(train) >= MIN_TRAIN_FILES:
-        test = _some_of_each([index for index, speaker in enumerate(speakers) if speaker in chosen], speakers, rng)
+        test = _some_of_each(chosen, speakers, rng)
         notes.append(
             f"Speakers: {len(counts)}; {num_test} of them ({len(test)} files) are kept unseen and judged on, "
             f"{len(train)} files of the others (and of unknown speakers) are learnt from."
@@ -199,11 +180,11 @@ def _split(manifest: Manifest, rng: np.random.Generator, notes: list[str]) -> tu
     return manifest.subset(sorted(order[num_test:])), manifest.subset(sorted(order[:num_test])), False
 
 
-def _some_of_each(indices: Sequence[int], speakers: Sequence[str], rng: np.random.Generator) -> list[int]:
-    """At most `MAX_TEST_FILES_EACH` files of each speaker, in the order of the manifest."""
+def _some_of_each(chosen: set[str], speakers: Sequence[str], rng: np.random.Generator) -> list[int]:
+    """At most `MAX_TEST_FILES_EACH` files of each chosen speaker, in the order of the manifest."""
     taken: Counter[str] = Counter()
     kept = []
-    for index in rng.permutation(np.asarray(indices)).tolist():
+    for index in rng.permutation([index for index, speaker in enumerate(speakers) if speaker in chosen]).tolist():
         if taken[speakers[index]] < MAX_TEST_FILES_EACH:
             taken[speakers[index]] += 1
             kept.append(index)

@@ -14,7 +14,7 @@ from dino_speech.evaluation.probing.classification import ClassificationReport
 from dino_speech.evaluation.reports.drawing import has_matplotlib
 from dino_speech.evaluation.reports.pictures import det_plot, embedding_plot, training_plot
 from dino_speech.evaluation.reports.report_file import write_report
-from dino_speech.evaluation.verification.report import VerificationReport
+from dino_speech.evaluation.verification.evaluate import VerificationReport
 from dino_speech.intervals import Interval
 from dino_speech.quickstart.data import QuickstartData
 
@@ -25,12 +25,8 @@ TRAINING_CURVES = ("step", "loss", "teacher_entropy", "embedding_spread", "grad_
 class SystemFigures:
     """One encoder on the unseen files; a figure that cannot be had is None.
 
-    Attributes:
-        name: of the encoder.
-        embeddings: (N, D) of the test files, a row of NaN where a file could not be embedded.
-        rank_me: effective rank of the embeddings, from 1 to D.
-        verification: with the EER, in percent.
-        classification: with the UAR, 0 to 1.
+    `embeddings` are (N, D), of the test files: a row of NaN where a file could not be embedded. `rank_me` is their
+    effective rank, from 1 to D.
     """
 
     name: str
@@ -51,27 +47,18 @@ class SystemFigures:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        intervals = {
-            "eer_interval": None if self.verification is None else self.verification.eer_interval.to_dict(),
-            "uar_interval": None if self.classification is None else self.classification.intervals["uar"].to_dict(),
-        }
-        return {"name": self.name, "eer": self.eer, "uar": self.uar, "rank_me": self.rank_me, **intervals}
+        eer_interval = None if self.verification is None else self.verification.eer_interval.to_dict()
+        uar_interval = None if self.classification is None else self.classification.intervals["uar"].to_dict()
+        figures = {"name": self.name, "eer": self.eer, "uar": self.uar, "rank_me": self.rank_me}
+        return {**figures, "eer_interval": eer_interval, "uar_interval": uar_interval}
 
 
 @dataclass(frozen=True, eq=False)
 class QuickstartReport:
     """What `quickstart` found.
 
-    Attributes:
-        floor: `fbank_stats`, which has learnt nothing.
-        untrained: the encoder before pretraining.
-        pretrained: the encoder after it.
-        data: what was learnt from and judged on.
-        folder: where everything was written.
-        settings: of the pretraining.
-        notes: sentences that belong to the figures.
-        seconds: from the call to the report.
-        provenance: versions, seed, device.
+    `floor` is `fbank_stats`, which has learnt nothing; `untrained` and `pretrained` the encoder before and after;
+    `settings` those of pretraining; `notes` sentences that belong to the figures; `seconds` from call to report.
     """
 
     floor: SystemFigures
@@ -92,15 +79,11 @@ class QuickstartReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `eer_*` in percent, `uar_*` from 0 to 1, null where labels are missing."""
         return {
-            "eer_untrained": self.untrained.eer,
-            "eer_pretrained": self.pretrained.eer,
-            "uar_untrained": self.untrained.uar,
-            "uar_pretrained": self.pretrained.uar,
+            **{"eer_untrained": self.untrained.eer, "eer_pretrained": self.pretrained.eer},
+            **{"uar_untrained": self.untrained.uar, "uar_pretrained": self.pretrained.uar},
             "seconds": round(self.seconds, 1),
-            "eer_fbank_stats": self.floor.eer,
-            "uar_fbank_stats": self.floor.uar,
-            "rank_me_untrained": self.untrained.rank_me,
-            "rank_me_pretrained": self.pretrained.rank_me,
+            **{"eer_fbank_stats": self.floor.eer, "uar_fbank_stats": self.floor.uar},
+            **{"rank_me_untrained": self.untrained.rank_me, "rank_me_pretrained": self.pretrained.rank_me},
             "label": self.data.label,
             "synthetic": self.data.synthetic,
             "num_train": len(self.data.train),
@@ -159,21 +142,16 @@ class QuickstartReport:
         if not has_matplotlib():
             return {}
         figures: dict[str, Path] = {}
-        scored = [system for system in self.systems if system.verification is not None]
-        if scored:
-            curves = {s.name: (s.verification.scores, s.verification.labels) for s in scored if s.verification}
+        curves = {s.name: (s.verification.scores, s.verification.labels) for s in self.systems if s.verification}
+        if curves:
             figures["Detection error trade-off"] = det_plot(self.folder / "det.png", curves)
         usable = ~np.isnan(np.concatenate([system.embeddings for system in self.systems], axis=1)).any(axis=1)
         if usable.sum() >= 3:
             known = "speaker" in self.data.test.columns
             names = np.array(self.data.test.label("speaker") if known else ["file"] * len(self.data.test))
-            figures["Unseen speakers in two dimensions (t-SNE)" if known else "Unseen files in two dimensions"] = (
-                embedding_plot(
-                    self.folder / "embeddings.png",
-                    {system.name: system.embeddings[usable] for system in self.systems},
-                    names[usable].tolist(),
-                )
-            )
+            title = "Unseen speakers in two dimensions (t-SNE)" if known else "Unseen files in two dimensions"
+            shown = {system.name: system.embeddings[usable] for system in self.systems}
+            figures[title] = embedding_plot(self.folder / "embeddings.png", shown, names[usable].tolist())
         curves_of_training = [{key: row[key] for key in TRAINING_CURVES if key in row} for row in history]
         if curves_of_training:
             figures["Training"] = training_plot(self.folder / "training.png", curves_of_training)

@@ -1,7 +1,6 @@
 """The whole story in a few minutes: unlabelled speech in, an encoder out, and what it is worth beside its floors.
 
-Everything here is a call of a public function; the settings of pretraining are small enough for two cores. Not here:
-choosing and splitting data (`quickstart_data`), the report's form (`quickstart_report`).
+Everything here is a call of a public function; the settings of pretraining are small enough for two cores.
 """
 
 import sys
@@ -36,30 +35,16 @@ from dino_speech.training.state import refuse_other_things
 # narrow network make steps cheap; the shortcut begins from the long-term spectrum; mild noise and a quick teacher suit
 # a run of a few hundred steps (at a momentum of 0.996 the teacher would still be mostly the untrained network).
 ENCODER = {
-    "name": "ecapa_tdnn",
-    "embedding_dim": 128,
-    "channels": 64,
-    "attention_channels": 32,
-    "se_channels": 32,
-    "hop_ms": 20.0,
-    "mean_norm": "none",
-    "statistics_shortcut": True,
+    **{"name": "ecapa_tdnn", "embedding_dim": 128, "channels": 64, "attention_channels": 32, "se_channels": 32},
+    **{"hop_ms": 20.0, "mean_norm": "none", "statistics_shortcut": True},
 }
 CROPS = {"num_long": 2, "long_s": 1.5, "num_short": 4, "short_s": 0.8}
-SNR_DB = (10.0, 25.0)
-AUGMENT = {
-    "p_noise": 0.3,
-    "snr_db": SNR_DB,
-    "music_snr_db": SNR_DB,
-    "babble_snr_db": SNR_DB,
-    "p_reverb": 0.1,
-    "p_filter": 0.3,
-}
+SNR_DB = dict.fromkeys(("snr_db", "music_snr_db", "babble_snr_db"), (10.0, 25.0))
+AUGMENT = {"p_noise": 0.3, **SNR_DB, "p_reverb": 0.1, "p_filter": 0.3}
 HEAD = {"num_prototypes": 1024, "hidden_dim": 512, "bottleneck_dim": 128}
 TEACHER = {"momentum": 0.97, "momentum_end": 0.999}
 OPTIMIZER = {"lr": 4e-3}
 BATCH_SIZE = 32
-NO_PICTURES = "No pictures: matplotlib is not installed (pip install 'dino-speech[plots]')."
 TRAIN_S = 120.0  # leaves half of the four minutes to making, checking, judging and drawing
 MIN_STEPS, MAX_STEPS = 60, 600
 NUM_TIMED_STEPS, MAX_TIMING_MINUTES = 6, 0.3
@@ -99,19 +84,28 @@ def quickstart(
     started = time.perf_counter()
     output = Path(output)
     refuse_other_things(output)
-    prepared = _prepare(data, output, seed, speaker_from_parent, corpus_sizes or {})
+    if data is None:
+        _say("making synthetic voices")
+        prepared = synthetic_data(output / "synthetic", seed=seed, **corpus_sizes or {})
+    else:
+        _say(f"checking the audio of {data}")
+        prepared = own_data(data, output, seed=seed, speaker_from_parent=speaker_from_parent)
+    for note in prepared.notes:
+        _say(note)
     notes = list(prepared.notes)
+
     encoder = build_encoder(**ENCODER, seed=seed)  # type: ignore[arg-type]
     notes.append(_how_to_read(prepared))
     _say(f"judging the floors on {len(prepared.test)} unseen files")
     floor = _judge("fbank_stats (floor)", load_encoder("fbank_stats"), prepared, notes, seed=seed)
     untrained = _judge("untrained", encoder, prepared, [], seed=seed)
 
-    run: dict[str, Any] = {"seed": seed, "device": device}
-    trainer = _pretrain(encoder, prepared, output, notes, run, num_steps=num_steps, train_s=train_s)
+    run = {"seed": seed, "device": device}
+    trainer = _pretrain(encoder, prepared, output, notes, run, num_steps, train_s)
     pretrained = _judge("pretrained", load_encoder(output / "encoder"), prepared, [], seed=seed)
 
-    notes += [] if has_matplotlib() else [NO_PICTURES]
+    if not has_matplotlib():
+        notes.append("No pictures: matplotlib is not installed (pip install 'dino-speech[plots]').")
     report = QuickstartReport(
         floor=floor,
         untrained=untrained,
@@ -127,32 +121,22 @@ def quickstart(
     return report
 
 
-def _prepare(
-    data: str | Path | None, output: Path, seed: int, speaker_from_parent: bool, corpus_sizes: Mapping[str, int]
-) -> QuickstartData:
-    if data is None:
-        _say("making synthetic voices")
-        prepared = synthetic_data(output / "synthetic", seed=seed, **corpus_sizes)
-    else:
-        _say(f"checking the audio of {data}")
-        prepared = own_data(data, output, seed=seed, speaker_from_parent=speaker_from_parent)
-    for note in prepared.notes:
-        _say(note)
-    return prepared
-
-
 def _pretrain(
     encoder: SpeechEncoder,
     data: QuickstartData,
     output: Path,
     notes: list[str],
     run: Mapping[str, Any],
-    *,
     num_steps: int | None,
     train_s: float,
 ) -> DINOPretrainer:
     """Pretrain for `num_steps`, or for as many as fit into `train_s`."""
-    batch_size, max_minutes = _batch_size(data, notes), None
+    batch_size, max_minutes = min(BATCH_SIZE, len(data.train)), None
+    if batch_size < BATCH_SIZE:
+        notes.append(
+            f"Only {batch_size} files to learn from: batches of {batch_size} instead of {BATCH_SIZE}. Expect little; "
+            "a useful encoder needs hundreds of files at least."
+        )
     if num_steps is None:
         num_steps = _steps_that_fit(train_s, encoder, data, batch_size, run)
         max_minutes = 1.5 * train_s / 60  # where the machine turns out to be slower than it was while it was timed
@@ -166,10 +150,9 @@ def _pretrain(
 
 
 def _plain_settings(trainer: DINOPretrainer) -> dict[str, Any]:
+    parts = {"encoder": ENCODER, "crops": CROPS, "augment": AUGMENT, "head": HEAD, "teacher": TEACHER}
     schedule = {"batch_size": trainer.schedule.batch_size, "length": trainer.schedule.length}
-    run = {"max_minutes": trainer.run.max_minutes}
-    parts = {"encoder": ENCODER, "crops": CROPS, "augment": AUGMENT}
-    return {**parts, "head": HEAD, "teacher": TEACHER, "optimizer": OPTIMIZER, "schedule": schedule, "run": run}
+    return {**parts, "optimizer": OPTIMIZER, "schedule": schedule, "run": {"max_minutes": trainer.run.max_minutes}}
 
 
 def _judge(name: str, encoder: SpeechEncoder, data: QuickstartData, notes: list[str], *, seed: int) -> SystemFigures:
@@ -208,17 +191,6 @@ def _how_to_read(data: QuickstartData) -> str:
     return " ".join(parts)
 
 
-def _batch_size(data: QuickstartData, notes: list[str]) -> int:
-    """Utterances per step, of this many files."""
-    batch_size = min(BATCH_SIZE, len(data.train))
-    if batch_size < BATCH_SIZE:
-        notes.append(
-            f"Only {len(data.train)} files to learn from: batches of {batch_size} instead of {BATCH_SIZE}. Expect "
-            "little; a useful encoder needs hundreds of files at least."
-        )
-    return batch_size
-
-
 def _pretrainer(encoder: SpeechEncoder, batch_size: int, num_steps: int, **run: Any) -> DINOPretrainer:
     settings: dict[str, Any] = {"head": HEAD, "teacher": TEACHER, "optimizer": OPTIMIZER, "run": run}
     settings["schedule"] = {"batch_size": batch_size, "length": num_steps}
@@ -235,8 +207,7 @@ def _steps_that_fit(
         trainer.fit(data.train, output_folder=folder, **run)
     rates = [row["utterances_per_s"] for row in trainer.history_ if "utterances_per_s" in row]
     # The fastest: the first steps warm up, and whatever else runs here for a moment should not shorten the whole run.
-    step_s = batch_size / max(rates)
-    return int(np.clip(train_s / step_s, MIN_STEPS, MAX_STEPS))
+    return int(np.clip(train_s * max(rates) / batch_size, MIN_STEPS, MAX_STEPS))
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,1 @@
-"""Synthetic voices and the corpus that the quickstart and the tests speak with them.
-
-No recording of a person is in it, and no model is trained here.
-"""
+"""Synthetic voices and the corpus spoken with them; no recording of a person, and no trained model."""

@@ -1,7 +1,7 @@
 """The built-in corpus: synthetic speakers, recorded through random channels, as files with manifests and trials.
 
 It lets a person see the whole method work without any data. It is synthetic: a figure on it compares settings of
-this software with each other, and says nothing about real speech. Not here: how the voices are made (`voices`).
+this software with each other, and says nothing about real speech.
 """
 
 import csv
@@ -64,28 +64,22 @@ def synthesize_corpus(
         seed: same seed, same files, sample by sample.
         overwrite: replace a synthetic corpus of other settings that is there, instead of refusing.
 
-    Returns:
-        The paths of the two manifests and of the trials.
-
     Raises:
         InputError: too few files or speakers for a trial list, or the folder holds a corpus of other settings.
     """
-    if num_train < 1 or num_train_speakers < 1 or num_test_speakers < 2 or num_test_files < 2:
-        raise InputError(
-            f"a synthetic corpus needs at least 1 training file and speaker, 2 test speakers and 2 files of each; got "
-            f"num_train={num_train}, num_train_speakers={num_train_speakers}, num_test_speakers={num_test_speakers}, "
-            f"num_test_files={num_test_files}"
-        )
-    folder = Path(folder)
-    settings = {
-        "synthetic": True,
-        "version": _VERSION,
+    sizes = {
         "num_train": num_train,
         "num_train_speakers": num_train_speakers,
         "num_test_speakers": num_test_speakers,
         "num_test_files": num_test_files,
-        "seed": seed,
     }
+    if num_train < 1 or num_train_speakers < 1 or num_test_speakers < 2 or num_test_files < 2:
+        raise InputError(
+            "a synthetic corpus needs at least 1 training file and speaker, 2 test speakers and 2 files of each; got "
+            + ", ".join(f"{name}={size}" for name, size in sizes.items())
+        )
+    folder = Path(folder)
+    settings = {"synthetic": True, "version": _VERSION, **sizes, "seed": seed}
     corpus = SyntheticCorpus(folder / "train.csv", folder / "test.csv", folder / "trials.txt")
     train = list(_recordings("a", num_train_speakers, num_train, seed, group=0))
     test = list(_recordings("b", num_test_speakers, num_test_speakers * num_test_files, seed, group=1))
@@ -114,19 +108,18 @@ def _is_complete(folder: Path, settings: dict[str, int], recordings: list[_Recor
     path = folder / _SETTINGS
     if not path.exists():
         return False
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found != settings:
-        if not overwrite:
-            raise InputError(
-                f"{folder} holds a synthetic corpus of other settings ({found}); wanted {settings}. "
-                "Name another folder, or delete this one"
-            )
-        path.unlink()  # first: from here on the folder is an unfinished one
-        for file in (folder / "wav").glob("*.wav"):
-            file.unlink()
-        return False
-    names = {file.stem for file in (folder / "wav").glob("*.wav")}
-    return all(recording.name in names for recording in recordings)
+    found, files = json.loads(path.read_text(encoding="utf-8")), list((folder / "wav").glob("*.wav"))
+    if found == settings:
+        return {recording.name for recording in recordings} <= {file.stem for file in files}
+    if not overwrite:
+        raise InputError(
+            f"{folder} holds a synthetic corpus of other settings ({found}); wanted {settings}. "
+            "Name another folder, or delete this one"
+        )
+    path.unlink()  # first: from here on the folder is an unfinished one
+    for file in files:
+        file.unlink()
+    return False
 
 
 def _write(folder: Path, recording: _Recording) -> dict[str, str]:
@@ -139,13 +132,8 @@ def _write(folder: Path, recording: _Recording) -> dict[str, str]:
     wave = speak(voice, EMOTIONS[recording.emotion], duration_s=rng.uniform(2.5, 5.0), rng=rng)
     path = Path("wav") / f"{recording.name}.wav"
     soundfile.write(folder / path, record(wave, rng=rng), SAMPLE_RATE, subtype="PCM_16")
-    return {
-        "ID": recording.name,
-        "duration": f"{wave.size / SAMPLE_RATE:.4f}",
-        "wav": path.as_posix(),
-        "speaker": recording.speaker,
-        "emotion": recording.emotion,
-    }
+    named = {"ID": recording.name, "duration": f"{wave.size / SAMPLE_RATE:.4f}", "wav": path.as_posix()}
+    return {**named, "speaker": recording.speaker, "emotion": recording.emotion}
 
 
 def record(wave: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
@@ -154,12 +142,7 @@ def record(wave: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
     Without it a speaker's mean spectrum would give him away; with it, as on telephones and cheap microphones, the
     mean spectrum is as much the channel's as the speaker's.
 
-    Args:
-        wave: (time,) at 16 kHz.
-        rng: where the channel comes from.
-
-    Returns:
-        (time,) float32, its peak below 1.
+    (time,) at 16 kHz -> (time,) float32, its peak below 1.
     """
     from scipy.fft import irfft, next_fast_len, rfft
 
@@ -181,7 +164,7 @@ def record(wave: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
 
 def _write_manifest(path: Path, rows: list[dict[str, str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=["ID", "duration", "wav", "speaker", "emotion"])
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
 

@@ -1,6 +1,6 @@
 """The sounds that a synthetic voice can make: where they resonate, how they are voiced, how long they last.
 
-Only data. Formants are an adult man's; `voices` scales them to a speaker's vocal tract.
+Formants are an adult man's; `voices` scales them to a speaker's vocal tract.
 """
 
 from dataclasses import dataclass
@@ -23,23 +23,12 @@ class Phone:
     is_vowel: bool = False
 
 
-def _vowel(first: float, second: float, third: float) -> Phone:
-    return Phone((first, second, third), duration_ms=115.0, voicing=1.0, is_vowel=True)
-
-
 # Source: Peterson & Barney 1952 (doi 10.1121/1.1906875), Table II, means of 33 men, ten American English vowels.
-VOWELS = (
-    _vowel(270, 2290, 3010),
-    _vowel(390, 1990, 2550),
-    _vowel(530, 1840, 2480),
-    _vowel(660, 1720, 2410),
-    _vowel(730, 1090, 2440),
-    _vowel(570, 840, 2410),
-    _vowel(440, 1020, 2240),
-    _vowel(300, 870, 2240),
-    _vowel(640, 1190, 2390),
-    _vowel(490, 1350, 1690),
+_VOWEL_FORMANTS_HZ = (
+    *((270, 2290, 3010), (390, 1990, 2550), (530, 1840, 2480), (660, 1720, 2410), (730, 1090, 2440)),
+    *((570, 840, 2410), (440, 1020, 2240), (300, 870, 2240), (640, 1190, 2390), (490, 1350, 1690)),
 )
+VOWELS = tuple(Phone(hz, duration_ms=115.0, voicing=1.0, is_vowel=True) for hz in _VOWEL_FORMANTS_HZ)
 
 _LABIAL, _ALVEOLAR, _PALATAL, _VELAR = (350, 900, 2200), (350, 1750, 2600), (320, 2000, 2700), (350, 1500, 2100)
 
@@ -65,12 +54,8 @@ CONSONANTS: tuple[tuple[Phone, ...], ...] = (
     (Phone(_LABIAL, duration_ms=85.0, hiss=0.22, hiss_hz=5000.0, hiss_width_hz=5000.0),),  # f
     (Phone(_ALVEOLAR, duration_ms=70.0, voicing=0.25, hiss=0.35, hiss_hz=5600.0, hiss_width_hz=1800.0),),  # z
     (Phone((500, 1500, 2500), duration_ms=55.0, aspiration=1.0),),  # h
-    _stop(_LABIAL, 1200.0, voiced=False),
-    _stop(_ALVEOLAR, 4200.0, voiced=False),
-    _stop(_VELAR, 2000.0, voiced=False),
-    _stop(_LABIAL, 1000.0, voiced=True),
-    _stop(_ALVEOLAR, 3800.0, voiced=True),
-    _stop(_VELAR, 1800.0, voiced=True),
+    *(_stop(place, hz, voiced=False) for place, hz in ((_LABIAL, 1200.0), (_ALVEOLAR, 4200.0), (_VELAR, 2000.0))),
+    *(_stop(place, hz, voiced=True) for place, hz in ((_LABIAL, 1000.0), (_ALVEOLAR, 3800.0), (_VELAR, 1800.0))),
 )
 
 BREAKS = (Phone((500, 1500, 2500), duration_ms=70.0), Phone((500, 1500, 2500), duration_ms=220.0))

@@ -10,9 +10,8 @@ import soundfile
 
 from dino_speech.errors import InputError
 from dino_speech.synthesis.corpus import record, synthesize_corpus
-from dino_speech.synthesis.glottis import pulse_table, pulse_train
 from dino_speech.synthesis.phones import VOWELS
-from dino_speech.synthesis.voices import EMOTIONS, Voice, _vocal_tract, random_voice, speak
+from dino_speech.synthesis.voices import EMOTIONS, Voice, _vocal_tract, pulse_table, pulse_train, random_voice, speak
 
 SMALL = {"num_train": 6, "num_train_speakers": 3, "num_test_speakers": 3, "num_test_files": 2}
 

@@ -20,6 +20,18 @@ def frame_mask(num_frames: Tensor | None, size: int) -> Tensor | None:
     return (torch.arange(size, device=num_frames.device) < num_frames[:, None])[:, :, None]
 
 
+def same_length(frames: Tensor, num_frames: Tensor | None, *, min_frames: int = 1) -> Tensor | None:
+    """`num_frames`, or None where all fill the batch, which is cheaper. Refuses counts above T, below `min_frames`."""
+    size = shortest = longest = frames.shape[1]
+    if num_frames is not None:
+        shortest, longest = torch.stack([num_frames.min(), num_frames.max()]).tolist()
+    if shortest < min_frames:
+        raise InputError(f"an utterance of {shortest} frames is too short; this network needs at least {min_frames}")
+    if longest > size:
+        raise InputError(f"num_frames up to {longest}, but the batch has {size} frames")
+    return None if shortest == size else num_frames
+
+
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the true frames, (B, T, C) -> (B, 1, C)."""
     if mask is None:

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
-from dino_speech.models.backbones.pooling import build_pooling, frame_mask
-from dino_speech.models.backbones.time_layers import same_length
+from dino_speech.models.backbones.pooling import build_pooling, frame_mask, same_length
 from dino_speech.models.layer_means import Note, ignore
 from dino_speech.models.recompute import run_part
 
@@ -45,9 +44,9 @@ class ResNet34(nn.Module):
         self.depth_modules: list[tuple[str, ...]] = [("stem", "stem_norm")]
         for stage, count in enumerate(NUM_BLOCKS):
             self.depth_modules.append(tuple(f"blocks.{len(blocks) + position}" for position in range(count)))
+            out_channels = channels * 2**stage
             for position in range(count):
                 stride = 2 if stage > 0 and position == 0 else 1
-                out_channels = channels * 2**stage
                 blocks.append(BasicBlock(in_channels, out_channels, stride))
                 in_channels, num_bands = out_channels, (num_bands - 1) // stride + 1
         self.blocks = nn.ModuleList(blocks)

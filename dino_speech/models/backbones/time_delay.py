@@ -1,7 +1,10 @@
 """The time-delay networks ECAPA-TDNN and x-vector: SpeechBrain's modules, channels-last and independent of the batch.
 
-`T` frames, `C` channels. The weights' names are SpeechBrain's own below the prefix `model.`, so that its published
-checkpoints load: `encoder.backbone.model.load_state_dict(torch.load("embedding_model.ckpt", weights_only=True))`.
+SpeechBrain pads a batch as a whole by reflection, and so gives an utterance another embedding in every batch. Here its
+layers only hold the weights: `convolve` mirrors each utterance at its own end, as SpeechBrain does to a file alone.
+Channels last, (B, T, C), makes a training step in bfloat16 about twice as fast on a CPU. The weights' names are
+SpeechBrain's own below the prefix `model.`, so that its published checkpoints load:
+`encoder.backbone.model.load_state_dict(torch.load("embedding_model.ckpt", weights_only=True))`.
 """
 
 from collections.abc import Sequence
@@ -13,8 +16,13 @@ from torch import Tensor, nn
 
 from dino_speech.compatibility import require_torchaudio
 from dino_speech.errors import InputError
-from dino_speech.models.backbones.pooling import attentive_statistics, build_pooling, frame_mask, masked_mean
-from dino_speech.models.backbones.time_layers import check_layers, convolve, normalise, padding_of, same_length
+from dino_speech.models.backbones.pooling import (
+    attentive_statistics,
+    build_pooling,
+    frame_mask,
+    masked_mean,
+    same_length,
+)
 from dino_speech.models.layer_means import Note, ignore
 from dino_speech.models.recompute import run_part
 
@@ -65,7 +73,9 @@ class ECAPA(nn.Module):
     ) -> None:
         super().__init__()
         widths = [channels] * 4 + [3 * channels] if isinstance(channels, int) else list(channels)
-        check_layers(channels=widths, kernel_sizes=kernel_sizes, dilations=dilations, groups=groups, at_least=3)
+        layers = {"channels": widths, "kernel_sizes": list(kernel_sizes), "dilations": list(dilations)}
+        layers["groups"] = list(groups)
+        check_layers(**layers, at_least=3)
         if len(set(widths[1:-1])) > 1 or widths[1] % res2net_scale:
             raise InputError(
                 f"channels={widths}: expected blocks (all but the first and the last) of one width,"
@@ -75,29 +85,15 @@ class ECAPA(nn.Module):
         from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, SERes2NetBlock
 
         self.recompute = False
-        self.model: Any = ECAPA_TDNN(
-            num_mels,
-            lin_neurons=embedding_dim,
-            channels=widths,
-            kernel_sizes=list(kernel_sizes),
-            dilations=list(dilations),
-            groups=list(groups),
-            attention_channels=attention_channels,
-            se_channels=se_channels,
-            res2net_scale=res2net_scale,
-            dropout=dropout,
-        )
+        inner = {"attention_channels": attention_channels, "se_channels": se_channels, "res2net_scale": res2net_scale}
+        self.model: Any = ECAPA_TDNN(num_mels, lin_neurons=embedding_dim, dropout=dropout, **layers, **inner)
         res2net_blocks = [block.res2net_block for block in self.model.blocks if isinstance(block, SERes2NetBlock)]
         res2net_layers = [piece.conv for block in res2net_blocks for piece in block.blocks]
         # A mirror image needs one frame more than it is long.
-        layers = [self.model.blocks[0].conv, *res2net_layers, self.model.mfa.conv]
-        self.min_frames = 1 + max(padding_of(layer) for layer in layers)
-        self.depth_modules = [
-            *((f"model.blocks.{number}",) for number in range(len(self.model.blocks))),
-            ("model.mfa",),
-            ("model.asp", "model.asp_bn"),
-            self.affine_modules,
-        ]
+        convolutions = [self.model.blocks[0].conv, *res2net_layers, self.model.mfa.conv]
+        self.min_frames = 1 + max(padding_of(layer) for layer in convolutions)
+        blocks = [(f"model.blocks.{number}",) for number in range(len(self.model.blocks))]
+        self.depth_modules = [*blocks, ("model.mfa",), ("model.asp", "model.asp_bn"), self.affine_modules]
 
     def forward(self, frames: Tensor, num_frames: Tensor | None = None, note: Note = ignore) -> Tensor:
         """(B, T, F) and (B,) -> (B, D); `note` hears of `tdnn`, each `block_N`, `mfa` (all blocks) and `pooled`.
@@ -200,25 +196,20 @@ class XVector(nn.Module):
         pooling: str = "statistics",
     ) -> None:
         super().__init__()
-        check_layers(channels=channels, kernel_sizes=kernel_sizes, dilations=dilations)
+        layers = {"channels": list(channels), "kernel_sizes": list(kernel_sizes), "dilations": list(dilations)}
+        check_layers(**layers, at_least=1)
         require_torchaudio()
         from speechbrain.lobes.models.Xvector import Xvector
 
-        self.model: Any = Xvector(
-            tdnn_blocks=len(channels),
-            tdnn_channels=list(channels),
-            tdnn_kernel_sizes=list(kernel_sizes),
-            tdnn_dilations=list(dilations),
-            lin_neurons=embedding_dim,
-            in_channels=num_mels,
-        )
+        named = {f"tdnn_{name}": sizes for name, sizes in layers.items()}
+        self.model: Any = Xvector(tdnn_blocks=len(channels), lin_neurons=embedding_dim, in_channels=num_mels, **named)
         self.recompute = False  # see `recompute.py`
         self.pooling = build_pooling(pooling, channels[-1])
         self.min_frames = 1 + max(padding_of(layer) for layer in self.model.blocks[:-2:3])
         last = len(self.model.blocks) - 1
         self.affine_modules = (f"model.blocks.{last}",)
-        layers = [tuple(f"model.blocks.{3 * layer + part}" for part in range(3)) for layer in range(len(channels))]
-        self.depth_modules = [*layers, ("pooling",), self.affine_modules]
+        parts = [tuple(f"model.blocks.{3 * layer + part}" for part in range(3)) for layer in range(len(channels))]
+        self.depth_modules = [*parts, ("pooling",), self.affine_modules]
 
     def forward(self, frames: Tensor, num_frames: Tensor | None = None, note: Note = ignore) -> Tensor:
         """(B, T, F) and (B,), at least `min_frames` -> (B, D); `note` hears of each `tdnn_N` and of `pooled`."""
@@ -236,3 +227,51 @@ class XVector(nn.Module):
 
 def _layer(convolution: Any, activation: Any, norm: Any, x: Tensor, num_frames: Tensor | None) -> Tensor:
     return normalise(norm.norm, activation(convolve(convolution, x, num_frames)))
+
+
+def check_layers(*, at_least: int = 1, **options: Sequence[int]) -> None:
+    """Refuse options of layers (`kernel_sizes` among them): lists of several lengths or too short, an even kernel."""
+    listed = ", ".join(f"{name}={list(values)}" for name, values in options.items())
+    lengths = {len(values) for values in options.values()}
+    if len(lengths) > 1 or min(lengths) < at_least:
+        raise InputError(f"{listed}: expected lists of one length, at least {at_least}")
+    if any(size % 2 == 0 for size in options["kernel_sizes"]):
+        raise InputError(f"kernel_sizes={list(options['kernel_sizes'])}: expected odd numbers")
+
+
+def convolve(layer: Any, x: Tensor, num_frames: Tensor | None = None) -> Tensor:
+    """A SpeechBrain `Conv1d` of stride 1 and "same" padding on (B, T, C); each utterance mirrored at its true ends."""
+    convolution = layer.conv
+    reach = padding_of(layer)
+    if convolution.kernel_size[0] == 1 and convolution.groups == 1:
+        return F.linear(x, convolution.weight.squeeze(2), convolution.bias)
+    x = mirror_pad(x, reach, num_frames).transpose(1, 2).unsqueeze(2)  # (B, C, 1, T + 2 * reach), channels last
+    weight, dilation = convolution.weight.unsqueeze(2), (1, convolution.dilation[0])
+    x = F.conv2d(x, weight, convolution.bias, dilation=dilation, groups=convolution.groups)
+    return x.squeeze(2).transpose(1, 2)
+
+
+def normalise(norm: nn.Module, x: Tensor) -> Tensor:
+    """A `BatchNorm1d` (or its synchronised form) on (B, T, C)."""
+    return norm(x.flatten(0, 1)).view(x.shape)
+
+
+def padding_of(layer: Any) -> int:
+    """Frames that a SpeechBrain `Conv1d` reaches beyond either end."""
+    return layer.conv.dilation[0] * (layer.conv.kernel_size[0] - 1) // 2
+
+
+def mirror_pad(x: Tensor, reach: int, num_frames: Tensor | None = None) -> Tensor:
+    """Continue each utterance by its mirror image at both ends, (B, T, C) -> (B, T + 2 * reach, C).
+
+    The end frames themselves are not repeated. Frames that lie more than `reach` beyond a true end hold no meaning.
+    """
+    if reach == 0:
+        return x
+    size = x.shape[1]
+    if num_frames is None:
+        return torch.cat([x[:, 1 : reach + 1].flip(1), x, x[:, size - reach - 1 : size - 1].flip(1)], dim=1)
+    last = num_frames[:, None] - 1
+    position = torch.arange(-reach, size + reach, device=x.device).abs()  # mirrored at the beginning
+    position = (last - (last - position).abs()).clamp(min=0)  # (B, T + 2 * reach), mirrored at each end
+    return x.gather(1, position[:, :, None].expand(-1, -1, x.shape[2]))

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from dino_speech.errors import InputError
-from dino_speech.models.backbones.time_layers import mirror_pad, same_length
+from dino_speech.models.backbones.pooling import same_length
+from dino_speech.models.backbones.time_delay import mirror_pad
 
 
 @pytest.mark.parametrize("reach", [0, 1, 2, 4])
