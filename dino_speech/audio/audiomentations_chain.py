@@ -29,8 +29,7 @@ class WaveformTransforms:
         transforms: dicts with the `name` of a transform and its arguments, such as its probability `p`.
 
     Raises:
-        InputError: an unknown name or argument (with what it may have been meant to be), or a value that the transform
-            refuses.
+        InputError: an unknown name or argument, or a value that the transform refuses.
 
     Example:
         >>> transforms = WaveformTransforms([{"name": "SevenBandParametricEQ", "p": 0.5}, {"name": "Clip", "p": 1.0}])
@@ -44,14 +43,7 @@ class WaveformTransforms:
         self._chain = [_build(spec, number) for number, spec in enumerate(self.specs, start=1)]
 
     def __call__(self, waves: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Transform each crop by itself.
-
-        Args:
-            waves: (time,), or (N, time) on the CPU, at 16 kHz.
-            generator: gives each crop its seed.
-
-        Returns:
-            As `waves`, float32, a new tensor.
+        """Transform each crop by itself: (time,) or (N, time) on the CPU, 16 kHz -> the same shape, float32, new.
 
         Raises:
             InputError: a transform changed the length of a crop.

@@ -1,10 +1,8 @@
-"""Augment: rooms, noise, music, babble, filters and gain for a batch of crops, each crop for itself.
+"""Augment: rooms, noise, music, babble, filters and gain for a batch of N crops, each crop for itself.
 
 A batch goes through in the order in which the world would have it: the room, then what else sounds in it, then the
 recording's channel and level. Only the rows that are drawn are worked on, all at once, on the device that they are on.
 Every random decision comes from one CPU generator, so that it is the same on every device.
-
-Letters: `N` crops in a batch.
 """
 
 from collections.abc import Sequence
@@ -34,22 +32,19 @@ class Augment:
     """Augmentation of crops, on the training device.
 
     Args:
-        noise: folder or manifest of noises (see `sounds.list_sounds`), or a bank; None: built-in coloured noise.
-        rir: folder or manifest of room responses, or a bank; None: built-in synthetic rooms.
+        noise: folder or manifest of noises (see `banks.list_sounds`), or a bank; None: built-in coloured noise.
+        rir: the same of room responses; None: built-in synthetic rooms.
         p_noise: probability that something is added to a crop.
         kinds: what may be added, each as likely as the others. "music" is left out where the bank has none. "babble" is
             several talkers of the bank's speech, or, where it has none, of other crops in the batch.
-        snr_db: range of the signal-to-noise ratio for noise, drawn uniformly.
-        music_snr_db: the same for music.
-        babble_snr_db: the same for babble.
+        snr_db, music_snr_db, babble_snr_db: ranges of the signal-to-noise ratio for each kind, drawn uniformly.
         babble_talkers: range of the number of talkers; (1, 1) is one other speaker.
         p_reverb: probability that a crop is put in a room.
         max_rt60_s: rooms that reverberate longer are not used; None: all are.
         p_filter: probability of a random smooth equaliser, which hides the channel that crops of one recording share.
         filter_db: its levels are drawn from -filter_db to filter_db.
         p_band: probability of limiting the band, as a telephone does.
-        band_low_hz: range of the lower limit (-3 dB), drawn uniformly on a logarithmic axis.
-        band_high_hz: the same for the upper limit.
+        band_low_hz, band_high_hz: ranges of its limits (-3 dB), drawn uniformly on a logarithmic axis.
         p_gain: probability of a change of level.
         gain_db: its range.
         exclude_noise: categories of `noise` to leave out.
@@ -59,9 +54,8 @@ class Augment:
         InputError: a number is out of its range, or a bank cannot be made.
 
     Example:
-        >>> augment = Augment()
         >>> crops = torch.randn(6, 16_000)
-        >>> augment(crops, generator=torch.Generator().manual_seed(0)).shape
+        >>> Augment()(crops, generator=torch.Generator().manual_seed(0)).shape
         torch.Size([6, 16000])
 
     Source: probabilities and ranges of noise, music, babble and rooms: Cho et al., arXiv 2208.05445, as in their
@@ -132,16 +126,12 @@ class Augment:
 
     @torch.no_grad()
     def __call__(self, waves: Tensor, *, generator: torch.Generator, groups: Tensor | None = None) -> Tensor:
-        """Augment a batch.
+        """Augment (N, time) at 16 kHz, on any device: (N, time) float32, new; unchanged where nothing was drawn.
 
         Args:
-            waves: (N, time) at 16 kHz, on any device.
+            waves: the crops.
             generator: a CPU generator, the only source of randomness.
-            groups: (N,) which utterance each crop is of: babble for a crop is never made of its own utterance. None:
-                never of the crop itself.
-
-        Returns:
-            (N, time) float32, a new tensor. A crop that nothing was drawn for is unchanged.
+            groups: (N,) which utterance each crop is of: babble for a crop is never made of its own. None: all differ.
 
         Raises:
             InputError: the waves are not (N, time), or the generator is not the CPU's.

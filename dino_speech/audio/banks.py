@@ -1,9 +1,10 @@
 """Noises and room responses for augmentation: decoded once, kept in memory, drawn from at random.
 
-Either bank is made from a folder or manifest (see `sounds.py`), or by synthesis where a person has neither. What is
-done with what they give is `effects.py`'s business.
+A bank is made from a collection, which is a manifest (CSV with `wav` or `path`, relative to it, and optionally `kind`,
+`category`, `rt60_s`) or a folder; or by synthesis where a person has neither. Effects are in `effects.py`.
 """
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +15,74 @@ from torch import Tensor
 
 from dino_speech.audio.decoding import AudioError, StrPath, decode, header_of, open_audio, resample
 from dino_speech.audio.effects import coloured_noise, reverberation_time, room_responses
-from dino_speech.audio.io import SAMPLE_RATE, audio_info, load_audio, seconds_to_samples
-from dino_speech.audio.sounds import list_sounds
+from dino_speech.audio.io import SAMPLE_RATE, audio_info, find_audio, load_audio, seconds_to_samples
 from dino_speech.errors import InputError
 
 MIN_CLIP_S = 10.0  # ours: of many long files each gives at least this much, then some files are left out
 LEAD_SAMPLES = 40  # 2.5 ms: what of a response is kept before its direct sound
 FADE_SAMPLES = 160  # 10 ms
+KINDS = ("noise", "music", "speech", "rir")
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """One file of a noise or room collection."""
+
+    path: Path
+    kind: str
+    category: str
+    rt60_s: float | None
+
+
+def list_sounds(source: StrPath, *, exclude: Sequence[str] = ()) -> list[Sound]:
+    """The files of a noise or room collection.
+
+    Args:
+        source: a manifest; or a folder, which may hold a `manifest.csv`. In a folder without one, the kind of a file is
+            the name of a folder above it (`noise`, `music`, `speech` as in MUSAN, `rir`), else "noise".
+        exclude: categories to leave out (column `category`; in a folder, the name of the file's own folder).
+
+    Raises:
+        InputError: no such source, a manifest without a column for the path, an unknown kind, or nothing left.
+    """
+    source = Path(source)
+    manifest = source / "manifest.csv" if source.is_dir() else source
+    sounds = _from_manifest(manifest) if manifest.is_file() else [_from_path(p, source) for p in find_audio(source)]
+    categories = {sound.category for sound in sounds}
+    for name in exclude:
+        if name not in categories:
+            raise InputError(f"{source}: no category {name!r} to leave out; it has {', '.join(sorted(categories))}")
+    kept = [sound for sound in sounds if sound.category not in exclude]
+    if not kept:
+        raise InputError(f"{source}: nothing is left of {len(sounds)} sounds; leave fewer categories out")
+    return kept
+
+
+def _from_path(path: Path, folder: Path) -> Sound:
+    above = [part.lower() for part in path.relative_to(folder).parts[:-1]]
+    kind = next((part for part in above if part in KINDS), "noise")
+    return Sound(path, kind, above[-1] if above else "", None)
+
+
+def _from_manifest(manifest: Path) -> list[Sound]:
+    with manifest.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    sounds = []
+    for number, row in enumerate(rows, start=2):
+        path, kind = row.get("wav") or row.get("path"), row.get("kind") or "noise"
+        kind = "speech" if kind == "babble" else kind
+        if not path:
+            raise InputError(f"{manifest} row {number}: no path; expected a column `wav` or `path`")
+        if kind not in KINDS:
+            raise InputError(f"{manifest} row {number}: kind is {kind!r}; expected one of {', '.join(KINDS)}")
+        try:
+            rt60_s = float(row["rt60_s"]) if row.get("rt60_s") else None
+        except ValueError:
+            raise InputError(f"{manifest} row {number}: rt60_s is {row['rt60_s']!r}; expected seconds") from None
+        sounds.append(Sound(manifest.parent / path, kind, row.get("category") or "", rt60_s))
+    if not sounds:
+        raise InputError(f"{manifest}: no sounds; expected a row per file below the line of column names")
+    return sounds
 
 
 class NoiseBank:
@@ -45,10 +107,9 @@ class NoiseBank:
     def from_source(
         cls, source: StrPath, *, max_total_s: float = 3600.0, exclude: Sequence[str] = (), seed: int = 0
     ) -> "NoiseBank":
-        """Decode a folder or manifest; room responses in it are passed over.
+        """Decode a collection (see `list_sounds`); room responses in it are passed over.
 
         Args:
-            source: see `list_sounds`.
             max_total_s: how much to keep in memory (an hour is 230 MB). Of a larger collection, every file gives an
                 equal share from a random place; shares under 10 s are avoided by leaving files out at random.
             exclude: categories to leave out.
@@ -87,17 +148,9 @@ class NoiseBank:
     def draw(
         self, kind: str, num: int, num_samples: int, generator: torch.Generator, device: torch.device | str = "cpu"
     ) -> Tensor:
-        """Draw windows.
+        """Draw `num` windows of a kind: (num, num_samples) float32, of the level they were recorded at.
 
-        Args:
-            kind: one of the bank's kinds (the keys of `of_kind`).
-            num: how many.
-            num_samples: length of each.
-            generator: a CPU generator.
-            device: where the result shall be; the bank is copied there once.
-
-        Returns:
-            (num, num_samples) float32, of the level it was recorded at.
+        They come on `device`, where the bank is copied once; the generator is the CPU's.
         """
         flat, begins = self._lay_out(num_samples, torch.device(device))
         chosen = self.of_kind[kind][torch.randint(len(self.of_kind[kind]), (num,), generator=generator)]
@@ -149,10 +202,9 @@ class RoomBank:
     def from_responses(
         cls, responses: Sequence[Tensor], rt60_s: Sequence[float | None] | None = None, *, max_s: float = 1.0
     ) -> "RoomBank":
-        """Align, cut and normalise impulse responses.
+        """Align, cut and normalise impulse responses, (time,) each at 16 kHz, of any length and level.
 
         Args:
-            responses: (time,) each, at 16 kHz, of any length and level.
             rt60_s: the reverberation time of each in seconds; None where unknown, it is then estimated.
             max_s: where to cut them, with a fade of 10 ms.
         """
@@ -165,7 +217,7 @@ class RoomBank:
     def from_source(
         cls, source: StrPath, *, max_s: float = 1.0, max_rooms: int = 2000, exclude: Sequence[str] = (), seed: int = 0
     ) -> "RoomBank":
-        """Decode a folder or manifest of room responses (of one that knows kinds, those of kind "rir").
+        """Decode a collection of room responses (of one that knows kinds, those of kind "rir").
 
         Of several channels the first is taken, since a mean of microphones is a room that does not exist. Beyond
         `max_rooms` (at 1 s, 128 MB) a random choice is kept.
@@ -199,11 +251,7 @@ class RoomBank:
         return len(self.responses)
 
     def within(self, max_rt60_s: float | None) -> "RoomBank":
-        """The rooms of at most this reverberation time (seconds); None for all.
-
-        Raises:
-            InputError: there is none.
-        """
+        """The rooms of at most this reverberation time (seconds); None for all. InputError: there is none."""
         if max_rt60_s is None:
             return self
         kept = (self.rt60_s <= max_rt60_s).nonzero()[:, 0]

@@ -1,9 +1,7 @@
-"""MultiCrop: where the long and the short segments of an utterance lie, and cutting them.
+"""MultiCrop: where the long (`L`) and the short (`S`) segments of an utterance lie, and cutting them.
 
 Planning needs only the utterance's length, so that a file is read between the first and the last sample that a plan
-uses, and nowhere else. Augmentation of the segments lives in `augment.py`.
-
-Letters: `L` long segments, `S` short ones; both together are the views of an utterance.
+uses, and nowhere else. Long and short segments together are the views of an utterance.
 """
 
 from dataclasses import dataclass
@@ -18,13 +16,10 @@ from dino_speech.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class CropPlan:
-    """Which samples of an utterance to read, and where the views lie in them.
+    """Samples `start`..`stop` (16 kHz) of an utterance are to be read, and where the views lie in them.
 
-    Attributes:
-        start: first sample to read, at 16 kHz.
-        stop: end of what to read, exclusive.
-        views: (offset from `start`, length) in samples, the long views first. A view that runs over the end of what is
-            read goes on at its beginning.
+    Each view is (offset from `start`, length) in samples, the long views first. One that runs over the end of what is
+    read goes on at its beginning.
     """
 
     start: int
@@ -44,8 +39,8 @@ class MultiCrop:
         num_short: short segments, seen by the student only; with `num_long` at least 2 together.
         short_s: their length in seconds; at most `long_s`.
         disjoint: take long and short segments from two parts of the utterance that share no sample. The border is drawn
-            uniformly, which part comes first too. An utterance shorter than `long_s + short_s` cannot be parted so: its
-            segments are drawn as if `disjoint` were off.
+            uniformly, which part comes first too. An utterance shorter than `long_s + short_s` is treated as if
+            `disjoint` were off.
         excerpt_s: draw all segments from one random excerpt of this many seconds, so that of a long recording little
             has to be read; None: from the whole utterance.
         min_s: utterances of fewer seconds are refused (a dataset skips and lists them).
@@ -97,11 +92,7 @@ class MultiCrop:
         return self.num_long + self.num_short
 
     def plan(self, num_samples: int, generator: torch.Generator) -> CropPlan:
-        """Draw the positions of all views.
-
-        Args:
-            num_samples: length of the utterance at 16 kHz.
-            generator: the only source of randomness.
+        """Draw the positions of all views in an utterance of `num_samples` at 16 kHz.
 
         Raises:
             InputError: the utterance is shorter than `min_s`.
@@ -139,15 +130,12 @@ class MultiCrop:
         return (stop - for_long, stop), (start, stop - for_long)
 
     def cut(self, span: Tensor, plan: CropPlan) -> tuple[Tensor, Tensor]:
-        """Cut the views of a plan out of the samples that it asked for.
+        """Cut the views of a plan out of the samples that it asked for: (L, long_samples), (S, short_samples), copies.
 
         Args:
             span: (time,) the utterance from `plan.start` to `plan.stop`. A file may turn out some samples shorter than
                 its manifest says: a view that runs over the end wraps around, as in a short utterance.
             plan: what `plan` gave.
-
-        Returns:
-            (L, long_samples) and (S, short_samples), copies.
 
         Raises:
             InputError: the span is empty.
@@ -166,13 +154,7 @@ class MultiCrop:
 
 
 class RandomChunk(MultiCrop):
-    """One segment of an utterance at a uniformly drawn position, for training with labels: a `MultiCrop` of one view.
-
-    The rule for an utterance shorter than the segment is the same: it is repeated end to end.
-
-    Args:
-        chunk_s: length in seconds.
-        min_s: utterances of fewer seconds are refused (a dataset skips and lists them).
+    """A `MultiCrop` of one view of `chunk_s` seconds, for training with labels; `min_s` and short utterances as there.
 
     Raises:
         InputError: a number is out of its range.

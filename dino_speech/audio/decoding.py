@@ -67,10 +67,6 @@ def open_audio(path: StrPath) -> Iterator[soundfile.SoundFile]:
     """Open a file, or another place of `sources.py`; whatever libsndfile complains of becomes an `AudioError`.
 
     What libsndfile does not know (`FFMPEG_FORMATS`) is first made into a wav by ffmpeg, each time anew.
-
-    Raises:
-        AudioError: the file is missing, empty, corrupt (also if that shows while decoding) or of an unknown format, its
-            name is no UTF-8 text, or it needs ffmpeg, which is not installed.
     """
     place = os.fspath(path)
     if not is_url(place):
@@ -146,11 +142,8 @@ def _convert(place: str) -> str:
 
 
 def header_of(file: soundfile.SoundFile) -> AudioInfo:
-    """What the header says.
-
-    Raises:
-        AudioError: it promises no samples, does not say how many (a flac written to a pipe), or promises more than a
-            wav holds.
+    """What the header says; AudioError: no samples, an unknown number (a flac written to a pipe), or more than a wav
+    holds.
     """
     if file.frames <= 0:
         raise AudioError(f"{file.name}: holds no samples; copy it again, or leave it out of the manifest")
@@ -176,14 +169,7 @@ def _promised_s(file: soundfile.SoundFile, duration_s: float) -> float:
 
 
 def decode(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
-    """Samples start..stop of every channel.
-
-    Returns:
-        (stop - start, channels) float32.
-
-    Raises:
-        AudioError: the file ends before its header says so.
-    """
+    """Samples start..stop of every channel: (stop - start, channels) float32. AudioError: the file ends before."""
     if stop - start > LONGEST_S * file.samplerate:
         raise AudioError(
             f"{file.name}: {(stop - start) / file.samplerate / 3600:.1f} hours at once; expected at most "
@@ -222,11 +208,7 @@ def decode_mono(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
 
 
 def decode_resampled(file: soundfile.SoundFile, start: int, stop: int, new_rate: int) -> np.ndarray:
-    """Samples start..stop counted at `new_rate` (Hz): that slice of the whole file resampled, from a part of it.
-
-    Returns:
-        (stop - start,) float32.
-    """
+    """Samples start..stop counted at `new_rate` (Hz), of the whole file resampled, from a part of it: float32."""
     divisor = math.gcd(file.samplerate, new_rate)
     step, new_step = file.samplerate // divisor, new_rate // divisor
     margin = math.ceil(RESAMPLER_MARGIN_S * new_rate)

@@ -1,9 +1,6 @@
 """What augmentation does to waves, as functions without randomness of their own: noise at an SNR, rooms, filters.
 
-Everything is batched, on the waves' device, in float32. What is drawn when, and for which rows, is `augment.py`'s
-business; where noises and rooms come from, `banks.py`'s.
-
-Letters: `N` waves in a batch, `R` frequencies.
+Everything is batched, on the waves' device, in float32. Letters: `N` waves in a batch, `R` frequencies.
 """
 
 import functools
@@ -42,16 +39,10 @@ def noise_scale(wave_power: Tensor, noise_power: Tensor, snr_db: Tensor) -> Tens
 
 
 def convolve(waves: Tensor, responses: Tensor, *, lead: int = 0) -> Tensor:
-    """Convolve each wave with its own impulse response, and cut off what follows the wave's end.
+    """Convolve each wave (N, time) with its own response (N, length), and cut off what follows the wave's end.
 
-    Args:
-        waves: (N, time).
-        responses: (N, length).
-        lead: samples of a response that precede its direct sound; the result is moved back by as many, so that speech
-            stays where it was.
-
-    Returns:
-        (N, time).
+    `lead` samples of a response precede its direct sound; the result is moved back by as many: speech stays where it
+    was.
     """
     num_samples = waves.shape[-1]
     size = fast_fft_size(num_samples + responses.shape[-1] - 1)
@@ -69,10 +60,9 @@ def filter_size(num_samples: int) -> int:
 
 
 def apply_gains(waves: Tensor, gains: Tensor) -> Tensor:
-    """Filter each wave by its own gain at each frequency, without moving anything in time (zero phase).
+    """Filter each wave (N, time) by its own gain at each frequency, without moving anything in time (zero phase).
 
     Args:
-        waves: (N, time).
         gains: (N, R) amplitude factors at the R = filter_size(time) // 2 + 1 frequencies from 0 to half the rate.
     """
     num_samples = waves.shape[-1]
@@ -98,10 +88,7 @@ def _in_blocks(function: Callable[[Tensor, Tensor], Tensor], waves: Tensor, othe
 
 @functools.lru_cache(maxsize=16)
 def smooth_bands(num_bands: int, num_frequencies: int) -> Tensor:
-    """How `num_bands` levels, equally spaced on the mel axis, are joined by smooth curves: (num_bands, R).
-
-    Each column sums to one, so that a curve never leaves the range of its levels.
-    """
+    """How `num_bands` levels, equally spaced on the mel axis, are joined smoothly: (num_bands, R), sums of one."""
     hertz = torch.linspace(0, SAMPLE_RATE / 2, num_frequencies)
     mel = torch.log1p(hertz / 700)
     position = mel / mel[-1] * (num_bands - 1)  # 0 at the lowest band's centre
@@ -124,16 +111,7 @@ def band_gains(low_hz: Tensor, high_hz: Tensor, num_frequencies: int, *, order: 
 
 
 def coloured_noise(num_samples: int, exponents: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian noise whose power falls as 1/f^exponent: 0 white, 1 pink, 2 brown.
-
-    Args:
-        num_samples: length.
-        exponents: (N,), one per row.
-        generator: source of randomness.
-
-    Returns:
-        (N, num_samples) float32 of unit power.
-    """
+    """Gaussian noise whose power falls as 1/f^exponent (0 white, 1 pink, 2 brown): (N,) -> (N, num_samples)."""
     white = torch.randn(len(exponents), num_samples, generator=generator)
     spectrum = torch.fft.rfft(white)
     frequency = torch.arange(spectrum.shape[1]).clamp_min(1)
@@ -145,17 +123,15 @@ def coloured_noise(num_samples: int, exponents: Tensor, generator: torch.Generat
 def room_responses(
     rt60_s: Tensor, direct_to_reverberant_db: Tensor, generator: torch.Generator, *, num_samples: int, lead: int
 ) -> Tensor:
-    """Synthetic rooms: a direct sound, a gap of 1 to 10 ms, then Gaussian noise that decays by 60 dB in `rt60_s`.
+    """Synthetic rooms: a direct sound (1), a gap of 1 to 10 ms, then Gaussian noise that decays by 60 dB in `rt60_s`.
 
     Args:
         rt60_s: (N,) reverberation times in seconds.
         direct_to_reverberant_db: (N,) energy of the direct sound over that of all the rest, in dB.
-        generator: source of randomness.
-        num_samples: length of a response.
         lead: samples before the direct sound.
 
     Returns:
-        (N, num_samples) float32, direct sound 1.
+        (N, num_samples) float32.
     """
     num_rooms = len(rt60_s)
     gap_s = 0.001 + 0.009 * torch.rand(num_rooms, 1, generator=generator)

@@ -1,11 +1,14 @@
-"""Any audio file -> mono float32 at 16 kHz, reading only the span that is asked for; and what is wrong with a file.
+"""Any audio file -> mono float32 at 16 kHz, reading only the span that is asked for; what is wrong with a file.
 
-Cutting crops lives in `crops.py`, the dealings with codecs in `decoding.py`. Positions in these functions are sample
-indices at the *output* rate, and one rule, `seconds_to_samples`, turns seconds into samples everywhere.
+Codecs are dealt with in `decoding.py`. Positions in these functions are sample indices at the *output* rate, and one
+rule, `seconds_to_samples`, turns seconds into samples everywhere.
 """
 
 import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dino_speech.audio.decoding import (
+    FFMPEG_FORMATS,
     SAMPLE_RATE,
     AudioError,
     AudioInfo,
@@ -22,21 +26,8 @@ from dino_speech.audio.decoding import (
     decode_resampled,
     header_of,
     open_audio,
-    resample,
 )
 from dino_speech.errors import InputError
-
-__all__ = [
-    "SAMPLE_RATE",
-    "AudioError",
-    "AudioInfo",
-    "AudioJudgement",
-    "audio_info",
-    "judge_audio",
-    "load_audio",
-    "resample",
-    "seconds_to_samples",
-]
 
 SILENT_DBFS = -70.0  # ours: a quiet but usable recording of speech has -50 dBFS or more
 CLIPPED_LEVEL = 0.999
@@ -45,9 +36,6 @@ CLIPPED_FRACTION = 1e-3  # ours: a peak-normalised file has one sample at full s
 
 def seconds_to_samples(seconds: float, sample_rate: int = SAMPLE_RATE) -> int:
     """The one rounding rule from seconds to samples: to the nearest, halves upward.
-
-    Raises:
-        InputError: `seconds` is negative or not finite.
 
     Example:
         >>> seconds_to_samples(2.0), seconds_to_samples(1.5 / 16_000)
@@ -59,11 +47,7 @@ def seconds_to_samples(seconds: float, sample_rate: int = SAMPLE_RATE) -> int:
 
 
 def audio_info(path: StrPath) -> AudioInfo:
-    """Length, rate and channels of a file, from its header.
-
-    Raises:
-        AudioError: the file is missing, empty, unreadable, or has no samples.
-    """
+    """Length, rate and channels of a file, from its header; AudioError where it has none, or no samples."""
     with open_audio(path) as file:
         return header_of(file)
 
@@ -114,16 +98,10 @@ def load_audio(path: StrPath, *, start: int = 0, stop: int | None = None, sample
 
 @dataclass(frozen=True, slots=True)
 class AudioJudgement:
-    """What `judge_audio` found.
+    """What `judge_audio` found: whether the file can be trained on (a clipped one can), and why it is not fine.
 
-    Attributes:
-        ok: whether the file can be trained on (a clipped file can).
-        verdict: "fine", "clipped", "silent", "short", "non_finite" or "unreadable".
-        reason: one sentence on why the file is not fine; None for a fine one.
-        info: None where the file cannot be opened.
-        notes: what a person may want to know of a file that is otherwise fine.
-        rms_dbfs: level without its constant offset, in dB of full scale; None where unknown.
-        clipped_fraction: share of samples at full scale or above; None where unknown.
+    `verdict` is "fine", "clipped", "silent", "short", "non_finite" or "unreadable". `rms_dbfs` is the level without its
+    constant offset, `clipped_fraction` the share of samples at full scale or above; what is unknown is None.
     """
 
     ok: bool
@@ -138,9 +116,7 @@ class AudioJudgement:
 def judge_audio(path: StrPath, *, min_s: float = 0.4) -> AudioJudgement:
     """Decode a whole file and say whether it is fit to learn from, and if not, why. A bad file does not raise.
 
-    Args:
-        path: the file.
-        min_s: files of fewer seconds are "short".
+    Files of fewer than `min_s` seconds are "short".
     """
     info = None
     try:
@@ -179,3 +155,37 @@ def _notes(file: soundfile.SoundFile) -> tuple[str, ...]:
     elif file.samplerate > SAMPLE_RATE:
         notes.append(f"resampled from {file.samplerate} Hz")
     return tuple(notes)
+
+
+AUDIO_SUFFIXES = (
+    *(".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav"),
+    *FFMPEG_FORMATS,
+)
+
+
+def walk_files(folder: StrPath) -> Iterator[Path]:
+    """Every file below a folder, folder by folder: links are followed, hidden files and folders passed over."""
+    visited: set[str] = set()
+    for parent, subfolders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # a link that leads back to a folder already seen would be walked for ever
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+
+
+def is_audio(file: Path) -> bool:
+    """Whether a file's suffix is one of `AUDIO_SUFFIXES`."""
+    return file.name.lower().endswith(AUDIO_SUFFIXES)
+
+
+def find_audio(folder: StrPath) -> list[Path]:
+    """Every audio file below a folder, sorted by path; AudioError where there is none, or no such folder."""
+    if not Path(folder).is_dir():
+        raise AudioError(f"{folder}: no such folder; give the folder that holds the audio files")
+    found = sorted(filter(is_audio, walk_files(folder)))
+    if not found:
+        raise AudioError(f"{folder}: no audio found; expected files ending in {' '.join(AUDIO_SUFFIXES)}")
+    return found

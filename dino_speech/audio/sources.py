@@ -2,7 +2,7 @@
 
 A place is a string. `speech.wav` is a file; `shard-000000.tar#1536,48120` are the 48,120 bytes from byte 1,536 on of an
 archive. Both may begin with a protocol (`s3://`, `https://`, see `urls.py`). So a manifest can name any of them in its
-column `wav`, and whatever reads sounds reads them all. What the bytes mean is `decoding.py`'s business.
+column `wav`, and whatever reads sounds reads them all.
 """
 
 import io
@@ -11,8 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any, BinaryIO
 
-from dino_speech.audio.archive_cache import local_copy, patiently
-from dino_speech.audio.urls import file_system, is_url
+from dino_speech.audio.urls import file_system, is_url, local_copy, patiently
 
 MEMBER = re.compile(r"(?P<archive>.+\.tar)#(?P<offset>\d+),(?P<size>\d+)")
 LOCAL_BUFFER_BYTES = 1 << 16  # ours: a few seconds of speech, less than a network file system reads at once
@@ -21,12 +20,7 @@ REMOTE_SOUNDS = 4  # ours: a header and then a span are asked of one sound; more
 
 
 def member_place(archive: str, offset: int, size: int) -> str:
-    """The place of a member of a tar archive.
-
-    Example:
-        >>> member_place("shard-000000.tar", 1536, 48120)
-        'shard-000000.tar#1536,48120'
-    """
+    """The place of a member of a tar archive, such as `shard-000000.tar#1536,48120`."""
     return f"{archive}#{offset},{size}"
 
 
@@ -41,12 +35,7 @@ def printable(place: str) -> str:
 
 
 def file_of(place: str) -> str:
-    """The file that holds a place: the archive of a member, else the place itself.
-
-    Example:
-        >>> file_of("a/shard-000000.tar#1536,48120"), file_of("a/b.wav")
-        ('a/shard-000000.tar', 'a/b.wav')
-    """
+    """The file that holds a place: the archive of a member, else the place itself."""
     found = MEMBER.fullmatch(place) if "#" in place else None
     return found["archive"] if found else place
 
@@ -74,11 +63,7 @@ def exists(file: str) -> bool:
 
 
 def open_bytes(place: str) -> BinaryIO:
-    """The bytes of a place, as a file to read and seek in: of a member of a local archive only what is read is fetched.
-
-    Raises:
-        OSError: there are no such bytes, or they cannot be fetched.
-    """
+    """The bytes of a place, to read and seek in; of a member of a local archive only what is read is fetched."""
     found = MEMBER.fullmatch(place) if "#" in place else None
     if is_url(place):
         kept = _kept(found) if found else None

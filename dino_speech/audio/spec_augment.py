@@ -1,7 +1,4 @@
-"""SpecAugment: masks over time and frequency on a batch of log-mel frames.
-
-Letters: `B` crops, `T` frames, `F` mel bands, `M` masks per crop.
-"""
+"""SpecAugment: masks over time and frequency on log-mel; `B` crops, `T` frames, `F` mel bands, `M` masks per crop."""
 
 import torch
 from torch import Tensor
@@ -50,15 +47,7 @@ class SpecAugment:
         require_ranges(self, counts_from_zero=counts, shares=("p",))
 
     def __call__(self, frames: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Mask a batch.
-
-        Args:
-            frames: (B, T, F) on any device.
-            generator: a CPU generator, so that the masks are the same on every device.
-
-        Returns:
-            (B, T, F), a new tensor of the same type.
-        """
+        """Mask a batch (B, T, F) on any device, by a CPU generator: a new tensor of the same shape and type."""
         if frames.ndim != 3 or generator.device.type != "cpu":
             raise InputError(
                 f"frames of shape {tuple(frames.shape)}, generator on {generator.device}: expected (B, T, F) and a CPU"

@@ -1,11 +1,9 @@
 """Where somebody speaks: energy rules, frame by frame, and the regions in samples that follow from them.
 
 Two rules: `EnergyVAD`, Kaldi's, which goes by the level of the recording, and `RangeVAD`, ours, which does not. Neither
-tells speech from other sounds; in a noisy room both take noise for speech or soft speech for noise. What is done with
-the parts is in `data/silence.py`. Letters: `T` frames, `R` regions.
-
-Frame `t` looks at the samples `t * hop .. t * hop + window` and stands for its first `hop` samples; the last frame for
-all that are left.
+tells speech from other sounds; in a noisy room both take noise for speech or soft speech for noise. Letters: `T`
+frames, `R` regions. Frame `t` looks at the samples `t * hop .. t * hop + window` and stands for its first `hop`
+samples; the last frame for all that are left.
 """
 
 import math
@@ -92,8 +90,8 @@ class EnergyVAD(_Frames):
     moves each log energy by 2 ln g, but the threshold only by `mean_scale` times that. A recording with little contrast
     is all speech above 12 steps (-69 dBFS), and all silence below. `level_dbfs` takes this away.
 
-    With context 2 and proportion 0.12 one loud frame in five is enough: each loud frame makes speech of the two before
-    and behind it.
+    With context 2 and proportion 0.12 one loud frame in five is enough: each makes speech of the two before and behind
+    it.
 
     Args:
         threshold: constant part, natural log of energy.
@@ -101,8 +99,7 @@ class EnergyVAD(_Frames):
         proportion: share of the frames from `context` before to `context` behind that must be loud.
         context: frames on each side.
         level_dbfs: bring the recording to this RMS level first, in dB of full scale; None: as it is (as in Kaldi).
-        window_ms: length of a frame.
-        hop_ms: step from frame to frame.
+        window_ms, hop_ms: length of a frame, and step from frame to frame.
         sample_rate: Hz.
 
     Raises:
@@ -149,13 +146,7 @@ class RangeVAD(_Frames):
     are nearer than `min_range_db`, no silence is seen: all is speech (also if nobody speaks). In a recording without
     pauses the softest speech is the floor: take a margin, as `data/silence.py` does.
 
-    Args:
-        fraction: 0 to 1.
-        min_range_db: dB.
-        proportion, context, window_ms, hop_ms, sample_rate: as in `EnergyVAD`.
-
-    Raises:
-        InputError: an option is out of its range.
+    Args and Raises as in `EnergyVAD`.
     """
 
     fraction: float = 0.3  # ours
@@ -181,11 +172,7 @@ VADS = {"energy": EnergyVAD, "range": RangeVAD}
 
 
 def build_vad(vad: "str | VAD") -> "VAD":
-    """A rule by its name ("energy", "range"), or the one that is given.
-
-    Raises:
-        InputError: an unknown name.
-    """
+    """A rule by its name ("energy", "range"), or the one that is given."""
     if not isinstance(vad, str):
         return vad
     if vad not in VADS:
@@ -210,13 +197,7 @@ def frame_energy(wave: NDArray, *, window: int, hop: int) -> NDArray[np.float64]
 
 
 def mask_regions(mask: NDArray[np.bool_], *, hop_samples: int, num_samples: int) -> Regions:
-    """Stretches of True frames as samples: (T,) -> (R, 2) first sample and end (exclusive).
-
-    Example:
-        >>> mask_regions(np.array([True, False, True, True]), hop_samples=160, num_samples=900)
-        array([[  0, 160],
-               [320, 900]])
-    """
+    """Stretches of True frames as samples: (T,) -> (R, 2) first sample and end (exclusive)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
     regions = edges.reshape(-1, 2).astype(np.int64) * hop_samples
     if mask.size and mask[-1]:
@@ -225,13 +206,7 @@ def mask_regions(mask: NDArray[np.bool_], *, hop_samples: int, num_samples: int)
 
 
 def other_regions(regions: Regions, *, num_samples: int, margin_samples: int = 0) -> Regions:
-    """What lies between regions, at least `margin_samples` from each of them: (R, 2) -> (R', 2).
-
-    Example:
-        >>> other_regions(np.array([[160, 320]]), num_samples=900, margin_samples=50)
-        array([[  0, 110],
-               [370, 900]])
-    """
+    """What lies between regions, at least `margin_samples` from each of them: (R, 2) -> (R', 2)."""
     starts = np.concatenate([[0], regions[:, 1] + margin_samples])
     stops = np.concatenate([regions[:, 0] - margin_samples, [num_samples]])
     between = np.stack([starts, stops], axis=1).astype(np.int64)

@@ -21,11 +21,7 @@ DURATION_TOLERANCE_S = 0.1  # ours: rounding in a manifest is below, another fil
 class Finding(PlainData):
     """Something about one file that its owner should know.
 
-    Attributes:
-        name: its ID.
-        path: the file.
-        verdict: "unreadable", "non_finite", "short", "silent" (these cannot be used); "clipped", "duration", "span".
-        reason: one sentence.
+    `verdict` is "unreadable", "non_finite", "short", "silent" (these cannot be used); "clipped", "duration", "span".
     """
 
     name: str
@@ -36,15 +32,9 @@ class Finding(PlainData):
 
 @dataclass(frozen=True, slots=True)
 class CheckReport(PlainData):
-    """What `check_audio_files` found.
+    """What `check_audio_files` found: of `num_files` different files those that can be learnt from, and their hours.
 
-    Attributes:
-        num_files: different files.
-        num_usable: those that can be learnt from.
-        hours: length of the usable ones.
-        counts: number of findings by verdict.
-        unusable: why the others cannot be used.
-        remarks: what is odd about usable ones.
+    `counts` are findings by verdict; `unusable` says why the others cannot be used, `remarks` is on usable ones.
     """
 
     num_files: int

@@ -100,8 +100,7 @@ def manifest_folds(
         seed: of drawn folds.
 
     Raises:
-        InputError: both or neither of `column` and `num_folds`; a blank or only one value; a speaker in two folds; what
-            `speaker_folds` refuses.
+        InputError: both or neither of `column` and `num_folds`; a blank or only one value; a speaker in two folds.
     """
     if (column is None) == (num_folds is None):
         raise InputError("give either a column of folds (fold_column) or a number of them (num_folds)")
@@ -142,11 +141,7 @@ def group_folds(classes: NDArray, groups: NDArray, *, num_folds: int, seed: int)
 
 
 def check_disjoint(train_speakers: Sequence[str], test_speakers: Sequence[str]) -> None:
-    """Refuse a split that has a speaker on both sides; blank names are speakers nobody knows and are not compared.
-
-    Raises:
-        InputError: naming the speakers that leak.
-    """
+    """Refuse a split that has a speaker on both sides; blank names are speakers nobody knows and are not compared."""
     both = sorted((set(train_speakers) & set(test_speakers)) - {""})
     if both:
         raise InputError(

@@ -1,32 +1,19 @@
 """Manifests on disk: a CSV with `ID`, `duration`, `wav` and label columns, checked row by row while it is read.
 
-SpeechBrain's `DynamicItemDataset.from_csv` reads the same files. Rows are read in `rows.py`; what a manifest holds is
-in `utterances.py`, trials are in `trials.py`, decoding in `audio/io.py`.
+SpeechBrain's `DynamicItemDataset.from_csv` reads the same files. Rows are read in `rows.py`.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dino_speech.audio.files import find_audio
-from dino_speech.audio.io import AudioError, AudioInfo, audio_info
+from dino_speech.audio.io import AudioError, AudioInfo, audio_info, find_audio
 from dino_speech.audio.sources import exists, file_of, printable
 from dino_speech.data.atomic import write_rows_atomically
 from dino_speech.data.in_threads import in_order
 from dino_speech.data.rows import REQUIRED, SPANS, ManifestRows, StrPath, Where
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.errors import InputError
-
-__all__ = [
-    "Manifest",
-    "Skipped",
-    "Utterance",
-    "check_files",
-    "read_headers",
-    "read_manifest",
-    "scan_folder",
-    "write_manifest",
-]
 
 NUM_THREADS = 8  # headers are read side by side: on network storage the waiting dominates
 
@@ -74,11 +61,7 @@ def read_manifest(
 
 
 def check_files(manifest: Manifest) -> None:
-    """Look for every audio file before work begins.
-
-    Raises:
-        InputError: some do not exist; the message counts them and names the first few.
-    """
+    """Look for every audio file before work begins; an InputError counts the missing ones and names the first few."""
     known = {file: exists(file) for file in {file_of(utterance.wav) for utterance in manifest}}
     missing = [f"{u.origin or u.id}: {u.wav}" for u in manifest if not known[file_of(u.wav)]]
     if missing:
@@ -89,10 +72,7 @@ def check_files(manifest: Manifest) -> None:
 
 
 def write_manifest(manifest: Manifest, path: StrPath) -> Path:
-    """Write a manifest; audio below its folder gets a relative path, other audio an absolute one.
-
-    Nobody ever reads half of it. Returns its path.
-    """
+    """Write a manifest, in one move; audio below its folder gets a relative path, other audio an absolute one."""
     target = Path(os.path.normpath(Path(path).absolute()))
     with_spans = any(u.start is not None or u.stop is not None for u in manifest)
     header = [*REQUIRED, *(SPANS if with_spans else ()), *manifest.columns]

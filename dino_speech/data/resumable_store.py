@@ -52,15 +52,10 @@ def read_or_make(
 
 
 class ResumableStore:
-    """Pieces in a folder: asked for again, with the same dependencies, a piece is read instead of made.
+    """Pieces in a folder: asked for again, with the same dependencies (plain data), a piece is read instead of made.
 
     A piece is written in one move, so that it is complete or absent whenever the process is killed; one that cannot be
-    read is made again. Another version of this package makes all pieces anew.
-
-    Args:
-        folder: made with its parents when the first piece is finished.
-        depends_on: plain data that all pieces depend on.
-        reuse: False makes every piece once more.
+    read is made again. Another version of this package makes all pieces anew, `reuse=False` too.
     """
 
     def __init__(self, folder: Path, depends_on: Any = None, *, reuse: bool = True) -> None:
@@ -69,13 +64,7 @@ class ResumableStore:
         self.reuse = reuse
 
     def data(self, name: str, depends_on: Any, make: Callable[[], Any]) -> Any:
-        """Plain data, as JSON holds it.
-
-        Args:
-            name: of the piece, for people.
-            depends_on: plain data, beside what all pieces depend on.
-            make: called where there is no such piece yet.
-        """
+        """Plain data, as JSON holds it, of a piece with a name for people, and what it alone depends on."""
         return read_or_make(self._path(name, depends_on, "json"), make, reuse=self.reuse)
 
     def arrays(self, name: str, depends_on: Any, make: Callable[[], Mapping[str, NDArray[Any]]]) -> Arrays:

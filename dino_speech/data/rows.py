@@ -31,17 +31,8 @@ Where = Mapping[str, str | Sequence[str]]
 class ManifestRows:
     """The utterances of one manifest file, to be gone through as often as needed; each time the file is read anew.
 
-    Args:
-        path: a CSV file or its URL; comma, semicolon and tab are all taken as the separator.
-        where: keep only rows with these values, for example `{"split": ["pretrain", "train"]}`.
-
-    Attributes:
-        name: the file, absolute, or the URL.
-        columns: names of the label columns.
-
-    Raises:
-        InputError: the file is missing or empty, or a column is; while rows are read: a row has a wrong number of
-            cells, an empty ID or path, a duration that is not a positive number, or start >= stop.
+    `name` is the file, absolute, or the URL; `columns` are the label columns; `where` and what is refused are those of
+    `manifest.read_manifest`.
     """
 
     def __init__(self, path: StrPath, *, where: Where | None = None) -> None:

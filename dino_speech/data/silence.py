@@ -1,16 +1,17 @@
 """The parts of recordings in which nobody speaks (or somebody does), as recordings of their own.
 
 For the silence control: what can be told from the pauses of a recording was not told by the voice (arXiv 2406.07410).
-How speech is found is in `audio/vad.py`; the control itself is in `evaluation/clinical.py`.
-
 In the output folder: `audio/` (wav, 32-bit float, 16 kHz: the very samples), `manifest.csv` (same IDs and labels; only
-the recordings that have enough of the part), `parts.csv` (seconds of each recording, also of those without; see
-`parts.py`), `split.json` (the settings). An interrupted run goes on where it stopped.
+the recordings that have enough of the part), `parts.csv` (seconds of each recording, also of those without; a line is
+added when the wav is in place), `split.json` (the settings). An interrupted run goes on where it stopped.
 """
 
+import csv
 import hashlib
+import sys
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +22,9 @@ from numpy.typing import NDArray
 
 from dino_speech.audio.io import SAMPLE_RATE, load_audio, seconds_to_samples
 from dino_speech.audio.vad import VAD, build_vad, mask_regions, other_regions
-from dino_speech.data.atomic import read_json, write_atomically, write_json_atomically
+from dino_speech.data.atomic import read_json, write_atomically, write_json_atomically, write_rows_atomically
+from dino_speech.data.in_threads import in_order
 from dino_speech.data.manifest import write_manifest
-from dino_speech.data.speech_parts import RecordingParts, complete_parts
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.errors import InputError
 from dino_speech.metrics import auc
@@ -33,20 +34,84 @@ MARGIN_S = 0.1  # ours: soft onsets and the room's echo of speech are not silenc
 MIN_S = 0.5  # ours: less is not worth an embedding
 SETTINGS_FILE = "split.json"
 MAX_NAME = 150  # characters of a file's name
+PROBLEMS = ("", "short", "digital silence")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingParts:
+    """How one recording divides: seconds in all, of speech, and of the part asked for, margins taken off.
+
+    `problem` is one of `PROBLEMS`: why nothing was written, "" where it was.
+    """
+
+    id: str
+    total_s: float
+    speech_s: float
+    part_s: float
+    problem: str
+
+    @property
+    def nonspeech_fraction(self) -> float:
+        """Share of the time in which nobody speaks."""
+        return 1 - self.speech_s / self.total_s
+
+
+Work = Callable[[Utterance], RecordingParts | Skipped]
+COLUMNS = ("source", *(field.name for field in fields(RecordingParts)))
+
+
+def complete_parts(
+    manifest: Manifest, path: Path, work: Work, *, file_of: Callable[[str], Path], num_threads: int, progress: bool
+) -> tuple[dict[str, RecordingParts], list[Skipped]]:
+    """Do what the table at `path` does not hold yet; what cannot be read the next run tries again.
+
+    A recording counts as done if its ID, file and span are those of the table, and the wav of its ID (`file_of`) is
+    there; `work` divides one recording and writes its wav, or says why it cannot be read.
+    """
+    from tqdm import tqdm
+
+    sources = {utterance.id: _source(utterance) for utterance in manifest}
+    done = {parts.id: parts for source, parts in _read(path) if sources.get(parts.id) == source}
+    done = {name: parts for name, parts in done.items() if parts.problem or file_of(name).is_file()}
+    todo = [utterance for utterance in manifest if utterance.id not in done]
+    skipped = []
+    write_rows_atomically(path, [COLUMNS, *([sources[name], *astuple(parts)] for name, parts in done.items())])
+    with (
+        path.open("a", newline="", encoding="utf-8") as file,
+        tqdm(
+            total=len(manifest), initial=len(done), desc="split", unit="file", file=sys.stderr, disable=not progress
+        ) as bar,
+    ):
+        for answer in in_order(work, todo, num_threads):
+            if isinstance(answer, Skipped):
+                skipped.append(answer)
+            else:
+                done[answer.id] = answer
+                csv.writer(file, lineterminator="\n").writerow([sources[answer.id], *astuple(answer)])
+                file.flush()
+            bar.update()
+    return done, skipped
+
+
+def _source(utterance: Utterance) -> str:
+    return f"{utterance.wav} {utterance.start or 0}..{'' if utterance.stop is None else utterance.stop}"
+
+
+def _read(path: Path) -> Iterable[tuple[str, RecordingParts]]:
+    """The lines of an earlier run; one that was cut off is left out."""
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        for cells in csv.reader(file):
+            if len(cells) == len(COLUMNS) and tuple(cells) != COLUMNS:
+                source, name, total_s, speech_s, part_s, problem = cells
+                if problem in PROBLEMS:
+                    yield source, RecordingParts(name, float(total_s), float(speech_s), float(part_s), problem)
 
 
 @dataclass(frozen=True)
 class SpeechParts:
-    """What `write_nonspeech` did.
-
-    Attributes:
-        part: "nonspeech" or "speech".
-        source: the recordings asked for.
-        manifest: the parts written, in the same order.
-        recordings: how each readable recording divides, in the same order.
-        skipped: recordings that cannot be read, with the reason.
-        folder: where all of it lies.
-    """
+    """What `write_nonspeech` did: `manifest` holds the parts written, `recordings` how each readable one divides."""
 
     part: str
     source: Manifest
@@ -67,11 +132,7 @@ class SpeechParts:
         return {name: (without[name], everything[name]) for name in sorted(everything)}
 
     def fraction_auc(self, label: str, positive: str) -> float:
-        """AUC of the share of non-speech time alone, as if it were a score for `positive`: the most trivial system.
-
-        Raises:
-            InputError: no such column, or recordings of one side only.
-        """
+        """AUC of the share of non-speech time alone, as if it were a score for `positive`: the most trivial system."""
         classes = dict(zip((u.id for u in self.source), self.source.label(label), strict=True))
         known = [recording for recording in self.recordings if classes[recording.id]]
         return auc([r.nonspeech_fraction for r in known], [classes[r.id] == positive for r in known])
@@ -114,9 +175,6 @@ def write_nonspeech(
         min_s: recordings with less of the part are listed, not written.
         num_threads: recordings at a time.
         progress: show a bar on stderr.
-
-    Returns:
-        What was written and what is missing.
 
     Raises:
         InputError: an option is out of its range, the folder was made with other settings, or nothing can be read.

@@ -23,14 +23,9 @@ MAX_DRAWS = 20  # how often another partner is drawn for a non-target before it 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trials:
-    """N trials.
+    """N trials: `labels` (N,) int8, 1 target (same speaker), 0 non-target; `enroll` and `test`, N IDs or paths each.
 
-    Args:
-        labels: (N,) int8, 1 target (same speaker), 0 non-target.
-        enroll: N IDs or paths.
-        test: N IDs or paths.
-        path: the file that they were read from.
-        rows: (N,) line of each trial in that file; empty where they were made here.
+    `rows` are the lines of the trials in the file at `path`; empty where they were made here.
     """
 
     labels: NDArray[np.int8]
@@ -101,16 +96,10 @@ def write_trials(trials: Trials, path: str | os.PathLike[str]) -> Path:
 
 
 def resolve(trials: Trials, manifest: Manifest) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions in the manifest of both sides of every trial.
+    """Positions in the manifest of both sides of every trial: two int64 arrays (N,), enroll and test.
 
     A name is looked up among the IDs, then as a path: absolute, or relative to the folder of (any of) the manifest's
-    files.
-
-    Returns:
-        Two int64 arrays (N,), enroll and test.
-
-    Raises:
-        InputError: a name is not in the manifest, or is a file that several rows share; the message names the line.
+    files. InputError, naming the line: it is not in the manifest, or is a file that several rows share.
     """
     positions: dict[str, int | None] = dict(manifest.by_id().items())
     others = [name for name in dict.fromkeys([*trials.enroll, *trials.test]) if name not in positions]

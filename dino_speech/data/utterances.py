@@ -14,16 +14,9 @@ NUM_LISTED = 5  # how many bad entries a message names before it only counts
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One row of a manifest.
+    """One row of a manifest: `duration` in seconds, `wav` an absolute path, the span in samples, blank labels as "".
 
-    Args:
-        id: unique name.
-        wav: absolute path of the file.
-        duration: seconds, positive.
-        start: first sample of the span in the file, None: 0.
-        stop: end of the span, exclusive; None: the end of the file.
-        labels: every other column, "" where the cell is blank.
-        origin: file and row that this came from, for messages.
+    `start` None is 0, `stop` (exclusive) None the end of the file; `origin` is file and row that it came from.
     """
 
     id: str

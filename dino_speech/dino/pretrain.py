@@ -10,8 +10,7 @@ import torch
 
 from dino_speech.compatibility import require_torchaudio
 from dino_speech.data.loading.datasets import CropDataset
-from dino_speech.data.loading.epoch_order import shard_numbers
-from dino_speech.data.loading.loaders import StepSampler
+from dino_speech.data.loading.loaders import StepSampler, shard_numbers
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.dino.collapse_doctor import TrainingCollapsed

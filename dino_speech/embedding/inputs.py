@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dino_speech.audio.files import find_audio
+from dino_speech.audio.io import find_audio
 from dino_speech.audio.sources import join_place, printable
 from dino_speech.audio.urls import is_url
 from dino_speech.data.manifest import read_headers

@@ -10,9 +10,9 @@ import soundfile
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
-from dino_speech.audio.archive_cache import FOLDER, LIMIT_GB, local_copy
 from dino_speech.audio.decoding import AudioError
 from dino_speech.audio.io import load_audio
+from dino_speech.audio.urls import FOLDER, LIMIT_GB, local_copy
 
 pytestmark = pytest.mark.usefixtures("memory_urls")
 
@@ -84,7 +84,7 @@ class Flaky(MemoryFileSystem):
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_storage_that_fails_is_asked_again(remote, monkeypatch, kept):
-    monkeypatch.setattr("dino_speech.audio.archive_cache.PAUSES_S", (0.0, 0.01))
+    monkeypatch.setattr("dino_speech.audio.urls.PAUSES_S", (0.0, 0.01))
     monkeypatch.setattr(Flaky, "asked", 0)
     fsspec.register_implementation("flaky", Flaky, clobber=True)
     wanted = load_audio(remote[0])
@@ -92,7 +92,7 @@ def test_storage_that_fails_is_asked_again(remote, monkeypatch, kept):
         monkeypatch.delenv(FOLDER)
     assert torch.equal(load_audio(remote[0].replace("memory://", "flaky://")), wanted)
     assert Flaky.asked == 3
-    monkeypatch.setattr("dino_speech.audio.archive_cache.PAUSES_S", (0.0,))
+    monkeypatch.setattr("dino_speech.audio.urls.PAUSES_S", (0.0,))
     with pytest.raises(AudioError, match="slow down"):
         load_audio(remote[1].replace("memory://", "flaky://"))
 

@@ -8,9 +8,8 @@ import pytest
 import soundfile
 import torch
 
-from dino_speech.audio.banks import LEAD_SAMPLES, NoiseBank, RoomBank
+from dino_speech.audio.banks import LEAD_SAMPLES, NoiseBank, RoomBank, list_sounds
 from dino_speech.audio.io import AudioError
-from dino_speech.audio.sounds import list_sounds
 from dino_speech.errors import InputError
 
 WriteWav = Callable[..., Path]

@@ -11,8 +11,7 @@ import pytest
 import soundfile
 
 from dino_speech.audio.decoding import FFMPEG_FORMATS
-from dino_speech.audio.files import find_audio
-from dino_speech.audio.io import AudioError, audio_info, judge_audio, load_audio
+from dino_speech.audio.io import AudioError, audio_info, find_audio, judge_audio, load_audio
 
 Tone = Callable[..., np.ndarray]
 WriteWav = Callable[..., Path]

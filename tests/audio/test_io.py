@@ -11,12 +11,12 @@ import scipy.signal
 import soundfile
 import torch
 
+from dino_speech.audio.decoding import resample
 from dino_speech.audio.io import (
     AudioError,
     audio_info,
     judge_audio,
     load_audio,
-    resample,
     seconds_to_samples,
 )
 from dino_speech.errors import InputError

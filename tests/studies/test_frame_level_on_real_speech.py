@@ -23,7 +23,7 @@ from dino_speech import (
     probe_layers,
     read_manifest,
 )
-from dino_speech.data.label_scales import rescale_labels
+from dino_speech.data.derived_manifests import rescale_labels
 from dino_speech.data.manifest import Manifest
 from dino_speech.models.encoder import SpeechEncoder
 

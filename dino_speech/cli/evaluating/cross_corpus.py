@@ -43,7 +43,7 @@ def evaluate(arguments: argparse.Namespace) -> "RegressionReport":
         InputError: what `evaluate_cross_corpus` refuses.
     """
     from dino_speech import evaluate_cross_corpus
-    from dino_speech.data.label_scales import rename_labels, rescale_labels
+    from dino_speech.data.derived_manifests import rename_labels, rescale_labels
     from dino_speech.evaluation.probing.regression import RegressionReport
 
     if (arguments.label_range is None) != (arguments.test_range is None):
@@ -85,7 +85,7 @@ def _renamed(text: str) -> tuple[str, str]:
 
 
 def _range(text: str) -> tuple[float, float]:
-    from dino_speech.data.label_scales import checked_range
+    from dino_speech.data.derived_manifests import checked_range
 
     try:
         return checked_range(text.split(","))  # type: ignore[arg-type]

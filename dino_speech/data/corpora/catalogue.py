@@ -14,7 +14,7 @@ HOMES = {
     "adresso": "dementia",
     "crema-d": "acted_emotion",
     "emodb": "acted_emotion",
-    "folder": "folder",
+    "folder": "preparing",
     "iemocap": "conversational_emotion",
     "msp-podcast": "conversational_emotion",
     "nemo": "acted_emotion",

@@ -35,13 +35,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Further:
-    """A second manifest of the same corpus, such as parts of its recordings.
+    """A second manifest of the same corpus, such as parts of its recordings, named "chunks.csv" or so.
 
-    Attributes:
-        file: its name, such as "chunks.csv".
-        num_key: what the summary calls the number of its rows.
-        unreadable_key: what it calls the list of those that cannot be read.
-        split: gives the rows of the manifest and those of this one.
+    The keys are those of the summary for the number of its rows and for what cannot be read; `split` gives the rows of
+    the manifest and those of this one.
     """
 
     file: str
@@ -97,11 +94,7 @@ class Corpus:
     further: Further | None = None
 
     def read(self, tree: Tree) -> list[Row]:
-        """The rows of a tree; what is left out and what is missing is noted in it.
-
-        Raises:
-            InputError: a code that the corpus does not have, or what its own functions refuse.
-        """
+        """The rows of a tree; what is left out and what is missing is noted in it."""
         files, rows, found = [], [], {}
         for path in tree.audio:
             place = tree.place(path)
@@ -147,10 +140,6 @@ def decode(codes: Mapping[str, Any], code: str, what: str, place: object) -> Any
 
     Raises:
         InputError: the corpus has no such code.
-
-    Example:
-        >>> decode({"W": "angry", "F": "happy"}, "F", "emotion", "wav/03a01Fa.wav")
-        'happy'
     """
     if code in codes:
         return codes[code]

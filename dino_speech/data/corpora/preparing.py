@@ -14,11 +14,12 @@ from typing import Any
 
 from dino_speech.audio.io import SAMPLE_RATE
 from dino_speech.data.atomic import write_text_atomically
+from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import Corpus, Row
-from dino_speech.data.corpora.counts_page import counts_page
 from dino_speech.data.corpora.tree import Tree
 from dino_speech.data.folds import check_disjoint
-from dino_speech.data.manifest import Manifest, Utterance, read_headers, write_manifest
+from dino_speech.data.manifest import Manifest, Utterance, read_headers, scan_folder, write_manifest
+from dino_speech.data.trials import make_trials, write_trials
 from dino_speech.data.utterances import list_some
 from dino_speech.errors import InputError
 
@@ -26,20 +27,10 @@ from dino_speech.errors import InputError
 def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> dict[str, Any]:
     """Read the names, tables and durations of a corpus, check its splits, and write everything (see above).
 
-    Args:
-        corpus: its facts.
-        source: the corpus.
-        output: where the files go; made if absent.
-
-    Returns:
-        Summary: `corpus`, `manifest`, `num_utterances`, `num_speakers`, `num_official_utterances`,
-        `num_official_speakers`, `hours`, `counts` {column: {value: utterances}}, `without_label` {original label:
-        utterances}, and `missing`, `extra`, `dropped`, `unreadable` (lists, also written as txt); the number of rows of
-        a second manifest, and what of them is unreadable, under its own keys.
-
-    Raises:
-        InputError: no such folder, no file of the corpus or no readable one, what the corpus refuses, or a speaker on
-            two sides of a split.
+    The summary: `corpus`, `manifest`, `num_utterances`, `num_speakers`, `num_official_utterances`,
+    `num_official_speakers`, `hours`, `counts` {column: {value: utterances}}, `without_label` {original label:
+    utterances}, and `missing`, `extra`, `dropped`, `unreadable` (lists, also written as txt); the number of rows of a
+    second manifest, and what of them is unreadable, under its own keys.
     """
     tree, folder = Tree(source, corpus.layout), Path(output)
     rows = corpus.read(tree)
@@ -74,17 +65,7 @@ def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> di
 
 
 def refuse_leaks(manifest: Manifest, column: str, *, name: str, may_share: Sequence[str] = ()) -> None:
-    """Refuse splits or folds that have a speaker in common.
-
-    Args:
-        manifest: with the columns `speaker` and `column`; blank cells are not compared.
-        column: "split" or "fold".
-        name: of the corpus, for the message.
-        may_share: parts that may have speakers in common with one another.
-
-    Raises:
-        InputError: naming the two parts and the speakers.
-    """
+    """Refuse splits or folds that have a speaker in common; not compared are blank cells and parts that `may_share`."""
     parts: dict[str, set[str]] = {}
     for utterance in manifest:
         parts.setdefault(utterance.labels.get(column, ""), set()).add(utterance.labels.get("speaker", ""))
@@ -100,11 +81,7 @@ def refuse_leaks(manifest: Manifest, column: str, *, name: str, may_share: Seque
 
 
 def build_manifest(corpus: Corpus, rows: Sequence[Row], source: str | Path) -> tuple[Manifest, list[str]]:
-    """The manifest of all readable rows in the order of their IDs, and the files that cannot be read.
-
-    Raises:
-        InputError: there is no row, or none is readable.
-    """
+    """The manifest of all readable rows in the order of their IDs, and the files that cannot be read."""
     if not rows:
         raise InputError(f"{source}: no file of {corpus.name} in it; expected {corpus.layout}")
     columns = [*corpus.columns, "corpus"]
@@ -115,11 +92,7 @@ def build_manifest(corpus: Corpus, rows: Sequence[Row], source: str | Path) -> t
 
 
 def read_rows(rows: Sequence[Row], columns: Sequence[str], source: str | Path) -> tuple[list[Utterance], list[str]]:
-    """The rows whose files are readable, with blanks in the columns that they lack, and the files that are not.
-
-    Raises:
-        InputError: none is readable.
-    """
+    """The rows whose files are readable, with blanks in the columns that they lack, and the files that are not."""
     utterances, unreadable = [], []
     for row, info in zip(rows, read_headers([row.file for row in rows]), strict=True):
         if isinstance(info, str):
@@ -176,3 +149,88 @@ def _without_label(manifest: Manifest, corpus: Corpus, folder: Path) -> dict[str
     original = "original_label" if "original_label" in manifest.columns else corpus.label
     blank = [u.labels[original] for u in manifest if not u.labels[corpus.label]]
     return dict(sorted(Counter(blank).items()))
+
+
+NUM_LISTED = 10
+PROBLEMS = {
+    "missing": "expected and not there",
+    "extra": "there and not expected",
+    "dropped": "left out on purpose",
+    "unreadable": "cannot be read",
+}
+
+
+def counts_page(manifest: Manifest, summary: dict[str, Any], *, label: str, licence: str) -> str:
+    """Markdown: how much there is, the label by split or fold, and what is missing, extra, dropped, unreadable."""
+    total = (
+        f"{summary['num_utterances']:,} utterances{_of(summary['num_official_utterances'])},"
+        f" {summary['num_speakers']:,} known speakers{_of(summary['num_official_speakers'])},"
+        f" {summary['hours']:.2f} hours."
+    )
+    lines = [f"# {summary['corpus']}", "", f"Licence: {licence}", "", total, ""]
+    part = next((name for name in ("split", "fold") if name in manifest.columns), None)
+    lines += _table(manifest, label, part)
+    if summary["without_label"]:
+        named = ", ".join(f"{name or 'blank'} {count}" for name, count in summary["without_label"].items())
+        lines += [
+            "",
+            f"Without {label} (original label and number): {named}. `{label}.csv` holds the rows that have one.",
+        ]
+    for name, meaning in PROBLEMS.items():
+        entries = summary[name]
+        if entries:
+            lines += ["", f"## {name.capitalize()}: {len(entries)} {meaning}", ""]
+            lines += [f"- {entry}" for entry in entries[:NUM_LISTED]]
+            lines += [f"- all of them: `{name}.txt`"] if len(entries) > NUM_LISTED else []
+    return "\n".join(lines) + "\n"
+
+
+def _of(official: int | None) -> str:
+    return f" of {official:,}" if official else ""
+
+
+def _table(manifest: Manifest, label: str, part: str | None) -> list[str]:
+    """Utterances, one row per label and one column per split or fold."""
+    parts = manifest.label(part) if part else [""] * len(manifest)
+    labels = manifest.label(label)
+    counts = Counter(zip(labels, parts, strict=True))
+    columns = sorted(set(parts)) if part else []
+    header = [label, *(f"{part} {name or 'none'}" for name in columns), "all"]
+    rows: list[list[str | int]] = [
+        [name or "none", *(counts[name, column] for column in columns), labels.count(name)]
+        for name in sorted(set(labels))
+    ]
+    lines = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def prepare_folder(
+    source: str | Path, output: str | Path, *, speaker_from_parent: bool = False, seed: int = 0
+) -> dict[str, Any]:
+    """Any folder of audio -> `manifest.csv`, and `trials.txt` where the folders are named after speakers; the summary.
+
+    Args:
+        speaker_from_parent: take the name of the folder that a file lies in as its `speaker`.
+        seed: of the draw of trials.
+    """
+    manifest = scan_folder(source, speaker_from_parent=speaker_from_parent)
+    folder = Path(output)
+    path = write_manifest(manifest, folder / "manifest.csv")
+    speakers = {name for name in manifest.label("speaker") if name} if speaker_from_parent else set()
+    trials: dict[str, int] = {}
+    if len(speakers) > 1 and len(speakers) < len(manifest):
+        drawn = make_trials(manifest, seed=seed)
+        trials[write_trials(drawn, folder / "trials.txt").name] = len(drawn)
+    unreadable = [f"{item.name}: {item.reason}" for item in manifest.skipped]
+    write_problems({"unreadable": unreadable}, folder)
+    return {
+        "manifest": str(path),
+        "num_utterances": len(manifest),
+        "hours": round(manifest.duration_s / 3600, 3),
+        "num_speakers": len(speakers) if speaker_from_parent else None,
+        "trials": trials,
+        "unreadable": unreadable,
+    }
+
+
+CORPORA.known |= {"folder": prepare_folder}

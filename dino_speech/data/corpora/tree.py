@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from dino_speech.audio.files import find_audio, walk_files
+from dino_speech.audio.io import find_audio, walk_files
 from dino_speech.audio.sources import printable
 from dino_speech.errors import InputError
 
@@ -19,14 +19,7 @@ SEX = {"male": "M", "m": "M", "0": "M", "female": "F", "f": "F", "1": "F"}  # 0,
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """A sound file whose name has the corpus's form; `file["speaker"]` is a part of the name.
-
-    Attributes:
-        id: the name without its suffix.
-        path: absolute.
-        place: path below the corpus's folder.
-        groups: the parts of the name.
-    """
+    """A sound file whose name (its `id`) has the corpus's form; `file["speaker"]` is a part of the name."""
 
     id: str
     path: Path
@@ -38,21 +31,10 @@ class NamedFile:
 
 
 class Tree:
-    """The files of a corpus.
+    """The files of a corpus, all sound files sorted in `audio`, and what is noted on the way to a manifest.
 
-    Args:
-        source: its folder.
-        layout: what is expected in it, for messages.
-
-    Attributes:
-        audio: all sound files, sorted.
-        missing: what was expected and is not there.
-        extra: what is there and was not expected.
-        dropped: what is left out on purpose.
-        expected: where IDs are named -> the IDs.
-
-    Raises:
-        InputError: no such folder, or no audio in it; says what layout is expected.
+    `missing` was expected and is not there, `extra` is there and was not expected, `dropped` is left out on purpose;
+    `expected` says where IDs are named, and which. InputError, with the layout that is expected: no audio in it.
     """
 
     def __init__(self, source: str | Path, layout: str) -> None:
@@ -100,16 +82,11 @@ class Tree:
         return [path for name in names for path in self._files if fnmatchcase(path.name.lower(), name.lower())]
 
     def table(self, *names: str, columns: Sequence[str], otherwise: str | None = None, **form: Any) -> "list[Cells]":
-        """The rows of the first of several tables that is there.
+        """The rows of the first of several tables (named as `find` takes them) that is there, with these columns at
+        least.
 
-        Args:
-            names: as `find` takes them.
-            columns: that it must have.
-            otherwise: what to note as missing where there is none; None: it holds the labels, and has to be there.
-            form: further arguments of `read_table`.
-
-        Raises:
-            InputError: the table is needed and not there, or is not of this form.
+        `otherwise` is noted as missing where there is none; None: it holds the labels, and has to be there. `form` is
+        handed to `read_table`.
         """
         if found := self.find(*names):
             return read_table(found[0], columns, **form)
@@ -132,11 +109,7 @@ class Cells:
         return self.values.get(column.lower(), "")
 
     def number(self, column: str) -> str:
-        """The cell as `number` gives it.
-
-        Raises:
-            InputError: it is no number.
-        """
+        """The cell as `number` gives it."""
         return number(self[column], self.place, column)
 
     def sex(self, column: str) -> str:
@@ -144,11 +117,7 @@ class Cells:
         return SEX.get(self[column].lower(), "")
 
     def coded(self, column: str, codes: Mapping[str, str], expected: str) -> str:
-        """What the cell's code means, case ignored.
-
-        Raises:
-            InputError: it is none of the codes; says what was expected.
-        """
+        """What the cell's code means, case ignored; InputError says what was expected."""
         if self[column].lower() not in codes:
             raise InputError(f"{self.place}, column {column!r}: found {self[column]!r}; expected {expected}")
         return codes[self[column].lower()]
@@ -157,11 +126,7 @@ class Cells:
 def read_table(
     path: Path, required: Sequence[str], *, delimiter: str = ",", quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
 ) -> list[Cells]:
-    """A table with a header; cells without spaces around them.
-
-    Raises:
-        InputError: a required column is absent, or a row has not as many cells as the header.
-    """
+    """A table with a header, all of whose rows have as many cells; cells without spaces around them."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -184,11 +149,7 @@ def read_table(
 
 
 def number(cell: str, place: str, column: str) -> str:
-    """A number as the manifest writes it; "" for a blank and for NA.
-
-    Raises:
-        InputError: it is neither.
-    """
+    """A number as the manifest writes it; "" for a blank and for NA; InputError for anything else."""
     if cell.lower() in ("", "na", "n/a", "nan", "none"):
         return ""
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.audio.decoding import FFMPEG_FORMATS
-from dino_speech.audio.files import is_audio, walk_files
+from dino_speech.audio.io import is_audio, walk_files
 from dino_speech.audio.sources import printable
 from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import Labels, Row
@@ -51,14 +51,7 @@ CONVERT = (
 
 @dataclass
 class _Tree:
-    """What lies on disk.
-
-    Attributes:
-        files: `idXXXXX/VIDEO/00001` -> the audio file.
-        unconverted: the same names -> files in a form that cannot be read.
-        extra: audio that is outside the corpus's layout, or a second copy.
-        papers: lists and metadata by file name.
-    """
+    """Audio by `idXXXXX/VIDEO/00001`, what cannot be read as it is, what is outside the layout or twice, the lists."""
 
     files: dict[str, Path] = field(default_factory=dict)
     unconverted: dict[str, Path] = field(default_factory=dict)
@@ -69,21 +62,9 @@ class _Tree:
 def prepare_voxceleb(source: str | Path, output: str | Path, *, version: int) -> dict[str, Any]:
     """Write `manifest.csv` (split dev and test); of VoxCeleb1 also the trials found (`trials_O.txt`, ...).
 
-    A list some of whose audio is absent is written without those trials as `..._partial.txt`, so that nobody quotes its
-    EER as the official one.
-
-    Args:
-        source: the corpus.
-        output: where the files go; made if absent.
-        version: 1 or 2.
-
-    Returns:
-        Summary: `manifest`, `num_utterances`, `num_speakers`, `num_official_utterances`, `num_official_speakers`,
-        `hours`, `trials` {file: number of trials}, `missing`, `extra`, `unreadable` (lists, also written as txt).
-
-    Raises:
-        InputError: no such folder, no audio in the corpus's layout (with the command that converts m4a), or a speaker
-            in dev and in test.
+    A list some of whose audio is absent is written without those trials as `..._partial.txt`: its EER is no official
+    one. The summary: `manifest`, `num_utterances`, `num_speakers`, `num_official_utterances`, `num_official_speakers`,
+    `hours`, `trials` {file: number of trials}, `missing`, `extra`, `unreadable` (lists, also written as txt).
     """
     source, output = Path(source), Path(output)
     tree = _walk(source)

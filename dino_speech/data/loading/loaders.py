@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,80 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler, default_collate
 
+from dino_speech.audio.sources import file_of
 from dino_speech.data.loading.datasets import CropDataset
-from dino_speech.data.loading.epoch_order import mixed_order, shard_order
 from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.seeds import seeded_generator
+from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 
 logger = logging.getLogger(__name__)
-
 SHARED_MEMORY = Path("/dev/shm")
+PREFETCH = 3  # batches that a worker is ahead
 Key = tuple[int, int]
+
+
+def shard_numbers(manifest: Manifest) -> NDArray[np.int64]:
+    """Which archive each utterance lies in, (N,), counted in the order of their first ones; each has to lie in one."""
+    numbers: dict[str, int] = {}
+    found = np.empty(len(manifest), np.int64)
+    for row, utterance in enumerate(manifest):
+        archive = file_of(utterance.wav)
+        if archive == utterance.wav:
+            raise InputError(
+                f"shards_at_once is set, but {utterance.id} lies in no shard ({utterance.wav}); train from the"
+                " manifest.csv that `dino-speech shard` writes, or leave shards_at_once out"
+            )
+        found[row] = numbers.setdefault(archive, len(numbers))
+    return found
+
+
+def mixed_order(num_items: int, *, seed: int, epoch: int) -> list[int]:
+    """All utterances, in an order drawn from (seed, epoch)."""
+    order: list[int] = torch.randperm(num_items, generator=seeded_generator(seed, "epoch", epoch)).tolist()
+    return order
+
+
+def shard_order(
+    shards: NDArray[np.int64], *, seed: int, epoch: int, shards_at_once: int, world_size: int = 1
+) -> list[int]:
+    """All utterances, each once, so that process r (which takes each `world_size`-th from r on) reads its own shards.
+
+    The shards are drawn in an order of (seed, epoch), dealt to the processes so that each gets about as many
+    utterances, and then read `shards_at_once` at a time, whose utterances are mixed. What one process has more than
+    another at the end goes to the others. `shards`: (N,) the shard of each utterance.
+    """
+    generator = seeded_generator(seed, "shards", epoch)
+    by_shard = np.argsort(shards, kind="stable")
+    members = np.split(by_shard, np.flatnonzero(np.diff(shards[by_shard])) + 1)
+    lanes: list[list[NDArray[np.int64]]] = [[] for _ in range(world_size)]
+    lengths = [0] * world_size
+    for shard in torch.randperm(len(members), generator=generator).tolist():
+        shortest = lengths.index(min(lengths))
+        lanes[shortest].append(members[shard])
+        lengths[shortest] += len(members[shard])
+    mixed = [_mix(lane, shards_at_once, generator) for lane in lanes]
+    return _interleave(mixed, len(shards))
+
+
+def _mix(lane: Sequence[NDArray[np.int64]], shards_at_once: int, generator: torch.Generator) -> NDArray[np.int64]:
+    """Some shards at a time, their utterances mixed."""
+    windows = [np.concatenate(lane[i : i + shards_at_once]) for i in range(0, len(lane), shards_at_once)]
+    drawn = [window[torch.randperm(len(window), generator=generator).numpy()] for window in windows]
+    return np.concatenate(drawn) if drawn else np.empty(0, np.int64)
+
+
+def _interleave(lanes: Sequence[NDArray[np.int64]], num_items: int) -> list[int]:
+    """Take from the lanes in turn, after their lengths were made equal."""
+    wanted = [len(range(number, num_items, len(lanes))) for number in range(len(lanes))]
+    spare = np.concatenate([lane[size:] for lane, size in zip(lanes, wanted, strict=True)])
+    order = np.empty(num_items, np.int64)
+    for number, (lane, size) in enumerate(zip(lanes, wanted, strict=True)):
+        missing = max(0, size - len(lane))
+        order[number :: len(lanes)] = np.concatenate([lane[:size], spare[:missing]])
+        spare = spare[missing:]
+    found: list[int] = order.tolist()
+    return found
 
 
 class StepSampler(Sampler[list[Key]]):
@@ -42,11 +106,9 @@ class StepSampler(Sampler[list[Key]]):
         num_items: number of utterances.
         batch_size: utterances per optimizer step, over all ranks and micro-batches together.
         seed: of the whole run.
-        start_step: the first step, 0-based.
-        num_steps: the step at which to stop (steps before `start_step` included).
+        start_step, num_steps: the first step, 0-based, and the one at which to stop.
         accumulation_steps: micro-batches per step.
-        rank: this process.
-        world_size: number of processes.
+        rank, world_size: this process, and how many there are.
         shards: (num_items,) the shard of each utterance, for an order in which each process reads its own shards,
             `shards_at_once` at a time (see `shard_order`); None: all utterances are mixed.
         shards_at_once: how many shards' utterances are mixed, for each process.
@@ -109,11 +171,7 @@ class StepSampler(Sampler[list[Key]]):
         if self.shards is None:
             return mixed_order(self.num_items, seed=self.seed, epoch=epoch)
         return shard_order(
-            self.shards,
-            seed=self.seed,
-            epoch=epoch,
-            shards_at_once=self.shards_at_once,
-            world_size=self.world_size,
+            self.shards, seed=self.seed, epoch=epoch, shards_at_once=self.shards_at_once, world_size=self.world_size
         )
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -128,12 +186,7 @@ class StepSampler(Sampler[list[Key]]):
 
 
 class CropLoader(DataLoader[dict[str, Any]]):
-    """A DataLoader of crops that knows how long the training waited for it, and lists the files it had to skip.
-
-    Attributes:
-        wait_s: seconds that the caller has waited for batches so far.
-        skipped: the list of skipped files.
-    """
+    """A DataLoader of crops that knows for how many seconds it was waited for, and lists the files it had to skip."""
 
     wait_s: float
     skipped: SkippedFiles
@@ -183,14 +236,11 @@ def make_loader(
         pin_memory=pin_memory,
         # Its own generator: a loader that draws the seeds of its workers from the global one changes the run.
         generator=seeded_generator(sampler.seed, "workers"),
-        prefetch_factor=_PREFETCH if num_workers else None,
+        prefetch_factor=PREFETCH if num_workers else None,
     )
     loader.skipped = SkippedFiles([item.wav for item in dataset.manifest]) if skipped is None else skipped
     loader.wait_s = 0.0
     return loader
-
-
-_PREFETCH = 3
 
 
 def collate_crops(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -232,7 +282,7 @@ def _fit_shared_memory(dataset: CropDataset, sampler: StepSampler, num_workers: 
     batch_bytes = 4 * samples * sampler.batch_size // (sampler.accumulation_steps * sampler.world_size)
     free = shutil.disk_usage(SHARED_MEMORY).free
     # Each worker's prefetched batches, one being made, and one in use by the training.
-    fitting = max(0, (free - batch_bytes) // ((_PREFETCH + 1) * batch_bytes))
+    fitting = max(0, (free - batch_bytes) // ((PREFETCH + 1) * batch_bytes))
     if fitting < num_workers:
         logger.warning(
             "%s has %d MB free, enough for the batches of %d worker(s) and not %d; reading with %d. For more, give the "

@@ -40,11 +40,7 @@ class SkippedFiles:
         return len(self.reasons)
 
     def add(self, tried: Iterable[int], failures: Iterable[tuple[int, str]]) -> None:
-        """Note which utterances were read and which of them failed with what reason.
-
-        Raises:
-            InputError: more than half of the utterances tried so far cannot be used.
-        """
+        """Note which utterances were read and which failed why; InputError where more than half of them did."""
         self._tried[list(tried)] = True
         new = {}
         for index, reason in failures:

@@ -1,8 +1,7 @@
 """Reading shards: their manifest, whose utterances lie within tar archives, and whether the archives are whole.
 
-Nothing else in the package needs to know of shards: an utterance's `wav` is then the place of its bytes within an
-archive (see `audio/sources.py`), so training, embedding and evaluation read it like a file. Writing is in
-`writing.py`.
+Nothing else needs to know of shards: an utterance's `wav` is the place of its bytes within an archive (see
+`audio/sources.py`), so training, embedding and evaluation read it like a file.
 """
 
 import json
@@ -50,12 +49,7 @@ def is_shards(folder: StrPath) -> bool:
 
 
 def read_index(folder: StrPath) -> dict[str, Any]:
-    """What `index.json` of a folder of shards says: `num_utterances`, `hours`, `num_bytes`, and for each of `shards`
-    its `file`, `num_utterances`, `duration_s`, `num_bytes` and `sha256`.
-
-    Raises:
-        InputError: there is no such file, or it is of a later version.
-    """
+    """What `index.json` of a folder of shards says, refused where it is damaged or of a later version."""
     place = join_place(os.fspath(folder), INDEX)
     try:
         with open_bytes(place) as file:

@@ -1,8 +1,7 @@
 """Writing shards: a corpus of many small files as a few large tar archives, for storage that is slow to open files.
 
 A shard is a tar that webdataset reads: for each utterance `<key>.flac` (its samples, spans cut out) and `<key>.json`
-(ID, duration, labels). `index.json` lists the shards, `manifest.csv` the utterances with the place of their bytes, so
-that nothing has to be unpacked. Reading is in `reading.py`.
+(ID, duration, labels). `index.json` lists the shards, `manifest.csv` the utterances with the place of their bytes.
 """
 
 import hashlib
@@ -20,9 +19,8 @@ from dino_speech.data.in_threads import in_order
 from dino_speech.data.loading.skipped import read_failures, write_failures
 from dino_speech.data.manifest import Manifest, read_manifest, scan_folder, write_manifest
 from dino_speech.data.seeds import seeded_generator
-from dino_speech.data.shards.encoding import CODECS, Encoded, encode
 from dino_speech.data.shards.reading import FAILURES, INDEX, MANIFEST, VERSION
-from dino_speech.data.shards.shard import Failed, Shard
+from dino_speech.data.shards.shard import CODECS, Encoded, Failed, Shard, encode
 from dino_speech.data.utterances import Skipped, Utterance, list_some
 from dino_speech.errors import InputError
 from dino_speech.plain_data import PlainData
@@ -32,16 +30,7 @@ PROGRESS = ".progress"  # a folder within the output, until all is written
 
 @dataclass(frozen=True, slots=True)
 class ShardReport(PlainData):
-    """What `write_shards` did.
-
-    Attributes:
-        output: the folder.
-        num_utterances: in the shards.
-        num_shards: tar archives.
-        hours: of speech in them.
-        num_bytes: of all archives.
-        failures: what could not be read, and why.
-    """
+    """What `write_shards` did: what is in the folder, and what could not be read, and why."""
 
     output: str
     num_utterances: int
@@ -106,11 +95,7 @@ class _Writing:
         self.identity = {"source": digest.hexdigest(), "codec": codec, "shard_bytes": shard_bytes}
 
     def is_complete(self) -> bool:
-        """Whether the folder holds these very shards already.
-
-        Raises:
-            InputError: it holds others.
-        """
+        """Whether the folder holds these very shards already; InputError where it holds others."""
         for path in (self.folder / INDEX, self.folder / PROGRESS / "identity.json"):
             if path.exists() and read_json(path).get("identity") != self.identity:
                 raise InputError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.audio.vad import VAD, build_vad
-from dino_speech.data.segments import segment_manifest
+from dino_speech.data.derived_manifests import segment_manifest
 from dino_speech.data.silence import SpeechParts, write_nonspeech
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError

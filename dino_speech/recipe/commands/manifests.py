@@ -44,7 +44,7 @@ def read_scaled(recipe: Mapping[str, Any], source: Any, labels: Sequence[str], *
     Raises:
         InputError: see `read_manifest` and `rescale_labels`.
     """
-    from dino_speech.data.label_scales import rescale_labels
+    from dino_speech.data.derived_manifests import rescale_labels
     from dino_speech.data.manifest import read_manifest
 
     own = recipe.get("label_range")
@@ -67,7 +67,7 @@ def read_others(recipe: Mapping[str, Any], labels: Sequence[str]) -> dict[str, "
 
 
 def _read(name: str, given: Any, labels: Sequence[str], own_range: Any) -> "Manifest":
-    from dino_speech.data.label_scales import rename_labels, rescale_labels
+    from dino_speech.data.derived_manifests import rename_labels, rescale_labels
     from dino_speech.data.manifest import read_manifest
 
     options = dict(given) if isinstance(given, Mapping) else {"manifest": given}

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from dino_speech.audio.banks import list_sounds
 from dino_speech.audio.decoding import StrPath
-from dino_speech.audio.sounds import list_sounds
 from dino_speech.errors import InputError
 from dino_speech.evaluation.stress.conditions import Condition
 from dino_speech.evaluation.stress.robustness import chosen_conditions

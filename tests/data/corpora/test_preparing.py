@@ -38,7 +38,7 @@ def test_diagnoses_have_the_shared_names() -> None:
         assert set(STATED[name].codes["diagnosis"].values()) == {"ad", "control"}
 
 
-@pytest.mark.parametrize("home", sorted({*HOMES.values()} - {"folder", "voxceleb"}))
+@pytest.mark.parametrize("home", sorted({*HOMES.values()} - {"preparing", "voxceleb"}))
 def test_a_corpus_states_source_licence_layout_and_split(home: str) -> None:
     """What stands below `NAME = Corpus(...)`, where the reference shows it."""
     module = import_module(f"dino_speech.data.corpora.{home}")

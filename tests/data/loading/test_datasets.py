@@ -9,8 +9,7 @@ import torch
 
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.audio.io import load_audio
-from dino_speech.data.loading.crop_cache import WaveCache
-from dino_speech.data.loading.datasets import MAX_ATTEMPTS, CropDataset
+from dino_speech.data.loading.datasets import MAX_ATTEMPTS, CropDataset, WaveCache
 from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.seeds import seeded_generator

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from dino_speech.data.loading.epoch_order import mixed_order, shard_numbers, shard_order
-from dino_speech.data.loading.loaders import StepSampler
+from dino_speech.data.loading.loaders import StepSampler, mixed_order, shard_numbers, shard_order
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.shards.reading import read_shards
 from dino_speech.data.shards.writing import write_shards

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from dino_speech import build_encoder, evaluate_cross_corpus, load_encoder, read_manifest
 from dino_speech.cli.main import main
-from dino_speech.data.label_scales import rename_labels, rescale_labels
+from dino_speech.data.derived_manifests import rename_labels, rescale_labels
 from dino_speech.data.manifest import Manifest, Utterance, write_manifest
 from dino_speech.errors import InputError
 from dino_speech.metrics import ccc

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dino_speech.audio.io import load_audio
+from dino_speech.data.derived_manifests import segment_manifest
 from dino_speech.data.manifest import Manifest, Utterance, read_manifest, write_manifest
-from dino_speech.data.segments import segment_manifest
 from dino_speech.errors import InputError
 
 
