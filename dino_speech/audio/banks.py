@@ -41,9 +41,6 @@ def list_sounds(source: StrPath, *, exclude: Sequence[str] = ()) -> list[Sound]:
         source: a manifest; or a folder, which may hold a `manifest.csv`. In a folder without one, the kind of a file is
             the name of a folder above it (`noise`, `music`, `speech` as in MUSAN, `rir`), else "noise".
         exclude: categories to leave out (column `category`; in a folder, the name of the file's own folder).
-
-    Raises:
-        InputError: no such source, a manifest without a column for the path, an unknown kind, or nothing left.
     """
     source = Path(source)
     manifest = source / "manifest.csv" if source.is_dir() else source
@@ -120,8 +117,7 @@ class NoiseBank:
             raise InputError(f"{source}: holds room responses only; expected kinds noise, music or speech")
         generator = torch.Generator().manual_seed(seed)
         share = seconds_to_samples(max(MIN_CLIP_S, max_total_s / len(sounds)))
-        clips: list[Tensor] = []
-        kinds: list[str] = []
+        kept: list[tuple[Tensor, str]] = []
         left = seconds_to_samples(max_total_s)
         for i in torch.randperm(len(sounds), generator=generator).tolist():
             if left <= 0:
@@ -130,19 +126,17 @@ class NoiseBank:
             start = int(torch.randint(room + 1, (), generator=generator))
             clip = _without_silent_ends(load_audio(sounds[i].path, start=start, stop=start + share))
             if len(clip):
-                clips.append(clip)
-                kinds.append(sounds[i].kind)
+                kept.append((clip, sounds[i].kind))
                 left -= len(clip)
-        if not clips:
+        if not kept:
             raise InputError(f"{source}: every sound in it is silent")
-        return cls(clips, kinds)
+        return cls([clip for clip, _ in kept], [kind for _, kind in kept])
 
     @classmethod
     def synthetic(cls, *, num_clips: int = 24, clip_s: float = 10.0, seed: int = 0) -> "NoiseBank":
         """Coloured noise, from white to brown (power 1/f^0 to 1/f^2), for those who have no recordings of noise."""
         generator = torch.Generator().manual_seed(seed)
-        exponents = torch.linspace(0, 2, num_clips)  # ours
-        clips = coloured_noise(seconds_to_samples(clip_s), exponents, generator)
+        clips = coloured_noise(seconds_to_samples(clip_s), torch.linspace(0, 2, num_clips), generator)  # ours
         return cls(list(clips), ["noise"] * num_clips)
 
     def draw(
@@ -264,8 +258,7 @@ class RoomBank:
 
     def draw(self, num: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
         """Draw `num` responses, each room equally likely: (num, length) on `device`, where the bank is copied once."""
-        chosen = torch.randint(len(self), (num,), generator=generator)
-        device = torch.device(device)
+        chosen, device = torch.randint(len(self), (num,), generator=generator), torch.device(device)
         if device not in self._copies:
             self._copies[device] = self.responses.to(device)
         return self._copies[device][chosen.to(device)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from dino_speech.cli.answer import NUM_SHOWN, Answer, left_out, short, table
 from dino_speech.cli.options import Subparsers, add_command, add_options, chosen
-from dino_speech.data.corpora.catalogue import CORPORA, prepare
+from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.errors import UsageError
 
 
@@ -66,6 +66,7 @@ def add_commands(subparsers: Subparsers) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> Answer:
+    from dino_speech.data.corpora.preparing import prepare
     from dino_speech.data.utterances import Skipped
 
     options = {"speaker_from_parent": True} if arguments.speaker_from_parent else {}

@@ -3,26 +3,19 @@
 (A person's own corpus, outside of this package, has its line in that person's package: see `dino_speech.registry`.)
 """
 
-from pathlib import Path
 from typing import Any
 
 from dino_speech.registry import Registry
 
-# Name -> the module that puts it into `CORPORA.known`.
-HOMES = {
-    "adress": "dementia",
-    "adresso": "dementia",
-    "crema-d": "acted_emotion",
-    "emodb": "acted_emotion",
-    "folder": "preparing",
-    "iemocap": "conversational_emotion",
-    "msp-podcast": "conversational_emotion",
-    "nemo": "acted_emotion",
-    "ravdess": "acted_emotion",
-    "urdu": "conversational_emotion",
-    "voxceleb1": "voxceleb",
-    "voxceleb2": "voxceleb",
+# Module -> the corpora that it puts into `CORPORA.known`.
+MODULES = {
+    "acted_emotion": ("crema-d", "emodb", "nemo", "ravdess"),
+    "conversational_emotion": ("iemocap", "msp-podcast", "urdu"),
+    "dementia": ("adress", "adresso"),
+    "preparing": ("folder",),
+    "voxceleb": ("voxceleb1", "voxceleb2"),
 }
+HOMES = {name: module for module, names in MODULES.items() for name in names}
 # A `Corpus`, or, where nothing of the frame fits, a function of source, output and options that gives a summary.
 CORPORA: Registry[Any] = Registry(
     "corpus", {}, {name: f"dino_speech.data.corpora.{home}" for name, home in HOMES.items()}, plural="corpora"
@@ -40,28 +33,3 @@ def register_corpus(name: str, corpus: Any) -> None:
         InputError: a corpus of this package has the name.
     """
     CORPORA.register(name, corpus)
-
-
-def prepare(name: str, source: str | Path, output: str | Path, **options: Any) -> dict[str, Any]:
-    """Make manifests of a corpus's own tree, as its owners give it out.
-
-    Args:
-        name: one of `CORPORA`.
-        source: the corpus.
-        output: where the files go; made if absent.
-        options: of a corpus that is prepared by a function.
-
-    Returns:
-        The summary of `preparing.prepare_corpus`, or of that function.
-
-    Raises:
-        InputError: no such corpus or folder, no utterance in it, or what the corpus itself refuses: a code that it does
-            not have, a file in the folder of another speaker, a table that says otherwise.
-    """
-    from dino_speech.data.corpora.preparing import prepare_corpus
-
-    corpus = CORPORA[name]
-    summary: dict[str, Any] = (
-        corpus(source, output, **options) if callable(corpus) else prepare_corpus(corpus, source, output)
-    )
-    return summary

@@ -24,6 +24,20 @@ from dino_speech.data.utterances import list_some
 from dino_speech.errors import InputError
 
 
+def prepare(name: str, source: str | Path, output: str | Path, **options: Any) -> dict[str, Any]:
+    """Make manifests of a corpus's own tree, as its owners give it out; a summary of what was found.
+
+    `name` is one of `CORPORA`; `options` are those of a corpus that is prepared by a function.
+
+    Raises:
+        InputError: no such corpus or folder, no utterance in it, or what the corpus itself refuses: a code that it does
+            not have, a file in the folder of another speaker, a table that says otherwise.
+    """
+    corpus = CORPORA[name]
+    found = corpus(source, output, **options) if callable(corpus) else prepare_corpus(corpus, source, output)
+    return dict(found)
+
+
 def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> dict[str, Any]:
     """Read the names, tables and durations of a corpus, check its splits, and write everything (see above).
 

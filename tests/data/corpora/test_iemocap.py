@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dino_speech.data.corpora.catalogue import prepare
+from dino_speech.data.corpora.preparing import prepare
 from dino_speech.errors import InputError
 
 WAV = "Session{0}/sentences/wav/{1}/{1}_{2}.wav"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dino_speech.data.corpora.catalogue import CORPORA, HOMES, prepare
+from dino_speech.data.corpora.catalogue import CORPORA, HOMES
 from dino_speech.data.corpora.corpus import CANONICAL, UNLABELLED, Corpus
-from dino_speech.data.corpora.preparing import prepare_corpus
+from dino_speech.data.corpora.preparing import prepare, prepare_corpus
 from dino_speech.data.corpora.tree import Tree, number, read_table
 from dino_speech.errors import InputError
 

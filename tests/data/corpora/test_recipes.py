@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dino_speech.data.corpora.catalogue import prepare
+from dino_speech.data.corpora.preparing import prepare
 from dino_speech.data.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dino_speech.data.corpora.catalogue import prepare
+from dino_speech.data.corpora.preparing import prepare
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import read_trials, resolve
 from dino_speech.errors import InputError
