@@ -1,7 +1,6 @@
 """`dino-speech predict`: what a fine-tuned system says of recordings."""
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +35,7 @@ def add_commands(subparsers: Subparsers) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> Answer:
+    from dino_speech.data.atomic import write_csv_atomically
     from dino_speech.data.utterances import list_some
     from dino_speech.embedding.inputs import collect
     from dino_speech.errors import InputError
@@ -57,7 +57,8 @@ def _predict(arguments: argparse.Namespace) -> Answer:
         raise InputError(f"none of {len(skipped)} files could be predicted ({reasons})")
     rows = list(_rows(found))
     if arguments.output:
-        _write(Path(arguments.output), rows)
+        Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
+        write_csv_atomically(Path(arguments.output), rows)
     data = {
         "predictions": rows,
         "classes": found.classes,
@@ -82,11 +83,3 @@ def _rows(found: "Predictions") -> Iterable[dict[str, Any]]:
         figures = found.probabilities if found.labels else found.values
         names = found.classes or found.dimensions
         yield row | {name: round(float(value), 6) for name, value in zip(names, figures[number], strict=True)}
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

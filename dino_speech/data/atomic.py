@@ -34,7 +34,7 @@ def write_json_atomically(path: Path, data: Any) -> None:
     write_text_atomically(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
 
 
-def write_rows_atomically(path: Path, rows: Iterable[Sequence[object]]) -> None:
+def write_rows_atomically(path: Path, rows: Iterable[Iterable[object]]) -> None:
     """The same for the rows of a table, the first being its header."""
 
     def write(file: BinaryIO) -> None:
@@ -48,9 +48,25 @@ def write_rows_atomically(path: Path, rows: Iterable[Sequence[object]]) -> None:
 def write_csv_atomically(
     path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None
 ) -> None:
-    """The same for a table, a mapping per row; `columns`: None, those of the rows, as they first occur."""
+    """The same for a table that people open, a mapping per row; `columns`: None, those of the rows, as they occur."""
     names = list(dict.fromkeys(key for row in rows for key in row)) if columns is None else columns
-    write_rows_atomically(path, [names, *([row.get(name, "") for name in names] for row in rows)])
+    write_rows_atomically(path, [map(inert, names), *([inert(row.get(name, "")) for name in names] for row in rows)])
+
+
+def inert(cell: object) -> object:
+    """A cell that no spreadsheet runs: a text that begins like a formula gets an apostrophe; numbers stay.
+
+    Example:
+        >>> inert("=1+1"), inert("-0.5"), inert(-0.5)
+        ("'=1+1", '-0.5', -0.5)
+    """
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def read_json(path: Path) -> Any:

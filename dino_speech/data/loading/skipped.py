@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dino_speech.data.atomic import write_rows_atomically
+from dino_speech.data.atomic import inert, write_rows_atomically
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
 
@@ -84,7 +84,7 @@ class SkippedFiles:
                 writer = csv.writer(handle)
                 if not before:
                     writer.writerow(["file", "reason"])
-                writer.writerows(new.items())
+                writer.writerows((inert(name), why) for name, why in new.items())
 
 
 def write_failures(failures: Iterable[Skipped], path: Path) -> None:
@@ -93,7 +93,7 @@ def write_failures(failures: Iterable[Skipped], path: Path) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    write_rows_atomically(path, [("ID", "reason"), *((item.name, item.reason) for item in failures)])
+    write_rows_atomically(path, [("ID", "reason"), *((inert(item.name), inert(item.reason)) for item in failures)])
 
 
 def read_failures(path: Path) -> list[Skipped]:

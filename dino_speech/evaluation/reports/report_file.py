@@ -1,11 +1,14 @@
 """Results on paper: `report.md` for people, `report.json` for programs. Pictures are in `pictures.py`."""
 
+import html
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -41,10 +44,10 @@ def write_report(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     links = {caption: _relative(Path(path), target) for caption, path in figures.items()}
-    parts = [f"# {title}"]
-    parts += [f"## {heading}\n\n{text.strip()}" for heading, text in (notes or {}).items()]
-    parts += [f"## {heading}\n\n{markdown_table(rows)}" for heading, rows in tables.items()]
-    parts += [f"## {caption}\n\n![{caption}]({link})" for caption, link in links.items()]
+    parts = [f"# {escaped(title)}"]
+    parts += [f"## {escaped(heading)}\n\n{text.strip()}" for heading, text in (notes or {}).items()]
+    parts += [f"## {escaped(heading)}\n\n{markdown_table(rows)}" for heading, rows in tables.items()]
+    parts += [f"## {escaped(caption)}\n\n![{escaped(caption)}]({quote(link)})" for caption, link in links.items()]
     parts.append("## Provenance\n\n```json\n" + json.dumps(plain(provenance), indent=2) + "\n```")
     content = {"title": title, "notes": notes or {}, "tables": tables, "figures": links, "provenance": provenance}
     content |= {"results": results} if results is not None else {}
@@ -59,7 +62,11 @@ def markdown_table(rows: Sequence[Row]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     if not columns:
         return "(nothing)"
-    lines = [columns, ["---"] * len(columns), *([_cell(row.get(name)) for name in columns] for row in rows)]
+    lines = [
+        [escaped(str(name)) for name in columns],
+        ["---"] * len(columns),
+        *([_cell(row.get(name)) for name in columns] for row in rows),
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -72,4 +79,9 @@ def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     text = f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """A label of somebody's manifest as text in Markdown: no HTML, no link or picture, no new line or cell."""
+    return re.sub(r"([\[\]`|\\])", r"\\\1", html.escape(" ".join(text.splitlines()), quote=False))

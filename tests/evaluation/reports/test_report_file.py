@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -120,3 +121,14 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(InputError, match=r"plots need matplotlib: pip install 'dino-speech\[plots\]'"):
         pictures.det_plot(tmp_path / "det.png", {"one": scores(1.0)})
     assert write_report(tmp_path, "t", {"r": [{"a": 1}]}, {}, {}).exists()
+
+
+def test_labels_are_text_whatever_they_hold(tmp_path: Path) -> None:
+    label = "<img src=x onerror=alert(1)>|[a](javascript:b)`c`\n# d"
+    report = write_report(tmp_path, label, {label: [{label: label, "uar": 0.5}]}, {}, {}).read_text()
+    before = report.partition("## Provenance")[0]
+    assert "<img" not in before
+    assert re.search(r"(?<!\\)\](?=\()", before) is None  # no link: its bracket is escaped
+    assert "\n# d" not in before
+    assert before.count("|") - before.count("\\|") == 3 * 3  # two columns, three lines
+    assert json.loads((tmp_path / "report.json").read_text())["title"] == label
