@@ -33,11 +33,7 @@ Share = Annotated[float, SHARE]
 
 
 def require_declared(owner: object) -> None:
-    """Check each attribute of a dataclass by what its type declares: a `Range`, or a `Literal`'s choices.
-
-    Raises:
-        InputError: a value is out of its range, no number, or not among the choices; None is left to its own rule.
-    """
+    """Check each attribute of a dataclass by what its type declares: a `Range` (None is left out), or a `Literal`."""
     for name, hint in get_type_hints(type(owner), include_extras=True).items():
         for part in (hint, *get_args(hint)):
             if get_origin(part) is Annotated:

@@ -1,8 +1,7 @@
 """Whether the installed torch and torchaudio work together, and what to do if they do not.
 
-PyPI's torch and torchaudio must come from the same release and the same CUDA build: otherwise `import torchaudio`
-fails with a missing shared library, which says nothing to a person. Everything that needs torchaudio (or
-speechbrain, which imports it) calls `require_torchaudio` first.
+They must come from the same release and the same CUDA build: otherwise `import torchaudio` fails with a missing shared
+library, which says nothing to a person. What needs torchaudio, or speechbrain, calls `require_torchaudio` first.
 """
 
 import functools
@@ -10,6 +9,7 @@ import importlib
 import importlib.metadata
 import platform
 import sys
+from contextlib import suppress
 from typing import Any
 
 from dino_speech.errors import InputError
@@ -66,17 +66,13 @@ def report() -> list[dict[str, Any]]:
         rows.append(_row("torch + torchaudio", "import together"))
     except InputError as error:
         rows.append(_row("torch + torchaudio", str(error), False, CURE))
-    return [*rows, *_device_rows()]
+    with suppress(ImportError, OSError):  # the rows above say so already
+        import torch
+
+        cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (training runs on the CPU)"
+        rows += [_row("CUDA device", cuda), _row("CPU threads", str(torch.get_num_threads()))]
+    return rows
 
 
 def _row(name: str, found: str | None, ok: bool = True, cure: str | None = None) -> dict[str, Any]:
     return {"name": name, "found": found, "ok": ok, "cure": None if ok else cure}
-
-
-def _device_rows() -> list[dict[str, Any]]:
-    try:
-        import torch
-    except (ImportError, OSError):  # the rows above say so already
-        return []
-    cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (training runs on the CPU)"
-    return [_row("CUDA device", cuda), _row("CPU threads", str(torch.get_num_threads()))]

@@ -71,9 +71,9 @@ def barrier(group: dist.ProcessGroup | None = None) -> None:
 
 
 def join_processes(device: str | torch.device | None = None) -> torch.device:
-    """The device of this process ("cpu", "cuda", "cuda:N"; None: a GPU where there is one); joins those of torchrun.
+    """The device of this process; under torchrun, joins the other processes first and takes the GPU of its local rank.
 
-    Under torchrun each process takes the GPU of its local rank.
+    `device` is "cpu", "cuda" or "cuda:N"; None: a GPU where there is one.
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if chosen.type == "cuda":
@@ -82,8 +82,7 @@ def join_processes(device: str | torch.device | None = None) -> torch.device:
         torch.cuda.set_device(chosen)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", **_own_store())
-        # Not sooner: what runs after training still asks for its rank.
-        atexit.register(dist.destroy_process_group)
+        atexit.register(dist.destroy_process_group)  # not sooner: what runs after training still asks for its rank
     return chosen
 
 

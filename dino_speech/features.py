@@ -101,10 +101,8 @@ class LogMel(nn.Module):
         num_bins = self.fft_size // 2 + 1
         weights = melscale_fbanks(num_bins, low_hz, high_hz, self.num_mels, self.sample_rate)  # (bins, F)
         if empty := int((weights.sum(0) == 0).sum()):
-            raise InputError(
-                f"num_mels={self.num_mels}: {empty} bands fall between the bins of a window of {self.window_samples}"
-                " samples; use fewer bands or a longer window_ms"
-            )
+            bins = f"the bins of a window of {self.window_samples} samples; use fewer bands or a longer window_ms"
+            raise InputError(f"num_mels={self.num_mels}: {empty} bands fall between {bins}")
         return weights
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
@@ -127,10 +125,8 @@ class LogMel(nn.Module):
         """
         shortest = _check_lengths(waves, num_samples)
         if shortest < self.window_samples:
-            raise InputError(
-                f"an utterance of {shortest} samples is shorter than one window of {self.window_samples} samples"
-                f" ({1000 * self.window_samples / self.sample_rate:g} ms)"
-            )
+            window = f"{self.window_samples} samples ({1000 * self.window_samples / self.sample_rate:g} ms)"
+            raise InputError(f"an utterance of {shortest} samples is shorter than one window of {window}")
         with torch.autocast(waves.device.type, enabled=False):
             rows = max(1, CPU_BLOCK_SAMPLES // waves.shape[1]) if waves.device.type == "cpu" else len(waves)
             blocks = waves.split(rows)

@@ -17,6 +17,9 @@ from dino_speech.errors import InputError
 from dino_speech.metrics import DetCurve, RankedTrials
 from dino_speech.plain_data import PlainData
 
+Statistic = Callable[[NDArray[np.int64]], float]  # of weights (N,): how often each utterance or trial counts
+Speakers = ArrayLike | None  # (N,) of one side of the trials
+
 
 @dataclass(frozen=True, slots=True)
 class Interval(PlainData):
@@ -36,18 +39,12 @@ class Interval(PlainData):
 
 
 def bootstrap_interval(
-    statistic: Callable[[NDArray[np.int64]], float],
-    groups: ArrayLike,
-    *,
-    num_resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    statistic: Statistic, groups: ArrayLike, *, num_resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
     """Interval of a statistic of utterances, resampled by group (speaker).
 
     Args:
-        statistic: maps weights (N,), how often each utterance counts, to the number; for example
-            `lambda weights: uar(true, predicted, weights=weights)`.
+        statistic: for example `lambda weights: uar(true, predicted, weights=weights)`.
         groups: (N,) the speaker of each utterance, at least two.
         num_resamples: 1000 for a report, 200 for a look.
         confidence: 0 to 1; the interval leaves out (1 - confidence) / 2 on each side.
@@ -59,7 +56,7 @@ def bootstrap_interval(
 
 
 def speaker_interval(
-    statistic: Callable[[NDArray[np.int64]], float], speakers: ArrayLike, *, num_resamples: int = 1000, seed: int = 0
+    statistic: Statistic, speakers: ArrayLike, *, num_resamples: int = 1000, seed: int = 0
 ) -> Interval:
     """`bootstrap_interval` over speakers, 95 %; of a single speaker it is not known, and no error."""
     if np.unique(np.asarray(speakers)).size == 1:
@@ -71,8 +68,8 @@ def bootstrap_trials(
     statistics: Mapping[str, Callable[[DetCurve], float]],
     scores: ArrayLike,
     labels: ArrayLike,
-    enroll_speakers: ArrayLike | None,
-    test_speakers: ArrayLike | None,
+    enroll_speakers: Speakers,
+    test_speakers: Speakers,
     **options: Any,
 ) -> dict[str, Interval]:
     """Intervals of statistics of scored trials, resampled by speaker.
@@ -102,11 +99,7 @@ def bootstrap_trials(
 
 
 def bootstrap_weighted_trials(
-    statistic: Callable[[NDArray[np.int64]], float],
-    num_trials: int,
-    enroll_speakers: ArrayLike | None,
-    test_speakers: ArrayLike | None,
-    **options: Any,
+    statistic: Statistic, num_trials: int, enroll_speakers: Speakers, test_speakers: Speakers, **options: Any
 ) -> Interval:
     """Interval of any statistic of trials, such as a difference of two EERs; drawn as in `bootstrap_trials`.
 
@@ -121,8 +114,8 @@ def _resample_trials(
     statistics: Callable[[NDArray[np.int64]], list[float]],
     num_statistics: int,
     order: NDArray[np.intp],
-    enroll_speakers: ArrayLike | None,
-    test_speakers: ArrayLike | None,
+    enroll_speakers: Speakers,
+    test_speakers: Speakers,
     *,
     num_resamples: int = 1000,
     confidence: float = 0.95,
@@ -138,7 +131,7 @@ def _resample_trials(
 
 
 def _trial_weights(
-    order: NDArray[np.intp], enroll: ArrayLike | None, test: ArrayLike | None, num_resamples: int, seed: int
+    order: NDArray[np.intp], enroll: Speakers, test: Speakers, num_resamples: int, seed: int
 ) -> Iterator[NDArray[np.int64]]:
     """Weights (N,) in ranked order, one array per resample."""
     if enroll is None or test is None:

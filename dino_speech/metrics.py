@@ -114,7 +114,6 @@ def min_dcf(scores: ArrayLike, labels: ArrayLike, *, weights: Weights = None, **
 
     cost = (cost_miss p_target p_miss + cost_false_alarm (1 - p_target) p_false_alarm)
            / min(cost_miss p_target, cost_false_alarm (1 - p_target)); 1.0 is a system that looks at nothing.
-
     `costs` are `p_target` (0.01), `cost_miss` (1) and `cost_false_alarm` (1).
 
     Source: NIST SRE evaluation plans (2008 on); defaults are the p_target = 0.01 of SRE 2010 and VoxCeleb papers.
@@ -151,9 +150,8 @@ def min_cllr(scores: ArrayLike, labels: ArrayLike, *, weights: Weights = None) -
     """
     from scipy.optimize import isotonic_regression
 
-    ranked = RankedTrials(scores, labels)
     # Equal weight for the two kinds: posterior odds are then likelihood ratios (PAV does not depend on the prior).
-    curve = ranked.curve(None if weights is None else np.asarray(weights)[ranked.order])
+    curve = det_curve(scores, labels, weights=weights)
     targets, non_targets = np.diff(curve.p_miss), -np.diff(curve.p_false_alarm)  # share of each kind at each score
     counted = (targets + non_targets) > 0
     targets, non_targets = targets[counted], non_targets[counted]

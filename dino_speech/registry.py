@@ -31,12 +31,7 @@ class Registry(Generic[Part]):
     """
 
     def __init__(
-        self,
-        kind: str,
-        parts: Mapping[str, Part],
-        elsewhere: Mapping[str, str] | None = None,
-        *,
-        plural: str | None = None,
+        self, kind: str, parts: Mapping[str, Part], elsewhere: Mapping[str, str] | None = None, *, plural: str = ""
     ) -> None:
         self.kind, self.group = kind, f"dino_speech.{plural or f'{kind}s'}"
         self.known = dict(parts)

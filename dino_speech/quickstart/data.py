@@ -162,18 +162,17 @@ def _split(manifest: Manifest, rng: np.random.Generator, notes: list[str]) -> tu
     train = [index for index, speaker in enumerate(speakers) if speaker not in chosen]
     if num_test >= 2 and len(train) >= MIN_TRAIN_FILES:
         test = _some_of_each(chosen, speakers, rng)
-        notes.append(
-            f"Speakers: {len(counts)}; {num_test} of them ({len(test)} files) are kept unseen and judged on, "
-            f"{len(train)} files of the others (and of unknown speakers) are learnt from."
-        )
+        kept = f"{num_test} of them ({len(test)} files) are kept unseen and judged on"
+        others = f"{len(train)} files of the others (and of unknown speakers) are learnt from"
+        notes.append(f"Speakers: {len(counts)}; {kept}, {others}.")
         if num_test < 10:
             notes.append(f"With {num_test} unseen speakers the figures are rough: look at their intervals.")
         return manifest.subset(train), manifest.subset(test), True
+    found = f" (found {len(eligible)} such speakers)" if counts else ""
     notes.append(
-        "EER and UAR need speaker labels: a column `speaker` with several speakers of two files or more"
-        + (f" (found {len(eligible)} such speakers)" if counts else "")
-        + ", or folders named after speakers and `--speaker-from-parent`. Without them the effective rank of the "
-        "embeddings is reported."
+        f"EER and UAR need speaker labels: a column `speaker` with several speakers of two files or more{found}, or "
+        "folders named after speakers and `--speaker-from-parent`. Without them the effective rank of the embeddings "
+        "is reported."
     )
     order = rng.permutation(len(manifest))
     num_test = max(2, min(200, len(manifest) // 5, len(manifest) - MIN_TRAIN_FILES))

@@ -100,8 +100,8 @@ def quickstart(
     floor = _judge("fbank_stats (floor)", load_encoder("fbank_stats"), prepared, notes, seed=seed)
     untrained = _judge("untrained", encoder, prepared, [], seed=seed)
 
-    run = {"seed": seed, "device": device}
-    trainer = _pretrain(encoder, prepared, output, notes, run, num_steps, train_s)
+    run: dict[str, Any] = {"output_folder": output, "seed": seed, "device": device}
+    trainer = _pretrain(encoder, prepared, notes, num_steps, train_s, **run)
     pretrained = _judge("pretrained", load_encoder(output / "encoder"), prepared, [], seed=seed)
 
     if not has_matplotlib():
@@ -122,13 +122,7 @@ def quickstart(
 
 
 def _pretrain(
-    encoder: SpeechEncoder,
-    data: QuickstartData,
-    output: Path,
-    notes: list[str],
-    run: Mapping[str, Any],
-    num_steps: int | None,
-    train_s: float,
+    encoder: SpeechEncoder, data: QuickstartData, notes: list[str], num_steps: int | None, train_s: float, **run: Any
 ) -> DINOPretrainer:
     """Pretrain for `num_steps`, or for as many as fit into `train_s`."""
     batch_size, max_minutes = min(BATCH_SIZE, len(data.train)), None
@@ -138,11 +132,11 @@ def _pretrain(
             "a useful encoder needs hundreds of files at least."
         )
     if num_steps is None:
-        num_steps = _steps_that_fit(train_s, encoder, data, batch_size, run)
+        num_steps = _steps_that_fit(train_s, encoder, data, batch_size, **run)
         max_minutes = 1.5 * train_s / 60  # where the machine turns out to be slower than it was while it was timed
     _say(f"pretraining on {len(data.train)} files, {num_steps} steps of {batch_size} utterances")
     trainer = _pretrainer(encoder, batch_size, num_steps, max_minutes=max_minutes)
-    trainer.fit(data.train, output_folder=output, **run, resume=False)
+    trainer.fit(data.train, **run, resume=False)
     if trainer.stop_reason_ is not None:
         logged = trainer.history_[-1]["step"] if trainer.history_ else 0  # a slow machine may not get to the first row
         notes.append(f"Time was up before step {num_steps} (last figures at step {logged}): expect less of it.")
@@ -184,11 +178,8 @@ def _how_to_read(data: QuickstartData) -> str:
             f"UAR: mean recall of the {num_classes} values of {data.label!r} by a linear probe on frozen embeddings "
             f"that has not heard the speaker; {1 / num_classes:.2f} is guessing."
         )
-    parts.append(
-        "Intervals resample the speakers. Effective rank: how many directions the embeddings use; low after "
-        "pretraining would be a sign of collapse."
-    )
-    return " ".join(parts)
+    rank = "Effective rank: how many directions the embeddings use; low after pretraining would be a sign of collapse."
+    return " ".join([*parts, "Intervals resample the speakers.", rank])
 
 
 def _pretrainer(encoder: SpeechEncoder, batch_size: int, num_steps: int, **run: Any) -> DINOPretrainer:
@@ -197,14 +188,12 @@ def _pretrainer(encoder: SpeechEncoder, batch_size: int, num_steps: int, **run: 
     return DINOPretrainer(encoder, MultiCrop(**CROPS), augment=Augment(**AUGMENT), **settings)  # type: ignore[arg-type]
 
 
-def _steps_that_fit(
-    train_s: float, encoder: SpeechEncoder, data: QuickstartData, batch_size: int, run: Mapping[str, Any]
-) -> int:
+def _steps_that_fit(train_s: float, encoder: SpeechEncoder, data: QuickstartData, batch_size: int, **run: Any) -> int:
     """Time a few steps of a run that is thrown away."""
     _say(f"timing {NUM_TIMED_STEPS} steps, to see how many fit into {train_s:.0f} s")
     trainer = _pretrainer(encoder, batch_size, NUM_TIMED_STEPS, log_every=1, max_minutes=MAX_TIMING_MINUTES)
     with tempfile.TemporaryDirectory() as folder:
-        trainer.fit(data.train, output_folder=folder, **run)
+        trainer.fit(data.train, **{**run, "output_folder": folder})
     rates = [row["utterances_per_s"] for row in trainer.history_ if "utterances_per_s" in row]
     # The fastest: the first steps warm up, and whatever else runs here for a moment should not shorten the whole run.
     return int(np.clip(train_s * max(rates) / batch_size, MIN_STEPS, MAX_STEPS))

@@ -67,12 +67,8 @@ def synthesize_corpus(
     Raises:
         InputError: too few files or speakers for a trial list, or the folder holds a corpus of other settings.
     """
-    sizes = {
-        "num_train": num_train,
-        "num_train_speakers": num_train_speakers,
-        "num_test_speakers": num_test_speakers,
-        "num_test_files": num_test_files,
-    }
+    sizes = {"num_train": num_train, "num_train_speakers": num_train_speakers}
+    sizes |= {"num_test_speakers": num_test_speakers, "num_test_files": num_test_files}
     if num_train < 1 or num_train_speakers < 1 or num_test_speakers < 2 or num_test_files < 2:
         raise InputError(
             "a synthetic corpus needs at least 1 training file and speaker, 2 test speakers and 2 files of each; got "
@@ -112,10 +108,8 @@ def _is_complete(folder: Path, settings: dict[str, int], recordings: list[_Recor
     if found == settings:
         return {recording.name for recording in recordings} <= {file.stem for file in files}
     if not overwrite:
-        raise InputError(
-            f"{folder} holds a synthetic corpus of other settings ({found}); wanted {settings}. "
-            "Name another folder, or delete this one"
-        )
+        other = f"{folder} holds a synthetic corpus of other settings ({found}); wanted {settings}"
+        raise InputError(f"{other}. Name another folder, or delete this one")
     path.unlink()  # first: from here on the folder is an unfinished one
     for file in files:
         file.unlink()

@@ -119,9 +119,8 @@ class FrameStatistics(nn.Module):
     def __init__(self, num_mels: int, embedding_dim: int) -> None:
         super().__init__()
         if embedding_dim != 2 * num_mels:
-            raise InputError(
-                f"embedding_dim={embedding_dim}: mean and deviation of {num_mels} bands are {2 * num_mels}"
-            )
+            size = 2 * num_mels
+            raise InputError(f"embedding_dim={embedding_dim}: mean and deviation of {num_mels} bands are {size}")
         self.pooling = StatisticsPooling()
 
     def forward(self, frames: Tensor, num_frames: Tensor | None = None, note: object = None) -> Tensor:

@@ -17,13 +17,9 @@ NUM_BLOCKS = (3, 4, 6, 3)  # arXiv 1512.03385, Table 1, the 34-layer column
 class ResNet34(nn.Module):
     """Frames to embeddings by a 3x3 stem of stride 1 and four stages of basic blocks; no max-pooling.
 
-    Args:
-        num_mels: features per frame.
-        embedding_dim: `D`.
+    Args and attributes are those of `ECAPA` (a stage of blocks is one depth), and:
         channels: of the stem and the first stage; doubled in each stage after it. 16 is the paper's light form.
         pooling: "statistics" or "attention".
-
-    Attributes are those of `ECAPA`; a stage of blocks is one depth.
 
     Source:
         arXiv 2208.05445, the authors' configuration: blocks 3-4-6-3, 16 channels, mean and deviation, one affine layer.

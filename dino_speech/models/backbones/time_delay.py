@@ -77,10 +77,8 @@ class ECAPA(nn.Module):
         layers["groups"] = list(groups)
         check_layers(**layers, at_least=3)
         if len(set(widths[1:-1])) > 1 or widths[1] % res2net_scale:
-            raise InputError(
-                f"channels={widths}: expected blocks (all but the first and the last) of one width,"
-                f" a multiple of res2net_scale={res2net_scale}"
-            )
+            expected = f"of one width, a multiple of res2net_scale={res2net_scale}"
+            raise InputError(f"channels={widths}: expected blocks (all but the first and the last) {expected}")
         require_torchaudio()
         from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, SERes2NetBlock
 
@@ -157,9 +155,8 @@ def _se_res2net(block: Any, x: Tensor, num_frames: Tensor | None, mask: Tensor |
 def _res2net(block: Any, x: Tensor, num_frames: Tensor | None) -> Tensor:
     first, *pieces = x.chunk(block.scale, dim=2)
     outputs = [first]
-    for layer, piece in zip(block.blocks, pieces, strict=True):
-        previous = outputs[-1] if len(outputs) > 1 else None
-        outputs.append(_tdnn(layer, piece if previous is None else piece + previous, num_frames))
+    for number, (layer, piece) in enumerate(zip(block.blocks, pieces, strict=True)):
+        outputs.append(_tdnn(layer, piece + outputs[-1] if number else piece, num_frames))
     return torch.cat(outputs, dim=2)
 
 
@@ -168,18 +165,11 @@ class XVector(nn.Module):
 
     SpeechBrain's own pooling adds random noise and loops over the batch; with `pooling="statistics"` its weights load.
 
-    Args:
-        num_mels: features per frame.
-        embedding_dim: `D`.
-        channels: outputs of each layer.
-        kernel_sizes: odd, one per layer.
-        dilations: one per layer.
+    Args and attributes are those of `ECAPA`, and:
         pooling: "statistics" or "attention".
 
     Raises:
         InputError: the lists differ in length, a kernel is even, or the pooling is unknown.
-
-    Attributes are those of `ECAPA`.
 
     Source:
         Snyder et al., ICASSP 2018, Table 1, as arranged in SpeechBrain (LeakyReLU before the normalisation).
