@@ -11,17 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dino_speech.audio import effects
 from dino_speech.audio.banks import LEAD_SAMPLES, NoiseBank, RoomBank
 from dino_speech.audio.decoding import StrPath
-from dino_speech.audio.effects import (
-    apply_gains,
-    band_gains,
-    convolve,
-    equaliser_gains,
-    filter_size,
-    noise_scale,
-    power,
-)
 from dino_speech.errors import InputError
 
 Range = tuple[float, float]
@@ -95,10 +87,8 @@ class Augment:
             noise = NoiseBank.synthetic()
         elif not isinstance(noise, NoiseBank):
             noise = NoiseBank.from_source(noise, max_total_s=max_noise_s, exclude=exclude_noise)
-        if rir is None:
-            rir = RoomBank.synthetic()
-        elif not isinstance(rir, RoomBank):
-            rir = RoomBank.from_source(rir)
+        if not isinstance(rir, RoomBank):
+            rir = RoomBank.synthetic() if rir is None else RoomBank.from_source(rir)
         self.noise, self._all_rooms = noise, rir
         self.rooms = rir.within(max_rt60_s) if p_reverb > 0 else rir
         ranges = {"noise": snr_db, "music": music_snr_db, "babble": babble_snr_db}
@@ -115,13 +105,8 @@ class Augment:
         Source: hyperion, egs/voxceleb/ssl.v1, teacher augmentation: reverberation 0.3 in small rooms, SNR 10 to 28 dB
         for noise, 13 to 28 dB for music and babble. What small means is ours: RT60 to 0.4 s.
         """
-        mild = {
-            "p_reverb": 0.3,
-            "max_rt60_s": 0.4,
-            "snr_db": (10.0, 28.0),
-            "music_snr_db": (13.0, 28.0),
-            "babble_snr_db": (13.0, 28.0),
-        }
+        levels = {"snr_db": (10.0, 28.0), "music_snr_db": (13.0, 28.0), "babble_snr_db": (13.0, 28.0)}
+        mild = {"p_reverb": 0.3, "max_rt60_s": 0.4, **levels}
         return Augment(**{**self.settings, **mild, "noise": self.noise, "rir": self._all_rooms, **changes})
 
     @torch.no_grad()
@@ -153,12 +138,12 @@ class Augment:
         rows = _chosen(len(waves), self.p_reverb, generator).to(waves.device)
         if len(rows):
             responses = self.rooms.draw(len(rows), generator, waves.device)
-            waves[rows] = convolve(waves[rows], responses, lead=LEAD_SAMPLES)
+            waves[rows] = effects.convolve(waves[rows], responses, lead=LEAD_SAMPLES)
 
     def _add_noise(self, waves: Tensor, clean: Tensor, generator: torch.Generator, groups: Tensor | None) -> None:
         rows = _chosen(len(waves), self.p_noise, generator)
         kind_of = torch.randint(max(1, len(self.snr_ranges_db)), (len(rows),), generator=generator)
-        wave_power = power(waves)
+        wave_power = effects.power(waves)
         for number, (kind, (low, high)) in enumerate(self.snr_ranges_db.items()):
             of_kind = rows[kind_of == number]
             if len(of_kind) == 0:
@@ -171,14 +156,14 @@ class Augment:
             else:
                 noise = self._babble_from_batch(of_kind, clean, generator, groups)
             of_kind = of_kind.to(waves.device)
-            scale = noise_scale(wave_power[of_kind], power(noise), snr_db.to(waves.device))
+            scale = effects.noise_scale(wave_power[of_kind], effects.power(noise), snr_db.to(waves.device))
             waves.index_add_(0, of_kind, noise.mul_(scale[:, None]))
 
     def _babble_from_bank(self, num: int, num_samples: int, generator: torch.Generator, device: torch.device) -> Tensor:
         fewest, most = self.babble_talkers
         num_talkers = torch.randint(fewest, most + 1, (num,), generator=generator)
         talkers = self.noise.draw("speech", int(num_talkers.sum()), num_samples, generator, device)
-        talkers *= power(talkers).sqrt().clamp_min(1e-6).reciprocal()[:, None]
+        talkers *= effects.power(talkers).sqrt().clamp_min(1e-6).reciprocal()[:, None]
         rows = torch.arange(num).repeat_interleave(num_talkers).to(device)
         return torch.zeros(num, num_samples, device=device).index_add_(0, rows, talkers)
 
@@ -192,7 +177,7 @@ class Augment:
         num_talkers = torch.randint(fewest, most + 1, (len(rows), 1), generator=generator)
         order = (torch.rand(others.shape, generator=generator) + others).argsort(dim=1, descending=True).argsort(dim=1)
         talking = (others & (order < num_talkers)).to(clean)
-        return (talking / power(clean).sqrt().clamp_min(1e-6)) @ clean
+        return (talking / effects.power(clean).sqrt().clamp_min(1e-6)) @ clean
 
     def _filter(self, waves: Tensor, generator: torch.Generator) -> None:
         """Equaliser and band limits in one pass over the spectrum."""
@@ -201,15 +186,15 @@ class Augment:
         rows = (equalised | limited).nonzero()[:, 0]
         if len(rows) == 0:
             return
-        num_frequencies = filter_size(waves.shape[1]) // 2 + 1
+        num_frequencies = effects.filter_size(waves.shape[1]) // 2 + 1
         levels = (2 * torch.rand(len(rows), NUM_EQUALISER_BANDS, generator=generator) - 1) * self.filter_db
-        gains = equaliser_gains((levels * equalised[rows, None]).to(waves.device), num_frequencies)
+        gains = effects.equaliser_gains((levels * equalised[rows, None]).to(waves.device), num_frequencies)
         banded = limited[rows].nonzero()[:, 0]
         low_hz, high_hz = (_log_uniform(*r, len(banded), generator) for r in (self.band_low_hz, self.band_high_hz))
-        band = band_gains(low_hz.to(waves.device), high_hz.to(waves.device), num_frequencies)
+        band = effects.band_gains(low_hz.to(waves.device), high_hz.to(waves.device), num_frequencies)
         gains[banded.to(waves.device)] *= band
         rows = rows.to(waves.device)
-        waves[rows] = apply_gains(waves[rows], gains)
+        waves[rows] = effects.apply_gains(waves[rows], gains)
 
     def _change_level(self, waves: Tensor, generator: torch.Generator) -> None:
         rows = _chosen(len(waves), self.p_gain, generator)

@@ -83,13 +83,9 @@ def _from_manifest(manifest: Path) -> list[Sound]:
 
 
 class NoiseBank:
-    """Clips of noise, music and speech, from which windows of any length are drawn.
+    """Clips of noise, music and speech, (time,) at 16 kHz each, from which windows of any length are drawn.
 
     Each clip of a kind is equally likely, each window of a clip too; a clip shorter than the window is repeated.
-
-    Args:
-        clips: (time,) waves at 16 kHz.
-        kinds: for each clip "noise", "music" or "speech".
     """
 
     def __init__(self, clips: Sequence[Tensor], kinds: Sequence[str]) -> None:
@@ -106,11 +102,8 @@ class NoiseBank:
     ) -> "NoiseBank":
         """Decode a collection (see `list_sounds`); room responses in it are passed over.
 
-        Args:
-            max_total_s: how much to keep in memory (an hour is 230 MB). Of a larger collection, every file gives an
-                equal share from a random place; shares under 10 s are avoided by leaving files out at random.
-            exclude: categories to leave out.
-            seed: of those random choices.
+        Of more than `max_total_s` (an hour is 230 MB of memory), every file gives an equal share from a random place;
+        shares under 10 s are avoided by leaving files out at random.
         """
         sounds = [sound for sound in list_sounds(source, exclude=exclude) if sound.kind != "rir"]
         if not sounds:
@@ -181,11 +174,8 @@ class NoiseBank:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoomBank:
-    """Room responses, aligned at their direct sound and of unit energy.
-
-    Attributes:
-        responses: (rooms, length) at 16 kHz, zero beyond the end of each; the direct sound is at `LEAD_SAMPLES`.
-        rt60_s: (rooms,) reverberation times in seconds.
+    """Room responses (rooms, length), aligned (direct sound at `LEAD_SAMPLES`) and of unit energy; their times
+    (rooms,).
     """
 
     responses: Tensor
@@ -196,11 +186,10 @@ class RoomBank:
     def from_responses(
         cls, responses: Sequence[Tensor], rt60_s: Sequence[float | None] | None = None, *, max_s: float = 1.0
     ) -> "RoomBank":
-        """Align, cut and normalise impulse responses, (time,) each at 16 kHz, of any length and level.
+        """Align impulse responses, (time,) each at 16 kHz, cut them at `max_s` with a fade of 10 ms, and normalise
+        them.
 
-        Args:
-            rt60_s: the reverberation time of each in seconds; None where unknown, it is then estimated.
-            max_s: where to cut them, with a fade of 10 ms.
+        Reverberation times (seconds) that are None are estimated.
         """
         known = rt60_s if rt60_s is not None else [None] * len(responses)
         times = [reverberation_time(r) if t is None else t for r, t in zip(responses, known, strict=True)]

@@ -101,9 +101,8 @@ class MultiCrop:
             raise InputError(f"{num_samples / SAMPLE_RATE:.3f} s of sound: expected at least {self.min_s:g} s")
         excerpt = self._excerpt(num_samples, generator)
         long_part, short_part = self._parts(excerpt, generator)
-        segments = [(long_part, self.long_samples)] * self.num_long + [
-            (short_part, self.short_samples)
-        ] * self.num_short
+        segments = [(long_part, self.long_samples)] * self.num_long
+        segments += [(short_part, self.short_samples)] * self.num_short
         views = [(_position(part, length, generator), length) for part, length in segments]
         start, stop = min(first for first, _ in views), max(first + length for first, length in views)
         if stop > excerpt[1]:  # some view wraps around, so it needs all there is

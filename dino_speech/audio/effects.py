@@ -62,8 +62,7 @@ def filter_size(num_samples: int) -> int:
 def apply_gains(waves: Tensor, gains: Tensor) -> Tensor:
     """Filter each wave (N, time) by its own gain at each frequency, without moving anything in time (zero phase).
 
-    Args:
-        gains: (N, R) amplitude factors at the R = filter_size(time) // 2 + 1 frequencies from 0 to half the rate.
+    `gains`: (N, R) amplitude factors at the R = filter_size(time) // 2 + 1 frequencies from 0 to half the rate.
     """
     num_samples = waves.shape[-1]
     size = filter_size(num_samples)
@@ -125,13 +124,8 @@ def room_responses(
 ) -> Tensor:
     """Synthetic rooms: a direct sound (1), a gap of 1 to 10 ms, then Gaussian noise that decays by 60 dB in `rt60_s`.
 
-    Args:
-        rt60_s: (N,) reverberation times in seconds.
-        direct_to_reverberant_db: (N,) energy of the direct sound over that of all the rest, in dB.
-        lead: samples before the direct sound.
-
-    Returns:
-        (N, num_samples) float32.
+    Times (N,) in seconds and energy ratios (N,) of the direct sound over all the rest in dB -> (N, num_samples), of
+    which `lead` precede the direct sound.
     """
     num_rooms = len(rt60_s)
     gap_s = 0.001 + 0.009 * torch.rand(num_rooms, 1, generator=generator)

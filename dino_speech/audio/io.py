@@ -15,18 +15,8 @@ import soundfile
 import torch
 from torch import Tensor
 
-from dino_speech.audio.decoding import (
-    FFMPEG_FORMATS,
-    SAMPLE_RATE,
-    AudioError,
-    AudioInfo,
-    StrPath,
-    decode,
-    decode_mono,
-    decode_resampled,
-    header_of,
-    open_audio,
-)
+from dino_speech.audio import decoding
+from dino_speech.audio.decoding import SAMPLE_RATE, AudioError, AudioInfo, StrPath, header_of, open_audio
 from dino_speech.errors import InputError
 
 SILENT_DBFS = -70.0  # ours: a quiet but usable recording of speech has -50 dBFS or more
@@ -88,9 +78,9 @@ def load_audio(path: StrPath, *, start: int = 0, stop: int | None = None, sample
                 f" {sample_rate} Hz ({info.duration_s:.3f} s); check start, stop and duration in the manifest"
             )
         if info.sample_rate == sample_rate:
-            wave = decode_mono(file, start, stop)
+            wave = decoding.decode_mono(file, start, stop)
         else:
-            wave = decode_resampled(file, start, stop, sample_rate)
+            wave = decoding.decode_resampled(file, start, stop, sample_rate)
     if not np.isfinite(wave).all():
         raise AudioError(f"{path}: holds NaN or Inf samples; write the file again, or leave it out of the manifest")
     return torch.from_numpy(wave)
@@ -123,7 +113,7 @@ def judge_audio(path: StrPath, *, min_s: float = 0.4) -> AudioJudgement:
         with open_audio(path) as file:
             info = header_of(file)
             notes = _notes(file)
-            samples = decode(file, 0, info.num_samples)  # (time, channels)
+            samples = decoding.decode(file, 0, info.num_samples)  # (time, channels)
     except AudioError as error:
         return AudioJudgement(False, "unreadable", str(error).removeprefix(f"{path}: "), info)
     finite = float(np.isfinite(samples).mean())
@@ -147,9 +137,7 @@ def _verdict(duration_s: float, min_s: float, rms_dbfs: float, clipped: float) -
 
 
 def _notes(file: soundfile.SoundFile) -> tuple[str, ...]:
-    notes = []
-    if file.channels > 1:
-        notes.append(f"{file.channels} channels, averaged on reading")
+    notes = [f"{file.channels} channels, averaged on reading"] if file.channels > 1 else []
     if file.samplerate < SAMPLE_RATE:
         notes.append(f"upsampled from {file.samplerate} Hz: holds nothing above {file.samplerate / 2000:g} kHz")
     elif file.samplerate > SAMPLE_RATE:
@@ -159,7 +147,7 @@ def _notes(file: soundfile.SoundFile) -> tuple[str, ...]:
 
 AUDIO_SUFFIXES = (
     *(".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav"),
-    *FFMPEG_FORMATS,
+    *decoding.FFMPEG_FORMATS,
 )
 
 

@@ -88,22 +88,11 @@ class EnergyVAD(_Frames):
     The energy is the sum over a frame of squared samples **in the scale of 16-bit integers** (-32768 to 32767), the
     constant offset removed; `threshold` belongs to that scale. So the rule depends on the level: amplification by g
     moves each log energy by 2 ln g, but the threshold only by `mean_scale` times that. A recording with little contrast
-    is all speech above 12 steps (-69 dBFS), and all silence below. `level_dbfs` takes this away.
+    is all speech above 12 steps (-69 dBFS), and all silence below. `level_dbfs`, an RMS level that the recording is
+    first brought to, takes this away.
 
-    With context 2 and proportion 0.12 one loud frame in five is enough: each makes speech of the two before and behind
-    it.
-
-    Args:
-        threshold: constant part, natural log of energy.
-        mean_scale: how far the threshold follows the recording's mean log energy; at least 0.
-        proportion: share of the frames from `context` before to `context` behind that must be loud.
-        context: frames on each side.
-        level_dbfs: bring the recording to this RMS level first, in dB of full scale; None: as it is (as in Kaldi).
-        window_ms, hop_ms: length of a frame, and step from frame to frame.
-        sample_rate: Hz.
-
-    Raises:
-        InputError: an option is out of its range.
+    Of the frames from `context` before to `context` behind at least the `proportion` must be loud. With 2 and 0.12 one
+    loud frame in five is enough: each makes speech of the two before and behind it.
 
     Example:
         >>> wave = np.zeros(16_000)
@@ -145,8 +134,6 @@ class RangeVAD(_Frames):
     from floor to top. For recordings whose noise Kaldi's rule takes for speech, such as old tapes. Where floor and top
     are nearer than `min_range_db`, no silence is seen: all is speech (also if nobody speaks). In a recording without
     pauses the softest speech is the floor: take a margin, as `data/silence.py` does.
-
-    Args and Raises as in `EnergyVAD`.
     """
 
     fraction: float = 0.3  # ours

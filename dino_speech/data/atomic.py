@@ -21,7 +21,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    # The rename itself must reach the disk too; not every system lets a folder be opened for that.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -72,13 +78,3 @@ def inert(cell: object) -> object:
 def read_json(path: Path) -> Any:
     """The inverse."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _sync_folder(folder: Path) -> None:
-    # The rename itself must reach the disk too; not every system lets a folder be opened for that.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -58,14 +58,7 @@ def check_audio_files(
 ) -> CheckReport:
     """Decode every file of a manifest or a folder, once, and say what is wrong with which.
 
-    Args:
-        source: a manifest (CSV) or a folder.
-        min_s: files shorter than this many seconds cannot be used.
-        num_threads: files decoded side by side.
-        progress: wraps the judgements as they come, given their number.
-
-    Raises:
-        InputError: there is no such source, it holds no audio, or its text is not a manifest.
+    Files shorter than `min_s` seconds cannot be used; `progress` wraps the judgements as they come, given their number.
     """
     if not Path(source).exists():
         raise InputError(f"{source}: no such file or folder; give a manifest (CSV) or a folder of audio")
@@ -74,7 +67,8 @@ def check_audio_files(
     judged = progress(in_order(partial(judge_audio, min_s=min_s), paths, num_threads), len(paths))
     judgements = dict(zip(paths, judged, strict=True))
     unusable = [Finding(s.name, str(Path(source, s.name)), "unreadable", s.reason) for s in manifest.skipped]
-    unusable += _unusable(manifest, judgements)
+    first = {utterance.wav: utterance.id for utterance in reversed(manifest)}
+    unusable += [Finding(first[p], p, j.verdict, j.reason or "") for p, j in judgements.items() if not j.ok]
     remarks = _remarks(manifest, judgements)
     usable = [judgement for judgement in judgements.values() if judgement.ok]
     return CheckReport(
@@ -85,15 +79,6 @@ def check_audio_files(
         unusable=tuple(unusable),
         remarks=tuple(remarks),
     )
-
-
-def _unusable(manifest: Manifest, judgements: dict[str, AudioJudgement]) -> list[Finding]:
-    first = {utterance.wav: utterance for utterance in reversed(manifest)}
-    return [
-        Finding(first[path].id, path, judgement.verdict, judgement.reason or "")
-        for path, judgement in judgements.items()
-        if not judgement.ok
-    ]
 
 
 def _remarks(manifest: Manifest, judgements: dict[str, AudioJudgement]) -> list[Finding]:

@@ -21,25 +21,15 @@ def segment_manifest(
     min_s: float | None = None,
     recording: str = "recording",
 ) -> Manifest:
-    """Cut every recording into segments of one length.
+    """Cut every recording into segments of `segment_s` seconds.
 
     IDs become `ID.s000`, `ID.s001`, ...; all labels stay (`speaker` among them), so that decisions on segments can be
     pooled by recording or by person. A recording shorter than a segment stays whole, as one row.
 
     Args:
-        manifest: recordings, or spans of files.
-        segment_s: seconds of a segment.
         hop_s: seconds from one start to the next; None: `segment_s`, so that nothing overlaps.
         min_s: what is left at the end becomes a segment from this length on; None: half of `segment_s`.
         recording: the column that gets the ID of the recording; where it is there already only blank cells are filled.
-
-    Raises:
-        InputError: a length is not positive, `hop_s` is longer than a segment, or two rows would get the same ID.
-
-    Example:
-        >>> long = Manifest([Utterance("a", "a.wav", 12.0, labels={"speaker": "anna"})])
-        >>> [(row.id, row.start, row.stop) for row in segment_manifest(long, segment_s=5.0)]
-        [('a.s000', 0, 80000), ('a.s001', 80000, 160000)]
     """
     hop_s = segment_s if hop_s is None else hop_s
     min_s = segment_s / 2 if min_s is None else min_s
@@ -89,17 +79,11 @@ def rename_labels(manifest: Manifest, columns: Mapping[str, str]) -> Manifest:
 def rescale_labels(
     manifest: Manifest, labels: Sequence[str], label_range: Sequence[float] | None, *, onto: Sequence[float] | None
 ) -> Manifest:
-    """A manifest whose numeric labels run over another scale; blank cells stay blank.
+    """A manifest whose numeric labels run over another scale; blank cells stay blank, columns that it lacks are passed
+    over.
 
-    Args:
-        manifest: is left as it is.
-        labels: the columns; those that the manifest lacks are passed over.
-        label_range: the lowest and the highest rating of the corpus, such as (1, 5).
-        onto: what becomes of them: the same of the corpus that is learnt from, such as (1, 7). Both None: the labels
-            stay as they are, and so they do, once checked, where both are the same.
-
-    Raises:
-        InputError: one range is missing or none, a cell is no number, or a number outside the range.
+    `label_range` is the lowest and the highest rating of the corpus, such as (1, 5), `onto` the same of the corpus that
+    is learnt from, such as (1, 7). Both None, or (once checked) both the same: the labels stay as they are.
 
     Source: arXiv 2203.07378 (MSP-Podcast 1 to 7, IEMOCAP 1 to 5, MOSI -3 to 3 on one scale).
     """

@@ -15,20 +15,11 @@ Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 def speaker_folds(
     speakers: Sequence[str], classes: Sequence[str] | None = None, *, num_folds: int = 5, seed: int = 0
 ) -> list[Fold]:
-    """Cross-validation folds without a speaker on both sides, as even in size as the speakers allow.
+    """Cross-validation folds without a speaker on both sides, as even in size and classes as the speakers allow.
 
-    Args:
-        speakers: (N,) speaker of each utterance, none blank.
-        classes: (N,) its class, none blank, to be spread as evenly as the speakers allow; None: there are none.
-        num_folds: 2 or more.
-        seed: of the shuffle; the same seed gives the same folds.
-
-    Returns:
-        `num_folds` pairs of sorted positions (train, test); each utterance is in one test part.
-
-    Raises:
-        InputError: fewer speakers than folds. With classes: a blank, fewer than two classes, or a class that one
-            speaker alone has (then some training part would lack it).
+    Speakers (N,) and classes (N,) -> pairs of sorted positions (train, test), each utterance in one test part.
+    InputError: fewer speakers than folds, a blank, fewer than two classes, or a class that one speaker alone has (then
+    some training part would lack it).
     """
     groups = np.asarray(speakers)
     kinds = np.zeros(groups.size, dtype=np.int64) if classes is None else np.asarray(classes)
@@ -92,15 +83,10 @@ def manifest_folds(
     """The folds of a manifest by name: as published, one for each value of a column; or drawn, no speaker in two.
 
     Args:
-        manifest: all utterances; those of a fold's value are its test part, all others its training part.
         column: of the folds as published; or else
         num_folds: of folds drawn with `seed`, named "1", "2", ...
         stratify: column of classes to spread evenly over drawn folds; None: none.
         speaker: the column that no fold may split; folds as published are compared by it where it is there.
-        seed: of drawn folds.
-
-    Raises:
-        InputError: both or neither of `column` and `num_folds`; a blank or only one value; a speaker in two folds.
     """
     if (column is None) == (num_folds is None):
         raise InputError("give either a column of folds (fold_column) or a number of them (num_folds)")

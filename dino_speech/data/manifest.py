@@ -91,18 +91,10 @@ def write_manifest(manifest: Manifest, path: StrPath) -> Path:
 
 
 def scan_folder(folder: StrPath, *, speaker_from_parent: bool = False) -> Manifest:
-    """A manifest of all audio below a folder; an ID is the file's path relative to it, with forward slashes.
+    """A manifest of all readable audio below a folder, sorted; IDs are paths relative to it, with forward slashes.
 
-    Args:
-        folder: searched with all its subfolders.
-        speaker_from_parent: take the name of the folder that a file lies in as its `speaker`; files that lie directly
-            in `folder` have none.
-
-    Returns:
-        The readable files, sorted; those whose header cannot be read are in `.skipped` with the reason.
-
-    Raises:
-        InputError: there is no such folder, or no readable audio in it.
+    Files whose header cannot be read are in `.skipped` with the reason. `speaker_from_parent`: the name of the folder
+    that a file lies in is its `speaker`; files that lie directly in `folder` have none.
     """
     root = Path(os.path.normpath(Path(folder).absolute()))
     files = find_audio(root)

@@ -160,22 +160,20 @@ class _Layout:
                 check_named_by_file(wav, f"{origin}, column {self.found['wav']!r}", asked=self.folder)
             except UnusableURLError as error:
                 raise InputError(str(error)) from None
-        return Utterance(
-            name,
-            join_place(self.folder, wav),
-            _positive_seconds(cells[self.duration]),
-            start,
-            stop,
-            {column: cells[i].strip() for i, column in self.labels},
-            origin,
-        )
+        duration = _positive_seconds(cells[self.duration])
+        labels = {column: cells[i].strip() for i, column in self.labels}
+        return Utterance(name, join_place(self.folder, wav), duration, start, stop, labels, origin)
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
 
 
 def _positive_seconds(cell: str) -> float:
-    try:
-        seconds = float(cell)
-    except ValueError:
-        seconds = math.nan
+    seconds = _number(cell)
     if not 0 < seconds < math.inf:
         raise _BadCellError("duration", cell.strip(), "a positive number of seconds, with a decimal point")
     return seconds
@@ -185,10 +183,7 @@ def _sample_index(column: str, cell: str) -> int | None:
     """Blank: None. `48000.0` is taken too: pandas writes whole numbers so where a column has gaps."""
     if not cell.strip():
         return None
-    try:
-        number = float(cell)
-    except ValueError:
-        number = math.nan
+    number = _number(cell)
     if not (number >= 0 and number.is_integer()):
         raise _BadCellError(column, cell.strip(), "a whole number of samples, at least 0")
     return int(number)

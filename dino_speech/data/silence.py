@@ -18,7 +18,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
+import soundfile
 
 from dino_speech.audio.io import SAMPLE_RATE, load_audio, seconds_to_samples
 from dino_speech.audio.vad import VAD, build_vad, mask_regions, other_regions
@@ -70,18 +70,15 @@ def complete_parts(
     """
     from tqdm import tqdm
 
-    sources = {utterance.id: _source(utterance) for utterance in manifest}
+    sources = {u.id: f"{u.wav} {u.start or 0}..{'' if u.stop is None else u.stop}" for u in manifest}
     done = {parts.id: parts for source, parts in _read(path) if sources.get(parts.id) == source}
     done = {name: parts for name, parts in done.items() if parts.problem or file_of(name).is_file()}
     todo = [utterance for utterance in manifest if utterance.id not in done]
     skipped = []
     write_rows_atomically(path, [COLUMNS, *([sources[name], *astuple(parts)] for name, parts in done.items())])
-    with (
-        path.open("a", newline="", encoding="utf-8") as file,
-        tqdm(
-            total=len(manifest), initial=len(done), desc="split", unit="file", file=sys.stderr, disable=not progress
-        ) as bar,
-    ):
+    form: dict[str, Any] = {"desc": "split", "unit": "file", "file": sys.stderr, "disable": not progress}
+    bar = tqdm(total=len(manifest), initial=len(done), **form)
+    with path.open("a", newline="", encoding="utf-8") as file, bar:
         for answer in in_order(work, todo, num_threads):
             if isinstance(answer, Skipped):
                 skipped.append(answer)
@@ -91,10 +88,6 @@ def complete_parts(
                 file.flush()
             bar.update()
     return done, skipped
-
-
-def _source(utterance: Utterance) -> str:
-    return f"{utterance.wav} {utterance.start or 0}..{'' if utterance.stop is None else utterance.stop}"
 
 
 def _read(path: Path) -> Iterable[tuple[str, RecordingParts]]:
@@ -164,17 +157,13 @@ def write_nonspeech(
     num_threads: int = 4,
     progress: bool = False,
 ) -> SpeechParts:
-    """Write the non-speech parts (or the speech parts) of each recording, one behind the other.
+    """Write the non-speech parts (or the speech parts) of each recording, one behind the other (see the module's head).
 
     Args:
-        manifest: recordings, or spans of files.
-        output_folder: made if absent; see the head of this module for what it holds.
-        part: "nonspeech" or "speech".
         vad: "energy" (Kaldi's rule, as in the paper), "range" (independent of the level), or a rule of your own.
         margin_s: how far non-speech keeps from speech; speech has no margin.
         min_s: recordings with less of the part are listed, not written.
         num_threads: recordings at a time.
-        progress: show a bar on stderr.
 
     Raises:
         InputError: an option is out of its range, the folder was made with other settings, or nothing can be read.
@@ -200,7 +189,11 @@ def write_nonspeech(
     if not done:
         reasons = list_some([item.reason for item in skipped])
         raise InputError(f"{manifest.name}: none of {len(manifest)} recordings can be read ({reasons})")
-    rows = [_row(u, folder, done[u.id].part_s) for u in manifest if u.id in done and not done[u.id].problem]
+    rows = [
+        Utterance(u.id, str(folder / _file(u.id)), done[u.id].part_s, labels=u.labels)
+        for u in manifest
+        if u.id in done and not done[u.id].problem
+    ]
     parts = Manifest(rows, paths=[str(folder / "manifest.csv")], columns=manifest.columns)
     if rows:
         write_manifest(parts, folder / "manifest.csv")
@@ -225,16 +218,11 @@ def _write_part(
     chosen = np.concatenate([wave[:0], *(wave[start:stop] for start, stop in regions.tolist())])
     problem = "short" if len(chosen) < seconds_to_samples(min_s) else "" if chosen.any() else "digital silence"
     if not problem:
-        _save(folder / _file(utterance.id), chosen)
+        path = folder / _file(utterance.id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: soundfile.write(file, chosen, SAMPLE_RATE, subtype="FLOAT", format="WAV"))
     total_s, speech_s, part_s = (n / SAMPLE_RATE for n in (len(wave), int(np.diff(speech).sum()), len(chosen)))
     return RecordingParts(utterance.id, total_s, speech_s, part_s, problem)
-
-
-def _save(path: Path, wave: NDArray[np.float32]) -> None:
-    import soundfile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: soundfile.write(file, wave, SAMPLE_RATE, subtype="FLOAT", format="WAV"))
 
 
 def _file(name: str) -> str:
@@ -242,10 +230,6 @@ def _file(name: str) -> str:
     safe = quote(name, safe=" ")
     short = safe if len(safe) <= MAX_NAME else f"{safe[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return f"audio/{short}.wav"
-
-
-def _row(utterance: Utterance, folder: Path, seconds: float) -> Utterance:
-    return Utterance(utterance.id, str(folder / _file(utterance.id)), seconds, labels=utterance.labels)
 
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:

@@ -64,10 +64,7 @@ def read_trials(path: str | os.PathLike[str]) -> Trials:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {FORM}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8 text; {FORM}") from error
-    labels: list[int] = []
-    enroll: list[str] = []
-    test: list[str] = []
-    rows: list[int] = []
+    found: dict[int, list[str]] = {}
     for row, line in enumerate(text.splitlines(), start=1):
         fields = [part.strip() for part in line.strip().split("\t")] if "\t" in line.strip() else line.split()
         if not fields:
@@ -75,13 +72,11 @@ def read_trials(path: str | os.PathLike[str]) -> Trials:
         if len(fields) != 3 or fields[0] not in ("0", "1"):
             hint = "; separate the fields by tabs if names hold spaces" if len(fields) > 3 else ""
             raise InputError(f"{path} line {row}: found {line.strip()!r}; {FORM}{hint}")
-        labels.append(fields[0] == "1")
-        enroll.append(fields[1])
-        test.append(fields[2])
-        rows.append(row)
-    if not labels:
+        found[row] = fields
+    if not found:
         raise InputError(f"{path}: holds no trials; {FORM}")
-    return Trials(np.array(labels, dtype=np.int8), enroll, test, os.fspath(path), rows)
+    labels, enroll, test = (list(side) for side in zip(*found.values(), strict=True))
+    return Trials(np.array(labels).astype(np.int8), enroll, test, os.fspath(path), list(found))
 
 
 def write_trials(trials: Trials, path: str | os.PathLike[str]) -> Path:
@@ -128,20 +123,11 @@ def resolve(trials: Trials, manifest: Manifest) -> tuple[NDArray[np.int64], NDAr
 
 
 def make_trials(manifest: Manifest, *, label: str = "speaker", seed: int = 0, max_trials: int = MAX_TRIALS) -> Trials:
-    """As many targets as non-targets, drawn from the utterances whose speaker is known.
+    """As many targets as non-targets, together at most `max_trials`, drawn from the utterances whose speaker is known.
 
     Targets are pairs of two utterances of one speaker, the same number from each speaker as far as there are so many.
     Each target's enrolment side also gets a non-target partner: of the same `sex` where the manifest says (those are
     the hard ones), else of anyone.
-
-    Args:
-        manifest: the utterances.
-        label: the column that says who speaks.
-        seed: of the draw; the same seed gives the same trials.
-        max_trials: upper limit, at least 2.
-
-    Raises:
-        InputError: fewer than two speakers, or none with two utterances.
     """
     speakers = np.array(manifest.label(label))
     known = np.flatnonzero(speakers != "")

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from itertools import product
 
 from dino_speech.data.corpora.catalogue import CORPORA
-from dino_speech.data.corpora.corpus import Corpus, Labels
-from dino_speech.data.corpora.tree import Cells, NamedFile, Tree
+from dino_speech.data.corpora.corpus import Cells, Corpus, Labels, NamedFile, Tree, codes_of
 from dino_speech.errors import InputError
 
 SONG_OR_VIDEO = re.compile(r"(^|/)(?!03-01)\d\d(-\d\d){6}\.\w+$")
@@ -44,10 +43,7 @@ RAVDESS = Corpus(
         "intensity": {"01": "normal", "02": "strong"},
         "statement": {"01": "kids", "02": "dogs"},
         "repetition": {"01": "1", "02": "2"},
-        "emotion": {
-            **{"01": "neutral", "02": "calm", "03": "happy", "04": "sad"},
-            **{"05": "angry", "06": "fearful", "07": "disgusted", "08": "surprised"},
-        },
+        "emotion": codes_of("01 neutral, 02 calm, 03 happy, 04 sad, 05 angry, 06 fearful, 07 disgusted, 08 surprised"),
     },
     people={f"{n:02}": {"sex": "M" if n % 2 else "F", "fold": str((n - 1) // 4 + 1)} for n in range(1, 25)},
     num_utterances=1_440,
@@ -102,10 +98,7 @@ CREMA_D = Corpus(
     columns=("speaker", "sex", "age", "emotion", "original_label", "level", "statement", "fold"),
     speaker="cremad_{speaker}",
     codes={
-        "emotion": {
-            **{"ANG": "angry", "DIS": "disgusted", "FEA": "fearful"},
-            **{"HAP": "happy", "NEU": "neutral", "SAD": "sad"},
-        },
+        "emotion": codes_of("ANG angry, DIS disgusted, FEA fearful, HAP happy, NEU neutral, SAD sad"),
         "level": {"LO": "low", "MD": "medium", "HI": "high", "XX": "", "X": ""},
     },
     num_utterances=7_442,
@@ -145,12 +138,7 @@ EMODB = Corpus(
     file_name=r"(?P<speaker>\d\d)(?P<statement>[ab]\d\d)(?P<emotion>[A-Z])(?P<version>[a-z]?)",
     columns=("speaker", "sex", "age", "emotion", "original_label", "statement", "version", "fold"),
     speaker="emodb_{speaker}",
-    codes={
-        "emotion": {
-            **{"W": "angry", "L": "bored", "E": "disgusted", "A": "fearful"},
-            **{"F": "happy", "T": "sad", "N": "neutral"},
-        }
-    },
+    codes={"emotion": codes_of("W angry, L bored, E disgusted, A fearful, F happy, T sad, N neutral")},
     people={
         name: {"sex": sex, "age": age, "fold": str(fold)}
         for fold, (name, (sex, age)) in enumerate(_EMODB_PEOPLE.items(), start=1)
@@ -207,14 +195,13 @@ NEMO = Corpus(
     columns=("speaker", "sex", "age", "emotion", "original_label", "statement", "fold"),
     speaker="nemo_{speaker}",
     codes={
-        "emotion": {
-            **{"anger": "angry", "fear": "fearful", "happiness": "happy"},
-            **{"neutral": "neutral", "sadness": "sad", "surprised": "surprised"},
-        }
+        "emotion": codes_of(
+            "anger angry, fear fearful, happiness happy, neutral neutral, sadness sad, surprised surprised"
+        )
     },
     people={
         name: {"fold": str(fold)}
-        for fold, name in enumerate(("EB0", "IC0", "KD0", "KS0", "MK0", "MP0", "SM0", "TP0", "WR0"), start=1)
+        for fold, name in enumerate(["EB0", "IC0", "KD0", "KS0", "MK0", "MP0", "SM0", "TP0", "WR0"], start=1)
     },
     num_utterances=4_481,
     num_speakers=9,

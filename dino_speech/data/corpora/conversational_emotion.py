@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 
 from dino_speech.data.corpora.catalogue import CORPORA
-from dino_speech.data.corpora.corpus import UNLABELLED, Corpus, Labels, decode
-from dino_speech.data.corpora.tree import Cells, NamedFile, Tree, number
+from dino_speech.data.corpora.corpus import UNLABELLED, Cells, Corpus, Labels, NamedFile, Tree, codes_of, decode, number
 from dino_speech.errors import InputError
 
+RATED = ("speaker", "sex", "emotion", "original_label", "arousal", "dominance", "valence")
 LABEL_LINE = re.compile(r"\[\d+\.?\d* - \d+\.?\d*\]\s+(?P<id>\S+)\s+(?P<label>\S+)\s+\[(?P<numbers>[^\]]*)\]\s*")
 TEXT_LINE = re.compile(r"(?P<id>\S+)\s+\[[\d.]+-[\d.]+\]:\s*(?P<text>.*)")
 DIALOGUE = re.compile(r"(.*/)?Ses0[1-5][FM]_(?:impro|script)\d\d[ab]?(?:_\d[ab]?)?\.\w+")
@@ -24,11 +24,8 @@ def _iemocap_tables(tree: Tree) -> dict[str, Labels]:
         raise InputError(
             f"{tree.source}: no Session*/dialog/EmoEvaluation/Ses*.txt, which hold the labels; unpack them too"
         )
-    said = {
-        match["id"]: match["text"].strip()
-        for _, line in folders["transcriptions"]
-        if (match := TEXT_LINE.fullmatch(line))
-    }
+    matches = (TEXT_LINE.fullmatch(line) for _, line in folders["transcriptions"])
+    said = {match["id"]: match["text"].strip() for match in matches if match}
     labels = {
         match["id"]: {"transcript": said.get(match["id"], ""), **_iemocap_line(match, place)}
         for place, line in folders["EmoEvaluation"]
@@ -71,15 +68,12 @@ IEMOCAP = Corpus(
     access="sail.usc.edu/iemocap",
     layout="Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav and Session1/dialog/EmoEvaluation/*.txt",
     file_name=r"(?P<recording>Ses0(?P<fold>[1-5])[FM]_(?P<style>impro|script)\w+)_(?P<sex>[FM])(?:\d{3}|XX\d)",
-    columns=(
-        *("speaker", "sex", "emotion", "original_label", "arousal", "dominance", "valence"),
-        *("recording", "style", "transcript", "fold"),
-    ),
+    columns=(*RATED, "recording", "style", "transcript", "fold"),
     speaker="iemocap_Ses0{fold}{sex}",
     codes={
         "style": {"impro": "improvised", "script": "scripted"},
         "emotion": {
-            **{"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"},
+            **codes_of("ang angry, hap happy, exc happy, neu neutral, sad sad"),
             **dict.fromkeys(("fru", "fea", "sur", "dis", "oth", "xxx"), UNLABELLED),  # outside the usual four classes
         },
     },
@@ -161,14 +155,10 @@ MSP_PODCAST = Corpus(
     access="ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html",
     layout="Audios/MSP-PODCAST_0001_0008.wav and Labels/labels_consensus.csv",
     file_name=r"(?P<recording>MSP-PODCAST_\d+)_\d+(?:_\d+)?",
-    columns=(
-        *("speaker", "sex", "emotion", "original_label", "arousal", "dominance", "valence"),
-        *("recording", "transcript", "split"),
-    ),
+    columns=(*RATED, "recording", "transcript", "split"),
     codes={
         "emotion": {
-            **{"A": "angry", "C": "contemptuous", "D": "disgusted", "F": "fearful"},
-            **{"H": "happy", "N": "neutral", "S": "sad", "U": "surprised"},
+            **codes_of("A angry, C contemptuous, D disgusted, F fearful, H happy, N neutral, S sad, U surprised"),
             **{"O": UNLABELLED, "X": UNLABELLED},  # another emotion, no agreement
         }
     },

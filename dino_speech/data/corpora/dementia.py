@@ -7,8 +7,7 @@ on one and test on the other.
 """
 
 from dino_speech.data.corpora.catalogue import CORPORA
-from dino_speech.data.corpora.corpus import Corpus, Further, Labels, Row
-from dino_speech.data.corpora.tree import Cells, NamedFile, Tree, read_table
+from dino_speech.data.corpora.corpus import Cells, Corpus, Further, Labels, NamedFile, Row, Tree, read_table
 from dino_speech.errors import InputError
 
 WHOLE, CHUNKS = "Full_wave_enhanced_audio", "Normalised_audio-chunks"

@@ -15,8 +15,7 @@ from typing import Any
 from dino_speech.audio.io import SAMPLE_RATE
 from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.corpora.catalogue import CORPORA
-from dino_speech.data.corpora.corpus import Corpus, Row
-from dino_speech.data.corpora.tree import Tree
+from dino_speech.data.corpora.corpus import Corpus, Row, Tree
 from dino_speech.data.folds import check_disjoint
 from dino_speech.data.manifest import Manifest, Utterance, read_headers, scan_folder, write_manifest
 from dino_speech.data.trials import make_trials, write_trials
@@ -55,6 +54,7 @@ def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> di
         if column in manifest.columns:
             refuse_leaks(manifest, column, name=corpus.name, may_share=corpus.may_share)
     problems = {"missing": tree.missing, "extra": tree.extra, "dropped": tree.dropped, "unreadable": unreadable}
+    counted = [name for name in (corpus.label, "split", "fold", "sex") if name in manifest.columns]
     summary = {
         "corpus": corpus.name,
         "manifest": str(write_manifest(manifest, folder / "manifest.csv")),
@@ -63,7 +63,7 @@ def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> di
         "num_speakers": len(set(manifest.label("speaker")) - {""}),
         "num_official_speakers": corpus.num_speakers,
         "hours": round(manifest.duration_s / 3600, 3),
-        "counts": _counts(manifest, corpus),
+        "counts": {name: dict(sorted(Counter(manifest.label(name)).items())) for name in counted},
         "without_label": _without_label(manifest, corpus, folder),
         **problems,
     }
@@ -144,11 +144,6 @@ def write_problems(problems: dict[str, list[str]], output: Path) -> None:
         path.unlink(missing_ok=True)
         if lines:
             write_text_atomically(path, "".join(f"{line}\n" for line in lines))
-
-
-def _counts(manifest: Manifest, corpus: Corpus) -> dict[str, dict[str, int]]:
-    columns = [name for name in (corpus.label, "split", "fold", "sex") if name in manifest.columns]
-    return {name: dict(sorted(Counter(manifest.label(name)).items())) for name in columns}
 
 
 def _without_label(manifest: Manifest, corpus: Corpus, folder: Path) -> dict[str, int]:

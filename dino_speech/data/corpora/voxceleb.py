@@ -21,9 +21,8 @@ from dino_speech.audio.decoding import FFMPEG_FORMATS
 from dino_speech.audio.io import is_audio, walk_files
 from dino_speech.audio.sources import printable
 from dino_speech.data.corpora.catalogue import CORPORA
-from dino_speech.data.corpora.corpus import Labels, Row
+from dino_speech.data.corpora.corpus import Labels, Row, read_table
 from dino_speech.data.corpora.preparing import read_rows, refuse_leaks, write_problems
-from dino_speech.data.corpora.tree import read_table
 from dino_speech.data.manifest import Manifest, write_manifest
 from dino_speech.data.trials import Trials, read_trials, write_trials
 from dino_speech.data.utterances import list_some

@@ -94,14 +94,8 @@ class CropDataset(Dataset[dict[str, Any]]):
     random about an item is drawn from a generator seeded by (seed, position). An utterance that cannot be read, is too
     short or silent is replaced by another, drawn from the same seed, and reported in `failures`.
 
-    Args:
-        manifest: the utterances.
-        crops: how many crops of what length.
-        seed: of the whole run.
-        transforms: applied to each crop by itself, as `transforms(wave, generator=generator)`; None leaves it alone.
-        cache_gib: memory in GiB for decoded waves (see `WaveCache`).
-        cache: decoded waves of this very manifest to share with another dataset, in place of a new cache.
-        silent_dbfs: a crop of a lower level counts as silent.
+    `transforms(wave, generator=generator)` is applied to each crop by itself; `cache` are decoded waves of this very
+    manifest to share with another dataset; a crop of a lower level than `silent_dbfs` counts as silent.
     """
 
     def __init__(
@@ -115,11 +109,8 @@ class CropDataset(Dataset[dict[str, Any]]):
         cache: WaveCache | None = None,
         silent_dbfs: float = SILENT_DBFS,
     ) -> None:
-        self.manifest = manifest
-        self.crops = crops
-        self.seed = seed
-        self.transforms = transforms
-        self.silent_dbfs = silent_dbfs
+        self.manifest, self.crops, self.seed = manifest, crops, seed
+        self.transforms, self.silent_dbfs = transforms, silent_dbfs
         durations_s = [utterance.duration for utterance in manifest]
         self.cache = WaveCache(durations_s, cache_gib) if cache is None else cache
         self._bad: dict[int, str] = {}

@@ -11,6 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,26 +96,15 @@ def _interleave(lanes: Sequence[NDArray[np.int64]], num_items: int) -> list[int]
     return found
 
 
+@dataclass(eq=False)
 class StepSampler(Sampler[list[Key]]):
     """Micro-batches of (position, index), step after step, through as many epochs as that takes.
 
     An epoch is `num_items // batch_size` steps over a new permutation; what is left over differs from epoch to epoch,
-    and no utterance stands twice in one batch. A step's batch is dealt out in turn to the ranks and micro-batches, so
-    that together they see the very batch that one process would see.
-
-    Args:
-        num_items: number of utterances.
-        batch_size: utterances per optimizer step, over all ranks and micro-batches together.
-        seed: of the whole run.
-        start_step, num_steps: the first step, 0-based, and the one at which to stop.
-        accumulation_steps: micro-batches per step.
-        rank, world_size: this process, and how many there are.
-        shards: (num_items,) the shard of each utterance, for an order in which each process reads its own shards,
-            `shards_at_once` at a time (see `shard_order`); None: all utterances are mixed.
-        shards_at_once: how many shards' utterances are mixed, for each process.
-
-    Raises:
-        InputError: fewer utterances than a batch, or a batch that cannot be dealt out evenly.
+    and no utterance stands twice in one batch. A step's batch (`batch_size` over all ranks and micro-batches together)
+    is dealt out in turn to them, so that together they see the very batch that one process would see. `shards`
+    (num_items,) makes an order in which each process reads its own shards (see `shard_order`); None: all utterances are
+    mixed.
 
     Example:
         >>> sampler = StepSampler(10, 4, seed=0, num_steps=2)
@@ -122,35 +112,30 @@ class StepSampler(Sampler[list[Key]]):
         [[0, 1, 2, 3], [4, 5, 6, 7]]
     """
 
-    def __init__(
-        self,
-        num_items: int,
-        batch_size: int,
-        *,
-        seed: int,
-        num_steps: int,
-        start_step: int = 0,
-        accumulation_steps: int = 1,
-        rank: int = 0,
-        world_size: int = 1,
-        shards: NDArray[np.int64] | None = None,
-        shards_at_once: int = 1,
-    ) -> None:
-        if num_items < batch_size:
+    num_items: int
+    batch_size: int
+    _: KW_ONLY
+    seed: int
+    num_steps: int
+    start_step: int = 0
+    accumulation_steps: int = 1
+    rank: int = 0
+    world_size: int = 1
+    shards: NDArray[np.int64] | None = None
+    shards_at_once: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_items < self.batch_size:
             raise InputError(
-                f"the manifest has {num_items} utterances, fewer than batch_size = {batch_size}: lower batch_size to "
-                f"{num_items} or less, or add utterances"
+                f"the manifest has {self.num_items} utterances, fewer than batch_size = {self.batch_size}: lower "
+                f"batch_size to {self.num_items} or less, or add utterances"
             )
-        parts = accumulation_steps * world_size
-        if batch_size % parts:
+        parts = self.accumulation_steps * self.world_size
+        if self.batch_size % parts:
             raise InputError(
-                f"batch_size = {batch_size} utterances per step cannot be dealt out evenly to {world_size} process(es) "
-                f"x accumulation_steps = {accumulation_steps}: take a multiple of {parts}"
+                f"batch_size = {self.batch_size} utterances per step cannot be dealt out evenly to {self.world_size} "
+                f"process(es) x accumulation_steps = {self.accumulation_steps}: take a multiple of {parts}"
             )
-        self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
-        self.start_step, self.num_steps = start_step, num_steps
-        self.accumulation_steps, self.rank, self.world_size = accumulation_steps, rank, world_size
-        self.shards, self.shards_at_once = shards, shards_at_once
         self._order: tuple[int, list[int]] = (-1, [])
 
     @property
@@ -218,13 +203,8 @@ def make_loader(
 ) -> CropLoader:
     """A loader of batches `long` (B, num_long, S), `short` (B, num_short, S), `index` (B,).
 
-    Args:
-        dataset: gives the crops of one utterance.
-        sampler: gives the utterances of each micro-batch.
-        num_workers: processes that read files; one is enough where the corpus fits into the cache. 0 reads in the
-            training process.
-        pin_memory: True for training on a GPU.
-        skipped: the list of skipped files to continue.
+    One reading process is enough where the corpus fits into the cache; 0 reads in the training process. `skipped`: a
+    list to continue.
     """
     num_workers = _fit_shared_memory(dataset, sampler, num_workers)
     loader = CropLoader(

@@ -28,10 +28,8 @@ class SkippedFiles:
 
     def __init__(self, files: Sequence[str], path: Path | None = None) -> None:
         self.reasons: dict[str, str] = {}
-        self._files = files
-        self._path = path
-        self._tried = np.zeros(len(files), dtype=bool)
-        self._failed = np.zeros(len(files), dtype=bool)
+        self._files, self._path = files, path
+        self._tried, self._failed = np.zeros((2, len(files)), dtype=bool)
         if path is not None and path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 self.reasons = {row["file"]: row["reason"] for row in csv.DictReader(file)}

@@ -60,14 +60,11 @@ def read_index(folder: StrPath) -> dict[str, Any]:
         ) from error
     if not isinstance(index, dict) or index.get("version", VERSION) > VERSION or "shards" not in index:
         raise InputError(f"{place}: not an index of shards that this version of dino_speech can read")
-    shards = index["shards"] if isinstance(index["shards"], list) else [None]
+    shards: list[Any] = index["shards"] if isinstance(index["shards"], list) else [None]
     for shard in shards:
         # A shard lies beside its index: a name that leads elsewhere is not one that `write_shards` gave.
-        if (
-            not isinstance(shard, dict)
-            or "num_bytes" not in shard
-            or Path(str(shard.get("file", "/"))).parent != Path()
-        ):
+        named = isinstance(shard, dict) and Path(str(shard.get("file", "/"))).parent == Path()
+        if not named or "num_bytes" not in shard:
             raise InputError(f"{place}: damaged: expected file and num_bytes of each shard; found {str(shard)[:100]}")
     return index
 

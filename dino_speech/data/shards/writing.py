@@ -61,7 +61,6 @@ def write_shards(
 
     Args:
         source: a manifest, its file, or a folder of audio.
-        output: a folder; made with its parents.
         shard_mb: size of a shard in millions of bytes; it is closed before it grows beyond.
         codec: "flac" (mono, 16 kHz, 16 bits: such files keep every sample) or "as-found" (whole files are copied byte
             by byte, which suits corpora in Opus or mp3; spans still become flac).
@@ -69,8 +68,7 @@ def write_shards(
         progress: wraps what is written as it comes, given the number.
 
     Raises:
-        InputError: the source is no manifest; a bad value; the folder holds shards of another source or other settings;
-            not one utterance can be read.
+        InputError: a bad value, shards of another source or other settings in the folder, or nothing can be read.
     """
     if not shard_mb > 0 or codec not in CODECS:
         raise InputError(f"shard_mb={shard_mb}, codec={codec!r}: expected a positive number, and one of {CODECS}")
@@ -186,11 +184,6 @@ class _Writing:
     def report(self) -> ShardReport:
         """What is in the folder."""
         index = read_json(self.folder / INDEX)
-        return ShardReport(
-            str(self.folder),
-            index["num_utterances"],
-            len(index["shards"]),
-            index["hours"],
-            index["num_bytes"],
-            tuple(read_failures(self.folder / FAILURES)),
-        )
+        counts = {name: index[name] for name in ("num_utterances", "hours", "num_bytes")}
+        failures = tuple(read_failures(self.folder / FAILURES))
+        return ShardReport(output=str(self.folder), num_shards=len(index["shards"]), failures=failures, **counts)

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from dino_speech.data.corpora.catalogue import CORPORA, HOMES
-from dino_speech.data.corpora.corpus import CANONICAL, UNLABELLED, Corpus
+from dino_speech.data.corpora.corpus import CANONICAL, UNLABELLED, Corpus, Tree, number, read_table
 from dino_speech.data.corpora.preparing import prepare, prepare_corpus
-from dino_speech.data.corpora.tree import Tree, number, read_table
 from dino_speech.errors import InputError
 
 STATED = {name: corpus for name in CORPORA if isinstance(corpus := CORPORA[name], Corpus)}
