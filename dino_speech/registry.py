@@ -5,8 +5,8 @@ The line is an entry point of the package that a person installs, in its `pyproj
     [project.entry-points."dino_speech.encoders"]
     my_network = "my_package.my_network"
 
-The module is imported when the name is asked for, and registers the part. A recipe can only say the name: what runs is
-what was installed. In one's own script, importing the module is enough.
+The module is imported when the name is asked for, and registers the part; in one's own script, importing it is enough.
+A recipe can only say the name: what runs is what was installed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,13 +21,10 @@ Part = TypeVar("Part")
 
 
 class Registry(Generic[Part]):
-    """Parts of one kind.
+    """Parts of one kind; `known` holds those that are imported, by name.
 
     `parts` are those of this package by name, `elsewhere` the modules that put further ones into `known` when they are
     imported; `dino_speech.<plural>` is the group of entry points (`kind` is in the singular, and takes an s).
-
-    Attributes:
-        known: all parts that are imported, by name.
     """
 
     def __init__(

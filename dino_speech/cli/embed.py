@@ -68,14 +68,14 @@ def _embed(arguments: argparse.Namespace) -> Answer:
     options["precision"] = arguments.precision
     if _is_folder(arguments.output):
         from dino_speech.distributed import join_processes
-        from dino_speech.embedding.to_folder import PART_SIZE, embed_to_folder
+        from dino_speech.embedding.to_disk import PART_SIZE, embed_to_folder
 
         if "RANK" in os.environ:
             arguments.device = str(join_processes(arguments.device))
         options["part_size"] = arguments.part_size or PART_SIZE
         report = embed_to_folder(arguments.inputs, load_chosen_encoder(arguments), arguments.output, **options)
     else:
-        from dino_speech.embedding.to_file import embed_to_file
+        from dino_speech.embedding.to_disk import embed_to_file
 
         if arguments.part_size or int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise UsageError(

@@ -24,12 +24,7 @@ UNKNOWN_S = 0.0  # duration of a file whose header was not read yet
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one pass over all utterances found.
-
-    Attributes:
-        num_utterances: N.
-        sha256: of their IDs and spans, in order.
-    """
+    """What one pass over all utterances found: how many, and a hash of their IDs and spans in order."""
 
     num_utterances: int
     sha256: str
@@ -38,12 +33,9 @@ class Survey:
 class Inputs:
     """Utterances one after the other, to be gone through as often as needed.
 
-    Of manifests and shards one row at a time is in memory, of folders the names of the files. The ID of a file in a
-    folder is its path relative to the folder, that of a single file is its path as given.
-
-    Args:
-        inputs: audio files, folders, manifests (CSV), folders of shards or their `index.json`; also URLs of the latter
-            two; or the utterances themselves.
+    Given are audio files, folders, manifests (CSV), folders of shards or their `index.json` (the latter two also as
+    URLs), or the utterances themselves. Of manifests and shards one row at a time is in memory, of folders the names.
+    The ID of a file in a folder is its path relative to the folder, that of a single file is its path as given.
 
     Raises:
         InputError: an input does not exist.
@@ -58,11 +50,7 @@ class Inputs:
             yield from source
 
     def survey(self) -> Survey:
-        """Count them all, in little memory.
-
-        Raises:
-            InputError: two have one ID, or a manifest has a bad row.
-        """
+        """Count them all, in little memory; InputError: two have one ID, or a manifest has a bad row."""
         digest, hashes = hashlib.sha256(), array("Q")
         for u in self:
             digest.update(f"{u.id}\x1f{u.start}\x1f{u.stop}\n".encode())
@@ -124,10 +112,6 @@ def with_durations(utterances: Sequence[Utterance]) -> tuple[list[Utterance], li
 
 
 def collect(inputs: Sequence[str | Path]) -> Manifest:
-    """All inputs as one manifest; files whose header cannot be read are in `.skipped`.
-
-    Raises:
-        InputError: an input does not exist, or two utterances have one ID.
-    """
+    """All inputs as one manifest; files whose header cannot be read are in `.skipped`. Raises as `Inputs`."""
     utterances, skipped = with_durations(list(Inputs(inputs)))
     return Manifest(utterances, skipped=skipped)

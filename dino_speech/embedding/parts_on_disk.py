@@ -1,8 +1,7 @@
 """Embeddings on disk: one npz file, or a folder of parts that is written as the work goes on and read as one.
 
 A part holds the embeddings of `part_size` utterances that follow each other in the input, and the reasons of those that
-could not be embedded: it is complete or absent. `index.json` is written last. Embedding into such a folder is in
-`to_folder.py`.
+could not be embedded: it is complete or absent. `index.json` is written last.
 """
 
 import zipfile
@@ -92,13 +91,10 @@ def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
 
 
 def read_embeddings(path: str | Path) -> Embeddings:
-    """What `dino-speech embed` wrote, an npz file or a folder, in the order of its input.
+    """What `dino-speech embed` wrote, an npz file or a folder, in the order of its input; raises as `embedding_parts`.
 
     Returns:
         `ids` (N,), `embeddings` (N, D) float32, and `failures` (of a folder) with their reasons.
-
-    Raises:
-        InputError: there is no such file or folder, it holds no embeddings, or not all of them yet.
     """
     parts = list(embedding_parts(path))
     return Embeddings(

@@ -1,7 +1,6 @@
 """A limit on the tensors that are made while a stranger's file says how large they are.
 
-A line of JSON or of a recipe may ask for a layer of a million times a million weights: the size is counted before the
-memory is taken.
+The size is counted before the memory is taken: a line of JSON may ask for a million times a million weights.
 """
 
 import math
@@ -42,10 +41,7 @@ class _Counted(TorchFunctionMode):
 
 @contextmanager
 def bounded_memory(max_elements: int) -> Iterator[None]:
-    """Inside, the layers that are made may hold so many numbers together.
-
-    Raises:
-        InputError: before the memory for more is taken.
+    """Inside, layers may hold so many numbers together; InputError before the memory for more is taken.
 
     Example:
         >>> with bounded_memory(1_000_000):

@@ -22,7 +22,7 @@ Transform = Callable[[Tensor, str], Tensor]
 
 @dataclass(frozen=True)
 class Span:
-    """A part of a file, as `embed_files` takes it."""
+    """A part of a file, named by its path."""
 
     wav: str
     start: int
@@ -37,13 +37,7 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """What `embed_files` gives.
-
-    Attributes:
-        ids: (N,) names of those embedded, in the order asked for: an utterance's ID, or the path as it was given.
-        embeddings: (N, D) float32.
-        failures: what was left out, and why.
-    """
+    """What `embed_files` gives: `ids` (N,), an ID or the path as given; `embeddings` (N, D) float32; `failures`."""
 
     ids: list[str]
     embeddings: np.ndarray
@@ -79,8 +73,7 @@ def embed_items(
 ) -> Embeddings:
     """Embed files or utterances by `embed`: waves (B, time) and lengths (B,) on the encoder's device -> (B, dim).
 
-    `encoder`, a `SpeechEncoder`, says where that is, and how short a wave may be; the options are those of its
-    `embed_files`.
+    `encoder`, a `SpeechEncoder`, says where that is, and how short a wave may be; the options are of its `embed_files`.
     """
     batch_s = default_batch_s(encoder.device) if batch_s is None else batch_s
     if on_error not in ("raise", "skip"):
@@ -113,8 +106,7 @@ def embed_items(
 def default_batch_s(device: torch.device) -> float:
     """Seconds of sound in a batch where nobody asked for a number.
 
-    Ours: on a CPU, ECAPA embeds 1.7 times faster in batches of 12 s than of 120 s, as the layers' outputs stay in the
-    cache.
+    Ours: on a CPU, ECAPA embeds 1.7 times faster in batches of 12 s than of 120 s, as the outputs stay in the cache.
     """
     return 12.0 if device.type == "cpu" else 120.0
 

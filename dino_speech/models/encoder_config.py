@@ -39,11 +39,7 @@ class EncoderConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "EncoderConfig":
-        """The inverse of `to_dict`.
-
-        Raises:
-            InputError: a key is unknown, or one without a default is missing.
-        """
+        """The inverse of `to_dict`; InputError: a key is unknown, or one without a default is missing."""
         known = {f.name for f in fields(cls)}
         unknown, missing = sorted(set(data) - known), sorted({"name", "embedding_dim"} - set(data))
         if unknown or missing:
@@ -52,11 +48,7 @@ class EncoderConfig:
 
 
 class Features(Protocol):
-    """What stands between the waves and the network: `LogMel`, or `NormalizedWave`, whose frames are samples.
-
-    Attributes:
-        num_bands: `F`.
-    """
+    """Between waves and network: `LogMel` (`num_bands` is `F`), or `NormalizedWave`, whose frames are samples."""
 
     num_bands: int
 

@@ -31,10 +31,7 @@ def write_folder(
 ) -> Path:
     """Write the three files into a new folder beside `folder`, then put it in its place, so that no half is ever read.
 
-    An encoder that is there already is replaced.
-
-    Raises:
-        InputError: `folder` is a file, or holds something that is not part of an encoder.
+    An encoder that is there is replaced; InputError: `folder` is a file, or holds what is no part of an encoder.
     """
     from safetensors.torch import save_file
 
@@ -59,11 +56,7 @@ def write_folder(
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration (without the format's own keys) and tensors by name.
-
-    Raises:
-        InputError: a file is missing or damaged, or the format is not one that this version reads.
-    """
+    """Configuration (without the format's own keys) and tensors; InputError: as `read_header`, or damaged weights."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -78,13 +71,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def read_header(path: Path, *, format_name: str, version: int, what: str) -> dict[str, Any]:
-    """The JSON object of a folder of ours, without the format's own keys.
-
-    Args:
-        path: the file.
-        format_name: what its key `format` must say.
-        version: what its key `format_version` must say.
-        what: the folder's kind, for messages.
+    """The JSON object of a folder of ours (`what`: its kind, for messages), without the format's own keys.
 
     Raises:
         InputError: the file is missing or damaged, or the format is not one that this version reads.

@@ -1,7 +1,6 @@
-"""What the layers of a network say, each pooled over time to one vector per utterance.
+"""What the layers of a network say, each pooled over time. Letters: `B` utterances, `T` frames, `C` channels.
 
-A network calls a note after each of its layers; this module keeps the masked means of what it is told. Letters: `B`
-utterances, `T` frames, `C` channels.
+A network calls a note after each of its layers; this module keeps the masked means of what it is told.
 """
 
 from collections.abc import Callable
@@ -18,11 +17,7 @@ def ignore(name: str, x: Tensor, mask: Tensor | None = None) -> None:
 
 
 class LayerMeans:
-    """A note that keeps the mean of each layer over the true frames.
-
-    Attributes:
-        found: layer name -> (B, C) float32, in the order of the layers.
-    """
+    """A note that keeps each layer's mean over the true frames: `found`, name -> (B, C) float32, in their order."""
 
     def __init__(self) -> None:
         self.found: dict[str, Tensor] = {}

@@ -32,11 +32,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context in which networks compute in `precision`, which is "auto" or one of the others; see there.
-
-    Raises:
-        InputError: as `choose_precision`.
-    """
+    """The context in which networks compute in `precision`, as `choose_precision` takes and refuses it."""
     chosen = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[choose_precision(precision, device)]
     return torch.autocast(device.type, dtype=chosen, enabled=chosen is not None)
 

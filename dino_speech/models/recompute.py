@@ -1,7 +1,7 @@
 """Activation checkpointing: a part keeps its inputs only, and computes the rest again when gradients are asked for.
 
 What the parts are, each network says in its `run`. Dropout draws the same again, and BatchNorm's running statistics
-are not moved a second time; so a step's loss, gradients and statistics are those without.
+move once; so a step's loss, gradients and statistics are those without.
 """
 
 import contextlib
@@ -30,10 +30,7 @@ def recompute_activations(encoder: Any, on: bool = True) -> None:
 def run_part(owner: Any, part: Callable[..., Result], *inputs: Any) -> Result:
     """`part(*inputs)`; if `owner.recompute` is set and gradients are wanted, of its activations only the inputs stay.
 
-    Args:
-        owner: a module with all BatchNorm layers that the part runs, and an attribute `recompute`.
-        part: of the forward pass; the same inputs must give the same result.
-        inputs: tensors and other arguments.
+    `owner` is a module with all BatchNorm layers that the part runs; the same inputs must give the same result.
     """
     if not (owner.recompute and torch.is_grad_enabled()):
         return part(*inputs)

@@ -1,7 +1,4 @@
-"""Encoders by name, and what each can be built with.
-
-Encoders of the rooms above are known here by the name of their module only, which is imported on first use.
-"""
+"""Encoders by name, and what each can be built with. Those of the rooms above are imported on first use."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -30,13 +27,9 @@ EMBEDDING_DIM = 192  # arXiv 2005.07143
 
 @dataclass(frozen=True)
 class Resolved:
-    """Options made complete.
+    """Options made complete; `embedding_dim` where the person asks for none.
 
-    Attributes:
-        features: every option of the features.
-        backbone: every option of the network.
-        embedding_dim: `D` where the person asks for none.
-        load: puts pretrained weights into the network that was built; None: they stay random.
+    `load` puts pretrained weights into the network that was built; None: they stay random.
     """
 
     features: dict[str, Any]
@@ -51,10 +44,8 @@ class Preset:
 
     Attributes:
         network: called with the number of bands, the embedding dimension and the options `backbone`.
-        backbone: options of the network.
-        features: options of the features.
         trainable: whether there are weights.
-        frontend: the features.
+        frontend: the features, called with the options `features`.
         own: options of the encoder itself.
         resolve: completes the options of features and network; None: they are complete.
     """
@@ -96,11 +87,8 @@ def register_encoder(name: str, **preset: Any) -> Callable[[Network], Network]:
     with. It may have `min_frames`, `affine_modules` and `depth_modules`, as `ECAPA`.
 
     Args:
-        name: how the encoder is asked for, and what its folders say.
+        name: how the encoder is asked for, and what its folders say; InputError where one of this package has it.
         preset: `features` or `backbone` (options whose defaults differ), `frontend`; see `Preset`.
-
-    Raises:
-        InputError: an encoder of this package has the name.
     """
 
     def register(network: Network) -> Network:
@@ -121,11 +109,7 @@ def list_encoders(*, trainable_only: bool = False) -> list[str]:
 
 
 def encoder_options(name: str) -> dict[str, Any]:
-    """Every option of `build_encoder(name, ...)` beyond `embedding_dim` and `seed`, with its default.
-
-    Raises:
-        InputError: there is no such encoder.
-    """
+    """Every option of `build_encoder(name, ...)` beyond `embedding_dim` and `seed`, with its default."""
     preset = ENCODERS[name]
     if not preset.trainable:
         return {}
@@ -178,11 +162,7 @@ def build_encoder(
 
 
 def encoder_from_config(config: EncoderConfig, *, seed: int | None = None) -> SpeechEncoder:
-    """An encoder of this configuration with random weights.
-
-    Raises:
-        InputError: the configuration names an encoder or an option that does not exist.
-    """
+    """An encoder of this configuration with random weights; InputError: an encoder or an option that does not exist."""
     preset = ENCODERS[config.name]
     for given, known in ((config.features, _feature_options(preset)), (config.backbone, _backbone_options(preset))):
         unknown = sorted(set(given) - set(known))

@@ -27,9 +27,7 @@ class Whitening(nn.Module):
             return (embedding.to(self.mean.dtype) - self.mean) @ self.projection
 
     def fit(self, embeddings: Tensor, *, shrinkage: float) -> None:
-        """Learn from (N, D) embeddings of utterances that are not evaluated on.
-
-        The map is the symmetric one (ZCA), which turns the embeddings as little as possible.
+        """Learn the symmetric map (ZCA), which turns embeddings as little as possible; from none that are evaluated on.
 
         Args:
             embeddings: (N, D); better many more than D.
@@ -37,8 +35,8 @@ class Whitening(nn.Module):
                 0 weak directions, which hold the most noise, weigh as much as strong ones; at 1 only the mean goes.
 
         Raises:
-            InputError: fewer than two embeddings, another D, one is not finite, the shrinkage is out of range, or
-                some direction has no variance and no shrinkage makes up for it.
+            InputError: fewer than two embeddings, another D, one is not finite, the shrinkage is out of range, or some
+                direction has no variance and no shrinkage makes up for it.
         """
         dim = self.mean.shape[0]
         if embeddings.ndim != 2 or len(embeddings) < 2 or embeddings.shape[1] != dim:

@@ -1,7 +1,6 @@
 """The adaptation study: is a frame-level encoder better fine-tuned as it is, or adapted to the task's audio before?
 
-Strategies x shares of the training speakers, over folds and seeds. All that a fold's system learns from, its adaptation
-too, is the fold's training part: the functions that train are given nothing else.
+All that a fold's system learns from, its adaptation too, is the fold's training part: nothing else is given to it.
 """
 
 import math
@@ -27,10 +26,9 @@ from dino_speech.frame_level.tapt import TAPT
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint
-from dino_speech.studies.fine_tuning_study import FOLD_SEED, FineTuningStudy, split_folds
+from dino_speech.studies.fine_tuning_study import FOLD_SEED, FineTuningStudy, cell_of, split_folds
 from dino_speech.studies.fold_systems import fold_row
 from dino_speech.studies.grid import CellResult, GridTable, Setting, run_grid
-from dino_speech.studies.pooled_figures import cell_of
 from dino_speech.training.run_identity import describe, describe_manifest
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
@@ -79,8 +77,7 @@ class AdaptationStudy(FineTuningStudy):
     ) -> GridTable:
         """Run what is not finished yet; `table.md`, `table.csv`, `cells/` and `adapted/` are in the output folder.
 
-        Each cell has its figures over all folds together, with intervals over speakers, and each fold's in
-        `folds.json`.
+        Each cell has its figures over all folds together, intervals over speakers, and each fold's in `folds.json`.
 
         Args:
             manifest: the labelled utterances, with their speakers.
@@ -130,15 +127,9 @@ class AdaptationStudy(FineTuningStudy):
         seed: int,
         device: str | torch.device | None = None,
     ) -> FineTuner:
-        """Adapt and fine-tune on one training part: the only files that are opened are its own.
+        """Adapt and fine-tune on the training part of a fold: the only files that are opened are its own.
 
-        Args:
-            strategy: a name of `adapters`.
-            train: the training part of a fold.
-            folder: of the fine-tuning.
-            adapted: folder of all adapted encoders; one that is there is taken.
-            seed: of the fine-tuning.
-            device: as in `FineTuner.fit`.
+        `adapted` is the folder of all adapted encoders; one that is there is taken. `folder`, `seed`: of fine-tuning.
         """
         adapter, encoder = self.adapters[strategy], self.encoder
         if adapter is not None:

@@ -1,4 +1,4 @@
-"""What studies of fine-tuning share: what is learnt, by which folds it is judged, and how one system is trained."""
+"""What studies of fine-tuning share: what is learnt, the folds, one system's training, and a cell's figures."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,11 @@ import torch
 
 from dino_speech.data.folds import manifest_folds
 from dino_speech.data.utterances import Manifest
+from dino_speech.evaluation.probing.classification import ClassificationReport
+from dino_speech.evaluation.probing.finetuned import Judged, pooled_report
+from dino_speech.intervals import Interval
 from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.studies.grid import CellResult
 from dino_speech.training.run_identity import describe
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
@@ -78,14 +82,40 @@ class FineTuningStudy:
 def split_folds(
     manifest: Manifest, classes: str | None, *, column: str | None, num_folds: int | None, speaker: str = "speaker"
 ) -> dict[str, tuple[Manifest, Manifest]]:
-    """Training and test part by fold; `classes` are spread evenly over drawn folds.
-
-    Raises:
-        InputError: as `manifest_folds`.
-    """
+    """Training and test part by fold, as `manifest_folds`; `classes` are spread evenly over drawn folds."""
     folds = manifest_folds(
         manifest, column=column, num_folds=num_folds, stratify=classes, speaker=speaker, seed=FOLD_SEED
     )
     return {
         name: (manifest.subset(train.tolist()), manifest.subset(test.tolist())) for name, (train, test) in folds.items()
     }
+
+
+FIGURES = ("uar", "micro_f1", "macro_f1")
+
+
+def cell_of(parts: Mapping[str, Sequence[Judged]], *, seed: int) -> CellResult:
+    """Figures of all folds together, with intervals over speakers, of what each fold's system said by corpus.
+
+    Those of corpus "", the one that was trained on, have plain names; another's end in its name, and of its classes
+    there is only the UAR.
+    """
+    figures: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for corpus, judged in parts.items():
+        suffix = f"_{corpus}" if corpus else ""
+        report = pooled_report(judged, provenance={}, num_folds=len(judged), seed=seed)
+        if isinstance(report, ClassificationReport):
+            names = FIGURES[:1] if corpus else FIGURES
+            figures |= {f"{name}{suffix}": float(getattr(report, name)) for name in names}
+            found = {f"uar{suffix}": report.intervals["uar"]}
+        else:
+            figures |= {f"ccc_{name}{suffix}": float(value) for name, value in report.ccc.items()}
+            found = {f"ccc_{name}{suffix}": interval for name, interval in report.intervals.items()}
+        intervals |= known_bounds(found)
+    return CellResult(figures, intervals)
+
+
+def known_bounds(intervals: Mapping[str, Interval]) -> dict[str, tuple[float, float]]:
+    """Low and high bound by name, of those that are known."""
+    return {name: (one.low, one.high) for name, one in intervals.items() if one.is_known}

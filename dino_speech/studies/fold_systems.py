@@ -34,8 +34,7 @@ class FoldResults:
     Args:
         report: of the predictions of all folds together; None where the time was over before the last fold.
         path: of `report.md`, likewise.
-        folds: for each finished fold `fold`, `system` (folder), `num_train`, `num_test`, `num_speakers`, and `uar`, or
-            the CCC by dimension.
+        folds: for each finished fold `fold`, `system` (folder) and what `fold_row` gives.
         num_skipped: training files that could not be used, the same file once per fold.
         stop_reason: "max_minutes" where the time was over, else None.
     """

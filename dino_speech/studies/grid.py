@@ -1,6 +1,6 @@
 """A grid of experiments: every combination of some settings and seeds is run once, kept, and put into one table.
 
-What a cell does is the caller's: a function of its settings that returns figures. Pictures are in `study_plot.py`.
+What a cell does is the caller's: a function of its settings that returns figures. Pictures are in `pictures.py`.
 """
 
 import itertools
@@ -26,12 +26,7 @@ Identity = Mapping[str, Any] | Callable[[Mapping[str, Setting]], Mapping[str, An
 
 @dataclass(frozen=True)
 class CellResult:
-    """What one experiment gave.
-
-    Args:
-        figures: by name, such as {"uar": 0.51}.
-        intervals: low and high bound of a figure, 95 %, where it has one.
-    """
+    """What one experiment gave: figures by name, and 95 % bounds (low, high) of those that have them."""
 
     figures: dict[str, float]
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -39,14 +34,7 @@ class CellResult:
 
 @dataclass
 class Row:
-    """One combination of settings, over its seeds.
-
-    Args:
-        settings: by axis.
-        seeds: those that are finished.
-        results: one for each.
-        folders: of the cells, likewise.
-    """
+    """One combination of settings (by axis), with its finished seeds, and a result and a folder for each of them."""
 
     settings: dict[str, Setting]
     seeds: list[int] = field(default_factory=list)
@@ -80,13 +68,7 @@ class Row:
 
 @dataclass(frozen=True)
 class GridTable:
-    """All rows of a grid, in the order of its axes.
-
-    Args:
-        axes: their names.
-        rows: those with at least one finished seed.
-        failures: message by cell, of the cells that could not be run.
-    """
+    """All rows with at least one finished seed, in the order of the axes; `failures`: why, by cell that was not run."""
 
     axes: list[str]
     rows: list[Row]

@@ -1,7 +1,4 @@
-"""The transfer study: encoders x ways of fine-tuning x chunk lengths x augmentation, as one table for any corpus.
-
-The grid is `grid.py`'s; here is what one cell does: fine-tune on the training part, judge on speakers not heard.
-"""
+"""The transfer study: encoders x ways of fine-tuning x chunk lengths x augmentation, as one table for any corpus."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
@@ -20,10 +17,9 @@ from dino_speech.evaluation.probing.finetuned import Judged, judge
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint
-from dino_speech.studies.det_pictures import draw_det
-from dino_speech.studies.fine_tuning_study import FOLD_SEED, FineTuningStudy, split_folds
+from dino_speech.studies.fine_tuning_study import FOLD_SEED, FineTuningStudy, cell_of, split_folds
 from dino_speech.studies.grid import CellResult, GridTable, Identity, Setting, run_grid
-from dino_speech.studies.pooled_figures import cell_of
+from dino_speech.studies.pictures import draw_det
 from dino_speech.studies.trial_lists import (
     Sources,
     TrialList,
@@ -147,9 +143,6 @@ class TransferStudy(FineTuningStudy):
         """All that a cell's figures depend on beside its settings and seed, with what their names stand for.
 
         Of the systems and strategies only the cell's own, so that a further one leaves the others' cells as they are.
-
-        Raises:
-            InputError: a system is no encoder.
         """
         encoders = {name: _describe_encoder(load_encoder(source)) for name, source in self.systems.items()}
         stages = {name: describe(stages) for name, stages in self.strategies.items()}

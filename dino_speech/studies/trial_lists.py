@@ -12,15 +12,14 @@ import numpy as np
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest
-from dino_speech.embedding.embedded_manifest import embed_manifest
+from dino_speech.embedding.embedded_manifest import EmbeddedOnce, embed_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.evaluation.verification.fitted_backend import refuse_leaks
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.studies.det_pictures import Scored, keep_scores
-from dino_speech.studies.embedded_once import EmbeddedOnce
+from dino_speech.studies.fine_tuning_study import known_bounds
 from dino_speech.studies.grid import CellResult
-from dino_speech.studies.pooled_figures import known_bounds
+from dino_speech.studies.pictures import Scored, keep_scores
 from dino_speech.training.run_identity import describe_manifest
 
 Sources = Manifest | str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -29,14 +28,7 @@ TrialSources = Trials | Mapping[str, Trials | tuple[Trials, Sources]]
 
 @dataclass(frozen=True, eq=False)
 class TrialList:
-    """Trials and the utterances that they name.
-
-    Args:
-        name: the end of the figures' names; "": of plain names.
-        trials: N pairs.
-        manifest: the utterances.
-        with_min_dcf: whether the list has a minDCF beside its EER.
-    """
+    """N trials and the utterances that they name; figures end in `name`, "": are called plainly."""
 
     name: str
     trials: Trials
@@ -48,11 +40,7 @@ class TrialList:
         return np.unique(resolve(self.trials, self.manifest)).tolist()
 
     def within(self, column: str) -> "list[TrialList]":
-        """One list for each value of a column that both sides of some targets and some non-targets have.
-
-        Raises:
-            InputError: the manifest has no such column.
-        """
+        """One list for each value of a column that both sides of some targets and some non-targets have."""
         values = np.array(self.manifest.label(column))
         enroll, test = (values[side] for side in resolve(self.trials, self.manifest))
         found = []
@@ -74,16 +62,11 @@ class TrialList:
 
 
 def trial_lists(given: TrialSources, manifest: Manifest, *, group_by: str | None = None) -> list[TrialList]:
-    """The lists of a study.
-
-    Args:
-        given: one list, or several by name, each with its manifest where that is another one.
-        manifest: for lists that come without one.
-        group_by: a column that all manifests must have.
+    """The lists of a study: one, or several by name, each with its manifest where that is another than `manifest`.
 
     Raises:
-        InputError: no list at all, something else than a list, a name or a column that a manifest lacks, or a list
-            without targets or without non-targets.
+        InputError: no list at all, something else than a list, a name or a column (`group_by`) that a manifest lacks,
+            or a list without targets or without non-targets.
     """
     if isinstance(given, Trials):
         lists = [TrialList("", given, manifest)]
@@ -114,11 +97,7 @@ def read_sources(source: Sources) -> Manifest:
 
 
 def refuse_training_speakers(lists: Iterable[TrialList], train: Manifest) -> None:
-    """Refuse lists with a speaker, or a recording, that is trained on.
-
-    Raises:
-        InputError: naming them.
-    """
+    """Refuse lists with a speaker, or a recording, that is trained on, naming them."""
     for one in lists:
         refuse_leaks(one.manifest.subset(one.rows()), {"training manifest": train})
 
@@ -128,11 +107,7 @@ def judge_trials(
 ) -> CellResult:
     """EER (percent) and minDCF of each list, with intervals; with `group_by` also the EER within each of its values.
 
-    Args:
-        encoder: embeds; it hears an utterance once, in however many lists and manifests it stands.
-        lists: of `trial_lists`.
-        folder: gets the scores of each list.
-        group_by: a column of their manifests.
+    An utterance is heard once, in however many lists and manifests it stands. The scores of each list go to `folder`.
     """
     scored: dict[str, Scored] = {}
     figures: dict[str, float] = {}

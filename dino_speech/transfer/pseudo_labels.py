@@ -23,7 +23,7 @@ from dino_speech.data.seeds import derive_seed
 from dino_speech.data.utterances import Manifest
 from dino_speech.distributed import join_processes
 from dino_speech.embedding.parts_on_disk import read_embeddings
-from dino_speech.embedding.to_folder import embed_to_folder
+from dino_speech.embedding.to_disk import embed_to_folder
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder

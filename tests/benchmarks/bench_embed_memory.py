@@ -41,8 +41,7 @@ def measure(manifest: str, output: str, part_size: int) -> dict[str, float]:
     import torch
 
     from dino_speech import load_encoder
-    from dino_speech.embedding.to_file import embed_to_file
-    from dino_speech.embedding.to_folder import embed_to_folder
+    from dino_speech.embedding.to_disk import embed_to_file, embed_to_folder
 
     torch.set_num_threads(1)
     encoder, start = load_encoder("fbank_stats"), time.perf_counter()

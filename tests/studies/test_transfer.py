@@ -7,20 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from dino_speech import (
-    FineTuneStage,
-    build_encoder,
-    evaluate_verification,
-    load_encoder,
-    read_manifest,
-    read_trials,
-)
+from dino_speech import FineTuneStage, build_encoder, evaluate_verification, load_encoder, read_manifest, read_trials
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 from dino_speech.metrics import eer
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.studies.det_pictures import row_name
-from dino_speech.studies.study_plot import plot_grid
+from dino_speech.studies.pictures import plot_grid, row_name
 from dino_speech.studies.transfer import TransferStudy
 
 QUICK = {"batch_size": 8, "num_workers": 0}

@@ -162,11 +162,7 @@ class Benchmark:
 def read_benchmark(
     manifest: Manifest | StrPath, *, labels: Sequence[str], trials: Trials | StrPath | None, **options: Any
 ) -> Benchmark:
-    """A benchmark, its manifest and trials read where they are files; the options are those of `Benchmark`.
-
-    Raises:
-        InputError: as `Benchmark`, or labels are no list.
-    """
+    """A benchmark, its manifest and trials read where they are files; options and refusals are those of `Benchmark`."""
     if isinstance(labels, str):
         raise InputError(f"labels is {labels!r}; expected a list of columns, such as ['arousal', 'valence']")
     manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)

@@ -1,7 +1,7 @@
 """Encoders side by side, as one table: what each knows, what noise does to it, whom it serves worse, what it costs.
 
 The same utterances, folds, conditions and resampled speakers for every row. `benchmark.py` holds what is judged by,
-`judged_encoder.py` what one encoder is worth on it; the files of a comparison are written in `report.py`.
+`judged_encoder.py` what one encoder is worth on it, `report.py` the files.
 """
 
 import itertools
@@ -15,20 +15,32 @@ from typing import Any
 
 import torch
 
+from dino_speech.audio.banks import list_sounds
 from dino_speech.audio.decoding import StrPath
 from dino_speech.data.resumable_store import ResumableStore, safe_name
 from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Manifest, Skipped
+from dino_speech.errors import InputError
 from dino_speech.evaluation.stress.conditions import Condition
+from dino_speech.evaluation.stress.robustness import chosen_conditions
 from dino_speech.provenance import provenance
 from dino_speech.studies.comparison.benchmark import BENCHMARK_OPTIONS, read_benchmark
-from dino_speech.studies.comparison.condition_choice import Perturbations, choose_perturbations, list_recordings
 from dino_speech.studies.comparison.encoder_names import FLOOR, Given, name_encoders, with_floor
 from dino_speech.studies.comparison.judged_encoder import JudgedEncoder
-from dino_speech.studies.comparison.report import EncoderComparison, describe_comparison, write_comparison, write_tables
-from dino_speech.studies.comparison.table import summarise_outcomes
+from dino_speech.studies.comparison.report import (
+    EncoderComparison,
+    describe_comparison,
+    summarise_outcomes,
+    write_comparison,
+    write_tables,
+)
 
 logger = logging.getLogger(__name__)
+
+CHOICES = ("all", "quick", "none")
+# ours: six families, one strength of each
+QUICK = ("white_noise_10db", "gain_-20db", "low_pass_3400hz", "excerpt_50%", "speed_1.1", "room_0.6s")
+Perturbations = str | Sequence[Condition | str]
 
 Step = Callable[[str], None]  # called with what is done next
 COST_OPTIONS = {"seconds": 10.0, "num_rounds": 5, "num_threads": None}
@@ -168,3 +180,33 @@ def _steps(total: int, progress: bool) -> Iterator[Step]:
 
         yield begin
         bar.update(total - bar.n)
+
+
+def choose_perturbations(
+    perturbations: Perturbations, *, noise: StrPath | None = None, rir: StrPath | None = None
+) -> list[Condition]:
+    """The conditions of one of `CHOICES`, or those named; "quick" takes each kind of recorded noise at 10 dB.
+
+    Raises:
+        InputError: an unknown choice or name, or one twice.
+    """
+    if isinstance(perturbations, str) and perturbations not in CHOICES:
+        raise InputError(
+            f"perturbations is {perturbations!r}; expected {', '.join(CHOICES)}, or a list of names or kinds"
+        )
+    if perturbations == "none" or not len(perturbations):
+        return []
+    if perturbations == "quick":
+        sounds = [] if noise is None else sorted({sound.kind for sound in list_sounds(noise)} - {"rir"})
+        rooms = [name for name in QUICK if name.startswith("room")]
+        perturbations = [*(name for name in QUICK if name not in rooms), *(rooms if rir is None else ["room"])]
+        perturbations += [f"background_{kind}_10db" for kind in sounds]
+    return chosen_conditions(None if isinstance(perturbations, str) else perturbations, noise=noise, rir=rir)
+
+
+def list_recordings(*collections: StrPath | None) -> list[list[tuple[str, int]]]:
+    """Name and bytes of each recording of each collection: what conditions depend on beside their parameters."""
+    return [
+        [] if one is None else [(sound.path.name, sound.path.stat().st_size) for sound in list_sounds(one)]
+        for one in collections
+    ]

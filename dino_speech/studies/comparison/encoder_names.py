@@ -17,9 +17,8 @@ Given = Mapping[str, Source | os.PathLike[str]] | Sequence[str | os.PathLike[str
 def name_encoders(given: Given) -> dict[str, Source]:
     """Name -> encoder, or where `load_encoder` finds it.
 
-    Args:
-        given: encoders or their places by name; or a list of places, each with its name before it ("mine=results/dino")
-            or called by as many of its last folders as tell it from the others.
+    A place in a list has its name before it ("mine=results/dino"), or is called by as many of its last folders as tell
+    it from the others.
 
     Raises:
         InputError: none at all, an empty name, the same name or the same place twice.
@@ -51,14 +50,9 @@ def name_encoders(given: Given) -> dict[str, Source]:
 
 
 def with_floor(encoders: Mapping[str, Source], floor: str) -> tuple[dict[str, Source], str]:
-    """The encoders, with `fbank_stats` at their end where that is the floor and is not among them, and its name.
+    """The encoders, and `fbank_stats` where that is the floor and is not among them; and the floor's name.
 
-    Args:
-        encoders: encoders by name.
-        floor: a name, or a place that is among them, or "fbank_stats".
-
-    Raises:
-        InputError: there is no such encoder.
+    `floor` is a name, or a place that is among them, or "fbank_stats"; InputError where there is no such encoder.
     """
     if floor in encoders:
         return dict(encoders), floor

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dino_speech.data.resumable_store import ResumableStore
 from dino_speech.data.utterances import Skipped
-from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest, EmbeddedOnce, embed_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.classification import classification_report
 from dino_speech.evaluation.probing.regression import regression_report
@@ -34,18 +34,12 @@ from dino_speech.models.fingerprint import fingerprint
 from dino_speech.studies.comparison.benchmark import CLASSES, NUMBERS, TRIALS, Benchmark
 from dino_speech.studies.comparison.encoder_names import Source
 from dino_speech.studies.comparison.task_predictions import TaskPredictions, figure_names, figures_with_differences
-from dino_speech.studies.embedded_once import EmbeddedOnce
 
 
 class JudgedEncoder:
-    """What one encoder is worth on a benchmark.
+    """What one encoder, or the one that `load_encoder` finds at `source` whenever needed, is worth on a benchmark.
 
-    Args:
-        benchmark: the same for all.
-        source: an encoder, or where `load_encoder` finds it whenever it is needed again.
-        store: finished parts.
-        device: for an encoder that is loaded.
-        options: passed to `embed_files`.
+    `store` keeps finished parts; `options` are passed to `embed_files`.
     """
 
     def __init__(
@@ -76,11 +70,8 @@ class JudgedEncoder:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """A row of the table but for its name and its conditions' means, and what is behind it.
 
-        Args:
-            floor: predictions of the encoder that this one is held against, by task; None: this is the floor.
-            conditions: to judge under.
-            recordings: plain data on what the conditions draw on.
-            tell: called with what is done next.
+        `floor` are the predictions of the encoder that this one is held against, by task; None: this is the floor.
+        `recordings` is plain data on what the conditions draw on; `tell` is called with what is done next.
         """
         tell("folds")
         figures: dict[str, Any] = {}
@@ -159,8 +150,7 @@ class JudgedEncoder:
     def groups(self, task: str) -> dict[str, Any]:
         """Figure -> `differences` between groups and spread over `speakers`; None where they cannot be compared.
 
-        Raises:
-            InputError: a column of groups was named, and the groups cannot be compared by this task.
+        InputError: a column of groups was named, and the groups cannot be compared by this task.
         """
         depends_on = [self._identity(task), self.benchmark.group_identity()]
         return self._store.data(f"fairness_{task}", depends_on, lambda: self._groups(task))

@@ -1,8 +1,6 @@
-"""What one encoder predicts in a task, beside the truth, and how its figures differ from another encoder's.
+"""What one encoder predicts in a task, beside the truth, and how its figures differ from another encoder's."""
 
-Letters: `N` utterances or trials, `L` labels.
-"""
-
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,18 +16,16 @@ from dino_speech.metrics import RankedTrials, ccc, uar
 
 MEAN = "ccc_mean"
 MIN_RESAMPLES = 100
+SystemRow = Mapping[str, Any]  # of a comparison, plain data, as `EncoderComparison` describes it
 Statistic = Callable[[NDArray[Any] | None], float]  # how often each counts, None: once
 
 
 @dataclass(frozen=True, eq=False)
 class TaskPredictions:
-    """N predictions.
+    """N predictions of L labels: classes as numbers, or numbers; of trials scores (N, 1) beside targets.
 
-    Args:
-        true: (N, L) classes as numbers, or numbers, or (N, 1) targets of trials.
-        said: (N, L) likewise, or (N, 1) scores.
-        speakers: (N, 1) of utterances, (N, 2) of trials, (N, 0) of trials whose speakers are not all known.
-        names: of the figures that each column gives; "eer" for trials, "uar" for classes, else one "ccc_LABEL" each.
+    `speakers` is (N, 1) of utterances, (N, 2) of trials, (N, 0) of trials whose speakers are not all known; `names` are
+    the figures of the columns: "eer", "uar", or one "ccc_LABEL" each.
     """
 
     true: NDArray[np.float64]
@@ -80,11 +76,7 @@ def figures_with_differences(
 ) -> dict[str, dict[str, Any]]:
     """Each figure as plain data: `value`, `interval`, and `difference` from the floor with `difference_interval`.
 
-    Args:
-        predictions: of one encoder.
-        floor: of another one, on the very same benchmark; None for the floor itself.
-        num_resamples: of the bootstrap; for the difference the same speakers are drawn on both sides.
-        seed: of the bootstrap.
+    For the difference the same speakers are drawn on both sides; `floor` is None for the floor itself.
     """
     others: Mapping[str, Statistic] = {} if floor is None else floor.statistics()
     found: dict[str, dict[str, Any]] = {}
@@ -109,3 +101,19 @@ def _statistic(name: str, true: NDArray, said: NDArray) -> Statistic:
         return lambda counts: measure(true, said, weights=counts)
     ranked = RankedTrials(said, true)
     return lambda counts: ranked.curve(None if counts is None else counts[ranked.order]).eer()
+
+
+def title_of(figure: str) -> str:
+    """A figure's name for people."""
+    known = {"uar": "UAR", "eer": "EER in %", MEAN: "mean CCC"}
+    return known.get(figure, f"CCC {figure.removeprefix('ccc_')}")
+
+
+def is_headline(figure: str) -> bool:
+    """Whether it stands for its task: the CCC of single labels does not."""
+    return figure in ("uar", "eer", MEAN)
+
+
+def is_known(value: Any) -> bool:
+    """Whether it is a number."""
+    return value is not None and math.isfinite(value)

@@ -23,8 +23,7 @@ from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.registry import build_encoder
 from dino_speech.studies.comparison import report as comparison_report
-from dino_speech.studies.comparison.compare import EncoderComparison, compare_encoders
-from dino_speech.studies.comparison.condition_choice import QUICK
+from dino_speech.studies.comparison.compare import QUICK, EncoderComparison, compare_encoders
 
 SIZES: dict[str, dict[str, Any]] = {
     "ecapa_tdnn": {"channels": 16, "attention_channels": 8, "se_channels": 8},

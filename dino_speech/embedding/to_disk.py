@@ -1,4 +1,4 @@
-"""Embedding more files than fit into memory, or into one day: part by part, on one process or many.
+"""Embeddings of files, on disk: in one npz file, or more than fit into memory, part by part, on one process or many.
 
 The input is cut into parts of `part_size` utterances that follow each other. Part k belongs to rank k mod world size,
 and a part that is on disk is done; so a run that was killed goes on with the parts that are missing, also on another
@@ -7,22 +7,81 @@ number of processes, and no utterance is embedded twice or lost.
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dino_speech.data.atomic import read_json, write_json_atomically
 from dino_speech.data.loading.skipped import read_failures
 from dino_speech.data.resumable_store import write_arrays
-from dino_speech.data.utterances import Manifest, Utterance
+from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.distributed import barrier, is_main_process, patient_group, rank, world_size
-from dino_speech.embedding.inputs import Inputs
+from dino_speech.embedding.inputs import Inputs, with_durations
 from dino_speech.embedding.parts_on_disk import FAILURES, INDEX, pack, part_path, write_index
-from dino_speech.embedding.to_file import EmbedReport, embed_readable, refuse_nothing
 from dino_speech.errors import InputError
+from dino_speech.models.embed_files import Embeddings
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
+from dino_speech.plain_data import PlainData
+
+NUM_READING_THREADS = 2
+
+
+@dataclass(frozen=True)
+class EmbedReport(PlainData):
+    """What `embed_to_file` or `embed_to_folder` did: rows and columns of `output`, and what was left out, and why."""
+
+    output: str
+    num_embedded: int
+    embedding_dim: int
+    skipped: tuple[Skipped, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**super().to_dict(), "num_skipped": len(self.skipped)}
+
+
+def embed_to_file(
+    inputs: Sequence[str | Path],
+    encoder: SpeechEncoder,
+    output: str | Path,
+    *,
+    num_workers: int = NUM_READING_THREADS,
+    progress: bool = False,
+    precision: str = "fp32",
+) -> EmbedReport:
+    """Embed into one npz file, replaced at once: `ids` (N,) text and `embeddings` (N, D) float32.
+
+    What cannot be read is listed and left out. Arguments and refusals are those of `embed_to_folder`.
+    """
+    given, target = Inputs(inputs), Path(output)
+    given.survey()
+    target.parent.mkdir(parents=True, exist_ok=True)  # now, not after an hour of embedding
+    found = embed_readable(list(given), encoder, num_workers=num_workers, progress=progress, precision=precision)
+    refuse_nothing(len(found.ids), found.failures)
+    write_arrays(target, {"ids": np.array(found.ids), "embeddings": found.embeddings})
+    return EmbedReport(str(output), len(found.ids), found.embeddings.shape[1], tuple(found.failures))
+
+
+def embed_readable(utterances: Sequence[Utterance], encoder: SpeechEncoder, **options: Any) -> Embeddings:
+    """Embed what can be embedded, also files whose headers were not read yet; the others are its `failures`."""
+    known, skipped = with_durations(utterances)
+    if not known:
+        return Embeddings([], np.zeros((0, encoder.embedding_dim), np.float32), skipped)
+    found = encoder.embed_files(known, on_error="skip", **options)
+    return Embeddings(found.ids, found.embeddings, [*skipped, *found.failures])
+
+
+def refuse_nothing(num_embedded: int, skipped: Sequence[Skipped]) -> None:
+    """Refuse inputs of which nothing could be embedded, with the reasons."""
+    if not num_embedded:
+        reasons = list_some([f"{item.name}: {item.reason}" for item in skipped])
+        raise InputError(f"none of {len(skipped)} files could be embedded ({reasons})")
+
 
 logger = logging.getLogger(__name__)
 

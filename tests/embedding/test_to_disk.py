@@ -16,8 +16,7 @@ from dino_speech import load_encoder
 from dino_speech.data.shards.writing import write_shards
 from dino_speech.embedding.inputs import Inputs
 from dino_speech.embedding.parts_on_disk import embedding_parts, read_embeddings
-from dino_speech.embedding.to_file import embed_to_file
-from dino_speech.embedding.to_folder import embed_to_folder
+from dino_speech.embedding.to_disk import embed_to_file, embed_to_folder
 from dino_speech.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
