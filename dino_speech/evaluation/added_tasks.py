@@ -1,7 +1,4 @@
-"""Tasks that people add: a function of embeddings and their manifest that gives figures, known by a name.
-
-Verification, classification, regression and clinical questions have rooms of their own; here is the way in for others.
-"""
+"""Tasks that people add: a function of embeddings and their manifest that gives figures, known by a name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,15 +23,7 @@ TASKS: Registry[Task] = Registry("task", {})
 
 @dataclass(frozen=True, eq=False)
 class TaskReport(PlainData):
-    """What `evaluate_task` found.
-
-    Attributes:
-        task: its name.
-        figures: as the task gave them.
-        num_utterances: that were judged.
-        skipped: utterances left out, and why.
-        provenance: versions, seed, manifest.
-    """
+    """What `evaluate_task` found: the figures that the task gave, and the utterances that were left out, and why."""
 
     task: str
     figures: dict[str, float]
@@ -77,8 +66,7 @@ def evaluate_task(
         name: of the task.
         encoder: any.
         manifest: the utterances; those that cannot be read are left out and listed.
-        seed: passed to the task.
-        options: likewise.
+        seed: passed to the task, like `options`.
         embedding: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
 
     Raises:

@@ -1,8 +1,7 @@
 """A look at an encoder every few hundred steps of pretraining: EER, nearest-neighbour accuracy, effective rank.
 
-`dino.pretrain` calls a `Monitor` without knowing what it is. The waves are decoded when it is made and kept: what is
-wrong with them shows before training begins, and a look costs one pass through the encoder. Full evaluations, with
-intervals and reports, are in `verification` and `classification`.
+The waves are decoded when a `Monitor` is made, and kept: what is wrong with them shows before training begins, and a
+look costs one pass through the encoder. Full evaluations, with intervals, are in `verification` and `probing`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -207,15 +206,10 @@ class Monitor:
 
 
 def nearest_neighbour(embeddings: NDArray, labels: NDArray, *, speakers: NDArray | None = None) -> float:
-    """Leave-one-out accuracy of the nearest neighbour by cosine.
+    """Leave-one-out accuracy (a fraction) of the nearest neighbour by cosine in embeddings (N, D) with labels (N,).
 
-    Args:
-        embeddings: (N, D).
-        labels: (N,); rows with a blank label neither ask nor answer.
-        speakers: (N,); utterances of the asking speaker do not answer (blank: unknown, all answer). None: all answer.
-
-    Returns:
-        A fraction, over the utterances for which some other that may answer has the right label; NaN if there is none.
+    Rows with a blank label neither ask nor answer, nor do utterances of the asking speaker (blank or None: unknown, all
+    answer). It is over the utterances for which some other that may answer has the right label; NaN if there is none.
     """
     labelled = labels != ""
     unit, labels = normalize(embeddings[labelled]), labels[labelled]

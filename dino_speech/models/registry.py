@@ -74,7 +74,7 @@ PRESETS = {
 }
 
 ENCODERS = Registry(
-    "encoder", PRESETS, dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.frame_level.pretrained")
+    "encoder", PRESETS, dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.frame_level.presets")
 )
 
 

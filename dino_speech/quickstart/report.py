@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.evaluation.probing.classification import ClassificationReport
-from dino_speech.evaluation.reports.drawing import has_matplotlib
-from dino_speech.evaluation.reports.pictures import det_plot, embedding_plot, training_plot
+from dino_speech.evaluation.reports.pictures import det_plot, embedding_plot, has_matplotlib, training_plot
 from dino_speech.evaluation.reports.report_file import write_report
 from dino_speech.evaluation.verification.evaluate import VerificationReport
 from dino_speech.intervals import Interval

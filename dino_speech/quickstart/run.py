@@ -21,7 +21,7 @@ from dino_speech.dino.pretrain import DINOPretrainer
 from dino_speech.embedding.embedded_manifest import embed_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.classification import evaluate_classification
-from dino_speech.evaluation.reports.drawing import has_matplotlib
+from dino_speech.evaluation.reports.pictures import has_matplotlib
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder

@@ -20,7 +20,7 @@ from dino_speech.data.resumable_store import name_with_hash, safe_name
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.probing.finetuned import Judged, judge
+from dino_speech.evaluation.probing.learnt_elsewhere import Judged, judge
 from dino_speech.frame_level.ptapt import PTAPT
 from dino_speech.frame_level.tapt import TAPT
 from dino_speech.models.checkpoint import load_encoder

@@ -10,7 +10,7 @@ import torch
 
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.utterances import Manifest
-from dino_speech.evaluation.probing.finetuned import evaluate_finetuned
+from dino_speech.evaluation.probing.learnt_elsewhere import evaluate_finetuned
 from dino_speech.evaluation.probing.regression import RegressionReport
 from dino_speech.evaluation.reports.result_folder import Report, write_results
 from dino_speech.models.encoder import SpeechEncoder

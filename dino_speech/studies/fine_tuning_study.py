@@ -11,7 +11,7 @@ import torch
 from dino_speech.data.folds import manifest_folds
 from dino_speech.data.utterances import Manifest
 from dino_speech.evaluation.probing.classification import ClassificationReport
-from dino_speech.evaluation.probing.finetuned import Judged, pooled_report
+from dino_speech.evaluation.probing.learnt_elsewhere import Judged, pooled_report
 from dino_speech.intervals import Interval
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.grid import CellResult

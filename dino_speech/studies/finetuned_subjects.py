@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
-from dino_speech.evaluation.clinical.subject_classifier import SegmentOdds
-from dino_speech.evaluation.clinical.subjects import TARGET
+from dino_speech.evaluation.clinical.subjects import TARGET, SegmentOdds
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.system import Predictions

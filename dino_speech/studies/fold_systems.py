@@ -16,7 +16,7 @@ from dino_speech.data.resumable_store import safe_name
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.classification import ClassificationReport
-from dino_speech.evaluation.probing.finetuned import Judged, judge, pooled_report
+from dino_speech.evaluation.probing.learnt_elsewhere import Judged, judge, pooled_report
 from dino_speech.evaluation.probing.regression import RegressionReport
 from dino_speech.evaluation.reports.result_folder import write_results
 from dino_speech.metrics import ccc, uar

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from dino_speech.data.resumable_store import read_arrays, safe_name
 from dino_speech.errors import InputError
-from dino_speech.evaluation.reports.drawing import has_matplotlib, new_figure, save_figure
-from dino_speech.evaluation.reports.pictures import det_plot
+from dino_speech.evaluation.reports.pictures import det_plot, has_matplotlib, new_figure, save_figure
 from dino_speech.studies.comparison.task_predictions import SystemRow, is_headline, is_known, title_of
 from dino_speech.studies.grid import GridTable, Row, Setting
 

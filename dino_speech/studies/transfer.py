@@ -12,8 +12,7 @@ import torch
 from dino_speech.data.folds import check_disjoint
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.probing.cross_corpus import shared_labels
-from dino_speech.evaluation.probing.finetuned import Judged, judge
+from dino_speech.evaluation.probing.learnt_elsewhere import Judged, judge, shared_labels
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint

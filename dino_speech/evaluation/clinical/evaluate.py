@@ -14,9 +14,15 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.clinical.group_balance import age_difference, fold_rows, people_table, sex_difference
 from dino_speech.evaluation.clinical.report import ClinicalReport
 from dino_speech.evaluation.clinical.silence_control import control_silence, cut
-from dino_speech.evaluation.clinical.subject_classifier import EmbeddingProbe, SubjectClassifier
 from dino_speech.evaluation.clinical.subject_scores import SubjectScores, score_subjects, subject_result, trivial_score
-from dino_speech.evaluation.clinical.subjects import SubjectFold, Subjects, find_subjects, make_folds
+from dino_speech.evaluation.clinical.subjects import (
+    EmbeddingProbe,
+    SubjectClassifier,
+    SubjectFold,
+    Subjects,
+    find_subjects,
+    make_folds,
+)
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
 
@@ -50,8 +56,7 @@ def evaluate_clinical(
         encoder: embeds the segments, frozen; None where `classifier` is given.
         manifest: recordings; rows where `label` or `subject` is blank are left out and listed.
         label: column of the classes.
-        positive: the value that sensitivity, F1 and AUC speak of.
-        negative: the value that it is told from; None: all others.
+        positive: the value that sensitivity, F1 and AUC speak of, told from `negative` (None: all others).
         subject: column of the people, whom no fold may split.
         num_folds: of a stratified cross-validation; None: 5, or fewer where a class has fewer people.
         fold_column: column with folds as published, instead.

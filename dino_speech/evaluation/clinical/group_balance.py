@@ -1,7 +1,4 @@
-"""Whether two groups of people differ in age and sex: if so, a voice may tell these and not the illness.
-
-Letters: `P` people.
-"""
+"""Whether two groups of `P` people differ in age and sex: if so, a voice may tell these and not the illness."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,19 +18,12 @@ FEMALE, MALE = {"f", "female", "w", "woman"}, {"m", "male", "man"}
 
 @dataclass(frozen=True, eq=False)
 class PeopleTable:
-    """What is known of people beside their class.
-
-    Args:
-        names: (P,) people.
-        positive: (P,) class.
-        age: (P,) years, NaN where unknown; of several rows the mean.
-        female: (P,) 1 or 0, NaN where unknown.
-    """
+    """What is known of people beside their class."""
 
     names: list[str]
-    positive: NDArray[np.bool_]
-    age: NDArray[np.float64]
-    female: NDArray[np.float64]
+    positive: NDArray[np.bool_]  # (P,) class
+    age: NDArray[np.float64]  # (P,) years, NaN where unknown; of several rows the mean
+    female: NDArray[np.float64]  # (P,) 1 or 0, NaN where unknown
 
 
 def people_table(
@@ -53,30 +43,14 @@ def people_table(
 
 @dataclass(frozen=True)
 class Imbalance(PlainData):
-    """How two classes differ in one thing.
+    """How two classes differ in one thing: mean age, or share of women."""
 
-    Args:
-        positive: mean age, or share of women, of the positive class; NaN where nothing is known.
-        negative: the same of the negative class.
-        num_known: (positive, negative) people of whom it is known.
-        standardized: difference of the means in units of the pooled deviation; NaN where it cannot be told.
-        p: of Welch's t-test (age), or of the chi-squared test without correction (sex); NaN likewise.
-    """
-
-    positive: float
+    positive: float  # of this class; NaN where nothing is known
     negative: float
-    num_known: tuple[int, int]
-    standardized: float
-    p: float
-
-    @property
-    def noteworthy(self) -> bool:
-        """Whether the classes differ by more than `NOTEWORTHY`, or significantly."""
-        return bool(abs(self.standardized) > NOTEWORTHY or self.p < SIGNIFICANT)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {**super().to_dict(), "noteworthy": self.noteworthy}
+    num_known: tuple[int, int]  # (positive, negative) people of whom it is known
+    standardized: float  # difference in units of the pooled deviation; NaN where it cannot be told
+    p: float  # Welch's t-test (age), chi-squared without correction (sex); NaN likewise
+    noteworthy: bool  # the classes differ by more than `NOTEWORTHY`, or significantly
 
 
 def age_difference(people: PeopleTable) -> Imbalance | None:
@@ -87,11 +61,8 @@ def age_difference(people: PeopleTable) -> Imbalance | None:
     if not any(group.size for group in groups):
         return None
     variances = [group.var(ddof=1) if group.size > 1 else math.nan for group in groups]
-    p = (
-        float(ttest_ind(*groups, equal_var=False).pvalue)
-        if np.isfinite(variances).all() and any(variances)
-        else math.nan
-    )
+    testable = np.isfinite(variances).all() and any(variances)
+    p = float(ttest_ind(*groups, equal_var=False).pvalue) if testable else math.nan
     return _difference(groups, math.sqrt(sum(variances) / 2), p)
 
 
@@ -110,13 +81,7 @@ def sex_difference(people: PeopleTable) -> Imbalance | None:
 
 
 def fold_rows(people: PeopleTable, folds: Sequence[str], names: Mapping[bool, str]) -> list[dict[str, Any]]:
-    """One row per fold and class: how many people were judged, their mean age and share of women.
-
-    Args:
-        people: the people judged.
-        folds: (P,) their folds.
-        names: what the classes are called.
-    """
+    """One row per fold and class, called by `names`: how many people were judged, their mean age, share of women."""
     rows = []
     for fold in dict.fromkeys(folds):
         for positive in (True, False):
@@ -132,7 +97,8 @@ def fold_rows(people: PeopleTable, folds: Sequence[str], names: Mapping[bool, st
 def _difference(groups: tuple[NDArray, NDArray], deviation: float, p: float) -> Imbalance:
     positive, negative = (_known_mean(group) for group in groups)
     standardized = (positive - negative) / deviation if deviation > 0 else math.nan
-    return Imbalance(positive, negative, (groups[0].size, groups[1].size), standardized, p)
+    noteworthy = bool(abs(standardized) > NOTEWORTHY or p < SIGNIFICANT)
+    return Imbalance(positive, negative, (groups[0].size, groups[1].size), standardized, p, noteworthy)
 
 
 def _groups(people: PeopleTable, values: NDArray) -> tuple[NDArray, NDArray]:

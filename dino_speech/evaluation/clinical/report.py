@@ -29,17 +29,13 @@ class ClinicalReport(PlainData):
     """What `evaluate_clinical` found; figures are fractions from 0 to 1, a person is decided once.
 
     Args:
-        result: on the recordings.
-        silence: on their non-speech parts; None: not asked for.
+        result: on the recordings; `silence`: on their non-speech parts; None: not asked for.
         duration: what the seconds of speech and silence per person tell alone.
-        age: how the classes differ in age; None: not known.
-        sex: in the share of women; None: not known.
+        age: how the classes differ in age; `sex`: in the share of women; None: not known.
         folds: people, mean age and share of women of each fold and class.
         num_folds: 1 with an official split.
         split: the column of split or folds; None: folds were drawn.
-        label: column of the classes.
-        positive: the class to be found.
-        negative: what it is told from.
+        label: column of the classes: `positive` is to be found, and told from `negative`.
         segment_s: length of the segments; None: whole recordings.
     """
 
@@ -73,13 +69,8 @@ class ClinicalReport(PlainData):
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Heading -> rows, for a report."""
         balance = [_balance_row(name, part) for name, part in (("age", self.age), ("share of women", self.sex)) if part]
-        found = {
-            "Figures": self._figure_rows(),
-            "Told without listening": self._trivial_rows(),
-            "Age and sex": balance,
-            "Folds": self.folds,
-        }
-        return {heading: rows for heading, rows in found.items() if rows}
+        found = {"Figures": self._figure_rows(), "Told without listening": self._trivial_rows(), "Age and sex": balance}
+        return {heading: rows for heading, rows in {**found, "Folds": self.folds}.items() if rows}
 
     def write(self, folder: str | Path) -> Path:
         """`report.md` and `report.json` in a folder; returns the first. For several systems see `write_results`."""

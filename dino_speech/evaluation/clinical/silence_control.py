@@ -17,7 +17,6 @@ from dino_speech.data.derived_manifests import segment_manifest
 from dino_speech.data.silence import SpeechParts, write_nonspeech
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.clinical.subject_classifier import SubjectClassifier
 from dino_speech.evaluation.clinical.subject_scores import (
     SubjectResult,
     SubjectScores,
@@ -26,7 +25,7 @@ from dino_speech.evaluation.clinical.subject_scores import (
     subject_result,
     trivial_score,
 )
-from dino_speech.evaluation.clinical.subjects import SubjectFold, Subjects, can_learn
+from dino_speech.evaluation.clinical.subjects import SubjectClassifier, SubjectFold, Subjects, can_learn
 from dino_speech.plain_data import PlainData
 
 MIN_PEOPLE = 5  # ours: of each class; fewer say nothing even where they are told apart without an error
@@ -34,14 +33,12 @@ MIN_PEOPLE = 5  # ours: of each class; fewer say nothing even where they are tol
 
 @dataclass(frozen=True)
 class SilenceControl(PlainData):
-    """What the recordings tell without the voice.
+    """What the recordings tell without the voice; pairs of numbers are (positive, negative) people.
 
     Args:
-        result: figures on the non-speech parts; None: not possible.
+        result: figures on the non-speech parts; None: not possible, `reason` says why in one line.
         same_people: the figures of the recordings themselves on the people of `result`, to compare with.
-        reason: why there is no result, in one line; "" where there is one.
-        num_people: of both classes, (positive, negative).
-        num_missing: people without enough non-speech, (positive, negative).
+        num_missing: people without enough non-speech.
         missing_p: Fisher's exact test of whether that differs between the classes.
         nonspeech_fraction: the share of non-speech time alone as a score, on those who were judged.
         vad: how speech was found.

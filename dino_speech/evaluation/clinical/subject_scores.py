@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
-from dino_speech.evaluation.clinical.subject_classifier import SubjectClassifier
-from dino_speech.evaluation.clinical.subjects import TARGET, SubjectFold, Subjects
+from dino_speech.evaluation.clinical.subjects import TARGET, SubjectClassifier, SubjectFold, Subjects
 from dino_speech.intervals import Interval, bootstrap_interval
 from dino_speech.metrics import auc
 from dino_speech.plain_data import PlainData
@@ -25,23 +24,14 @@ FIGURES = ("accuracy", "uar", "f1", "sensitivity", "specificity", "auc")
 
 @dataclass(frozen=True, eq=False)
 class SubjectScores:
-    """A decision on each person that was judged.
-
-    Args:
-        names: (P,) people.
-        positive: (P,) the truth.
-        log_odds: (P,) mean over the person's segments.
-        folds: (P,) name of the fold that judged the person.
-        num_segments: judged.
-        skipped: segments that could not be used.
-    """
+    """A decision on each person that was judged."""
 
     names: list[str]
-    positive: NDArray[np.bool_]
-    log_odds: NDArray[np.float64]
-    folds: list[str]
-    num_segments: int
-    skipped: list[Skipped] = field(default_factory=list)
+    positive: NDArray[np.bool_]  # (P,) the truth
+    log_odds: NDArray[np.float64]  # (P,) mean over the person's segments
+    folds: list[str]  # (P,) name of the fold that judged the person
+    num_segments: int  # judged
+    skipped: list[Skipped] = field(default_factory=list)  # segments that could not be used
 
     def select(self, names: Sequence[str]) -> "SubjectScores":
         """Some of the people, in this object's order."""
@@ -61,9 +51,6 @@ def score_subjects(
     """Judge every person of the folds' test parts by a classifier that has not heard them.
 
     `run` says what the segments are of ("recordings", "silence"): the beginning of the classifier's `run`.
-
-    Raises:
-        InputError: nobody could be judged, or the classifier gives another number of log-odds than segments.
     """
     odds: dict[str, list[float]] = {}
     judged: dict[str, str] = {}
@@ -103,11 +90,11 @@ def _blind(test: Manifest, label: str) -> Manifest:
 def subject_figure(
     name: str, log_odds: NDArray, positive: NDArray[np.bool_], *, weights: NDArray | None = None
 ) -> float:
-    """One of `FIGURES`: F1, sensitivity and so on are those of the positive class.
+    """One of `FIGURES`: F1, sensitivity and so on are those of the positive class, called from `THRESHOLD` on.
 
     Args:
         name: of the figure.
-        log_odds: (P,); a person is called positive from `THRESHOLD` on.
+        log_odds: (P,).
         positive: (P,) the truth.
         weights: (P,) how often each person counts; None: once.
 
@@ -133,28 +120,13 @@ def subject_figure(
 
 @dataclass(frozen=True)
 class TrivialScore(PlainData):
-    """How well one number per person, looked at alone, tells the classes apart.
+    """How well one number per person, looked at alone, tells the classes apart."""
 
-    Args:
-        auc: as a score for the positive class; 0.2 tells as much as 0.8.
-        interval: 95 %, resampling people.
-        means: class ("positive", "negative") -> mean of the number.
-        num_subjects: of whom it is known.
-    """
-
-    auc: float
-    interval: Interval
-    means: dict[str, float]
-    num_subjects: int
-
-    @property
-    def tells(self) -> bool:
-        """Whether the interval leaves out 0.5."""
-        return bool(self.interval.low > 0.5 or self.interval.high < 0.5)
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain data for JSON."""
-        return {**super().to_dict(), "tells": self.tells}
+    auc: float  # as a score for the positive class; 0.2 tells as much as 0.8
+    interval: Interval  # 95 %, resampling people
+    means: dict[str, float]  # class ("positive", "negative") -> mean of the number
+    num_subjects: int  # of whom it is known
+    tells: bool  # the interval leaves out 0.5
 
 
 def trivial_score(values: dict[str, float], scores: SubjectScores, **bootstrap: Any) -> TrivialScore | None:
@@ -165,23 +137,16 @@ def trivial_score(values: dict[str, float], scores: SubjectScores, **bootstrap: 
     numbers = np.array([values[name] for name in known.names])
     interval = _interval("auc", numbers, known, bootstrap)
     means = {"positive": float(numbers[known.positive].mean()), "negative": float(numbers[~known.positive].mean())}
-    return TrivialScore(auc(numbers, known.positive), interval, means, len(known.names))
+    tells = bool(interval.low > 0.5 or interval.high < 0.5)
+    return TrivialScore(auc(numbers, known.positive), interval, means, len(known.names), tells)
 
 
 @dataclass(frozen=True)
 class SubjectResult(PlainData):
-    """The figures of one set of decisions.
+    """The figures of one set of decisions."""
 
-    Args:
-        figures: name of `FIGURES` -> fraction.
-        intervals: the same names -> 95 % interval, resampling people.
-        num_subjects: judged.
-        num_positive: of them.
-        num_segments: judged.
-    """
-
-    figures: dict[str, float]
-    intervals: dict[str, Interval]
+    figures: dict[str, float]  # of `FIGURES`; fractions
+    intervals: dict[str, Interval]  # 95 %, resampling people
     num_subjects: int
     num_positive: int
     num_segments: int

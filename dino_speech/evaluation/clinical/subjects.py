@@ -1,17 +1,20 @@
-"""Who is judged, and by whom they are learnt: people with one class each, in folds that nobody crosses.
+"""Who is judged, and by whom they are learnt: `P` people with one class each, in folds that nobody crosses.
 
-Learning is in `subject_classifier.py`, figures are in `subject_scores.py`, the clinical evaluation is in `clinical.py`.
-Letters: `P` people (subjects).
+What learns from some people's `N` segments and judges those of others is a `SubjectClassifier`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.data.folds import check_disjoint, speaker_folds
-from dino_speech.data.utterances import Manifest, Skipped
+from dino_speech.data.utterances import Manifest, Skipped, Utterance
 from dino_speech.errors import InputError
+from dino_speech.evaluation.probing.probes import LogisticProbe
+from dino_speech.models.encoder import SpeechEncoder
 
 NUM_FOLDS = 5
 TARGET = "is_positive"  # the column of "1" and "0" that a classifier learns
@@ -28,21 +31,13 @@ class SubjectFold:
 
 @dataclass(frozen=True, eq=False)
 class Subjects:
-    """Who is judged: segments with the column `is_positive`, and the people behind them.
+    """Who is judged: segments with the column `is_positive`, and the people behind them."""
 
-    Args:
-        manifest: the rows whose person and class are known.
-        names: (P,) people, in the order of the manifest.
-        positive: (P,) the class of each.
-        column: of the people.
-        label: column of the classes; classifiers do not get it for whom they judge.
-    """
-
-    manifest: Manifest
-    names: list[str]
-    positive: NDArray[np.bool_]
-    column: str
-    label: str
+    manifest: Manifest  # the rows whose person and class are known
+    names: list[str]  # (P,) people, in the order of the manifest
+    positive: NDArray[np.bool_]  # (P,) the class of each
+    column: str  # of the people
+    label: str  # column of the classes; classifiers do not get it for whom they judge
 
     @property
     def classes(self) -> dict[str, bool]:
@@ -147,3 +142,69 @@ def _parts(subjects: Subjects, column: str) -> dict[str, frozenset[str]]:
         check_disjoint(sorted(seen), sorted(part))
         seen |= part
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentOdds:
+    """What a classifier says of N segments.
+
+    Args:
+        log_odds: (N,) natural-log odds of the positive class where both are equally common; NaN: cannot be judged.
+        skipped: segments, also of the training part, whose audio could not be used, and why.
+    """
+
+    log_odds: NDArray[np.float64]
+    skipped: Sequence[Skipped] = ()
+
+
+class SubjectClassifier(Protocol):
+    """Anything that learns from some people's segments and judges those of others: a probe, a fine-tuned system.
+
+    It is called once per fold. `train` has the column `is_positive` ("1" or "0"); `test` has neither that nor the
+    column of the diagnosis. `run` names the fold and what it is of ("speech/fold1", "silence/fold1"): a folder's name.
+    """
+
+    def __call__(self, train: Manifest, test: Manifest, *, run: str) -> SegmentOdds:
+        """Learn from `train`, judge `test`."""
+
+
+class EmbeddingProbe:
+    """A `SubjectClassifier`: `LogisticProbe` on frozen embeddings; each segment is embedded once, whatever the folds.
+
+    The probe's own inner folds keep people (`subject`) apart; `options` go to `embed_files`.
+    """
+
+    def __init__(self, encoder: SpeechEncoder, *, subject: str = "speaker", seed: int = 0, **options: Any) -> None:
+        self.encoder, self.subject, self.seed, self.options = encoder, subject, seed, options
+        self._vectors: dict[tuple[str, int | None, int | None], NDArray | Skipped] = {}
+
+    def __call__(self, train: Manifest, test: Manifest, *, run: str) -> SegmentOdds:
+        """Learn from `train`, judge `test`."""
+        self._embed([*train, *test])
+        known, unseen = self._rows(train), self._rows(test)
+        learnt = train.subset(known.tolist())
+        if len(set(learnt.label(TARGET))) < 2:
+            raise InputError(f"{run}: no audio of one of the two classes can be embedded; see dino-speech check")
+        probe = LogisticProbe(seed=self.seed)
+        probe.fit(self._matrix(learnt), np.array(learnt.label(TARGET)), np.array(learnt.label(self.subject)))
+        log_odds = np.full(len(test), np.nan)
+        if unseen.size:
+            log_odds[unseen] = probe.log_odds(self._matrix(test.subset(unseen.tolist())))
+        found = (self._vectors[row.span] for row in [*train, *test])
+        return SegmentOdds(log_odds, [answer for answer in found if isinstance(answer, Skipped)])
+
+    def _embed(self, rows: Sequence[Utterance]) -> None:
+        new = [row for row in rows if row.span not in self._vectors]
+        if not new:
+            return
+        found = self.encoder.embed_files(new, on_error="skip", **self.options)
+        spans = {row.id: row.span for row in new}
+        self._vectors |= {spans[name]: vector for name, vector in zip(found.ids, found.embeddings, strict=True)}
+        self._vectors |= {spans[item.name]: item for item in found.failures}
+
+    def _rows(self, manifest: Manifest) -> NDArray[np.int64]:
+        """Positions of the segments that have an embedding."""
+        return np.array([i for i, row in enumerate(manifest) if not isinstance(self._vectors[row.span], Skipped)], int)
+
+    def _matrix(self, manifest: Manifest) -> NDArray:
+        return np.stack([np.asarray(self._vectors[row.span]) for row in manifest])

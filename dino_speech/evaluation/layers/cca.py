@@ -22,21 +22,13 @@ RANK_TOLERANCE = 1e-10  # of the largest singular value, squared: what lies belo
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One side, standardised and taken apart; made once for all sides that it is compared with.
+    """One side, standardised and taken apart; made once for all sides that it is compared with."""
 
-    Args:
-        mean: (P,) of the training part.
-        scale: (P,) deviations; 1 where a column is constant.
-        basis: (N, R) orthonormal columns.
-        sizes: (R,) singular values.
-        axes: (P, R) orthonormal columns.
-    """
-
-    mean: Floats
-    scale: Floats
-    basis: Floats
-    sizes: Floats
-    axes: Floats
+    mean: Floats  # (P,) of the training part
+    scale: Floats  # (P,) deviations; 1 where a column is constant
+    basis: Floats  # (N, R) orthonormal columns
+    sizes: Floats  # (R,) singular values
+    axes: Floats  # (P, R) orthonormal columns
 
     @classmethod
     def of(cls, columns: ArrayLike) -> "View":
@@ -59,10 +51,7 @@ class View:
 
 
 class CCA:
-    """Canonical directions of two views, with a ridge penalty on both.
-
-    Args:
-        strength: of the penalty, per utterance; 0: plain CCA.
+    """Canonical directions of two views, with a ridge penalty of `strength` per utterance on both (0: plain CCA).
 
     Learnt by `fit`: `correlations_` (K,) of the training part, falling; `importance_` (K,) share of the second view
     that lies along each direction, of sum 1.
@@ -97,8 +86,7 @@ class CCA:
 class Similarity:
     """Projection-weighted correlation of two views, each fold judged on the speakers that it had not heard.
 
-    Args:
-        parts: per fold: rows (N_f,), projections of both views (N_f, K), importance (K,).
+    `parts` holds per fold: rows (N_f,), projections of both views (N_f, K), importance (K,).
     """
 
     parts: list[tuple[NDArray[np.int64], Floats, Floats, Floats]] = field(repr=False)
@@ -106,8 +94,7 @@ class Similarity:
     def value(self, weights: ArrayLike | None = None) -> float:
         """Mean over the folds: about 0 where nothing is shared, 1 where the first view says all of the second.
 
-        Args:
-            weights: (N,) how often each utterance counts; None: once. A fold without weight is left out.
+        `weights` (N,): how often each utterance counts (None: once); a fold without weight is left out.
         """
         found = []
         for rows, x, y, importance in self.parts:
@@ -126,13 +113,9 @@ def column_correlations(x: Floats, y: Floats, weights: Floats) -> Floats:
 
 
 class SplitView:
-    """A layer, taken apart once per fold, to be compared with several sets of descriptors.
+    """A layer (N, P), taken apart once per fold, to be compared with several sets of descriptors.
 
-    Args:
-        columns: (N, P).
-        folds: (train, test) positions, disjoint by speaker.
-        speakers: (N,).
-        seed: of the split within the training part, on which the penalty is chosen.
+    The penalty is chosen on a split of the training part, drawn with `seed`.
     """
 
     def __init__(self, columns: ArrayLike, folds: Sequence[Fold], speakers: ArrayLike, *, seed: int = 0) -> None:

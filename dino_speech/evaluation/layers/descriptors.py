@@ -43,11 +43,10 @@ def describe(
     *,
     cache: str | os.PathLike[str] | None = None,
 ) -> Descriptors:
-    """Descriptors of a manifest's utterances.
+    """Descriptors of a manifest's N utterances.
 
     Args:
-        manifest: N utterances.
-        rows: those that are needed; the others may be NaN.
+        manifest: N utterances; only those at `rows` are needed, the others may be NaN.
         source: "egemaps"; or a CSV file with a column `ID` and columns of numbers; or an array (N, Q); or a mapping of
             group names to such arrays.
         cache: folder in which eGeMAPS are kept.
@@ -71,11 +70,7 @@ def describe(
 def describe_text(manifest: Manifest, column: str) -> Descriptors:
     """The words of a transcript column: TF-IDF of words, on its leading directions. No labels, no model of language.
 
-    Returns:
-        `text` -> (N, Q) float64; a row of NaN where the cell is blank.
-
-    Raises:
-        InputError: no such column, or too few different words.
+    Gives `text` -> (N, Q) float64; a row of NaN where the cell is blank.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -95,11 +90,7 @@ def describe_text(manifest: Manifest, column: str) -> Descriptors:
 
 
 def read_descriptors(path: Path, manifest: Manifest) -> NDArray[np.float64]:
-    """(N, Q) from a CSV file with the column `ID` and numbers; NaN where an ID or a cell is missing.
-
-    Raises:
-        InputError: the file cannot be read, has no `ID`, a cell is no number, or no ID is one of the manifest's.
-    """
+    """(N, Q) from a CSV file with the column `ID` and numbers; NaN where an ID or a cell is missing."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))

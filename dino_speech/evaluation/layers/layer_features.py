@@ -32,13 +32,9 @@ from dino_speech.models.fingerprint import fingerprint
 
 @dataclass(frozen=True, eq=False)
 class LayerFeatures(EmbeddedManifest):
-    """Each layer's mean over the true frames of each utterance; `embeddings` holds the layers side by side.
+    """Each layer's mean over the true frames of each utterance; `embeddings` holds the layers side by side."""
 
-    Args:
-        widths: layer name -> C, in the order of the layers.
-    """
-
-    widths: dict[str, int] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict)  # layer name -> C, in the order of the layers
 
     def layer(self, name: str) -> Embedding:
         """(N, C) of one layer."""
@@ -62,9 +58,6 @@ def layer_features(
     """Embed each utterance once and keep every layer; from the cache where it has been done before.
 
     The arguments are those of `embed_manifest` and `probe_layers`.
-
-    Raises:
-        InputError: no layer fits the patterns, or nothing could be embedded.
     """
     widths = _widths(encoder, layers)
 

@@ -34,10 +34,8 @@ class Mixture(PlainData):
 
     Args:
         name: one of `MIXTURES`.
-        value: UAR or CCC.
-        interval: 95 %, resampling speakers.
-        gain: value less that of the last layer, on the same folds.
-        gain_interval: 95 %; a gain whose interval holds 0 has not been shown.
+        value: UAR or CCC; `interval`: 95 %, resampling speakers.
+        gain: value less that of the last layer, on the same folds; one whose `gain_interval` holds 0 is not shown.
         predicted: (N,) by probes that had not heard the speaker.
         chosen: the layer that each fold chose, for "best layer".
         weights: mean over folds of each layer's share, for "weighted sum".
@@ -114,16 +112,7 @@ def compare_mixtures(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> list[Mixture]:
-    """Best layer, last layer, mean and weighted sum on the same speaker-disjoint folds.
-
-    Args:
-        layers: L names, from the first to the last, each (N, D).
-        target: what is predicted.
-        speakers: (N,).
-        folds: (train, test) positions.
-        num_resamples: of the bootstrap.
-        seed: of the intervals.
-    """
+    """Best layer, last layer, mean and weighted sum of layers (N, D), first to last, on the same folds of speakers."""
     names, stack = list(layers), np.stack(list(layers.values())).astype(np.float32)  # (L, N, D)
     predicted = {name: np.empty_like(target.values) for name in MIXTURES}
     chosen, shares = [], []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.evaluation.layers.probe_layers import LayerReport
-from dino_speech.evaluation.reports.drawing import has_matplotlib, new_figure, save_figure
+from dino_speech.evaluation.reports.pictures import has_matplotlib, new_figure, save_figure
 from dino_speech.evaluation.reports.report_file import write_report
 
 Rows = Sequence[Mapping[str, Any]]
@@ -43,15 +43,7 @@ def mixture_rows(report: LayerReport) -> list[dict[str, Any]]:
 def layer_plot(path: str | PathLike[str], report: LayerReport) -> Path:
     """Every figure over depth with its 95 % interval, one panel for each kind; dotted: the comparison's sum and mean.
 
-    Args:
-        path: picture to write (.png, .svg or .pdf).
-        report: of `probe_layers`.
-
-    Returns:
-        The path.
-
-    Raises:
-        InputError: matplotlib is not installed.
+    Writes `path` (.png, .svg or .pdf), and returns it.
     """
     first = report.layers[0]
     panels = {

@@ -1,7 +1,6 @@
 """What each layer of an encoder knows: labels, numbers, speakers, and the acoustics that it carries on.
 
-Every utterance is embedded once, each layer judged by the very evaluations that judge an embedding. `layer_tables.py`
-writes it down and draws it. Letters: `N` utterances.
+Every utterance is embedded once, each layer judged by the very evaluations that judge an embedding.
 """
 
 import os
@@ -21,7 +20,7 @@ from dino_speech.evaluation.layers.descriptors import Descriptors, describe, des
 from dino_speech.evaluation.layers.layer_features import LayerFeatures, layer_features
 from dino_speech.evaluation.layers.layer_mixtures import Mixture, Target, compare_mixtures, layers_of_one_width
 from dino_speech.evaluation.probing.classification import evaluate_classification
-from dino_speech.evaluation.probing.labelled_speech import labelled_speech
+from dino_speech.evaluation.probing.crossfit import labelled_speech
 from dino_speech.evaluation.probing.regression import evaluate_regression
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.intervals import Interval, bootstrap_interval
@@ -35,25 +34,15 @@ MAX_SIMILARITY_RESAMPLES = 200  # each takes as long as a hundred of a probe's
 
 @dataclass(frozen=True)
 class LayerResult(PlainData):
-    """One layer. What was not asked for is None or empty.
-
-    Args:
-        name: of the layer.
-        width: channels.
-        uar: of the label, by a linear probe.
-        eer: percent, of cosine scores.
-        ccc: of each numeric label, by ridge regression.
-        similarity: to each group of descriptors, projection-weighted correlation on held-out speakers.
-        intervals: 95 %, resampling speakers, under "uar", "eer", the numeric labels and the groups.
-    """
+    """One layer. What was not asked for is None or empty."""
 
     name: str
-    width: int
-    uar: float | None = None
-    eer: float | None = None
-    ccc: dict[str, float] = field(default_factory=dict)
-    similarity: dict[str, float] = field(default_factory=dict)
-    intervals: dict[str, Interval] = field(default_factory=dict)
+    width: int  # channels
+    uar: float | None = None  # of the label, by a linear probe
+    eer: float | None = None  # percent, of cosine scores
+    ccc: dict[str, float] = field(default_factory=dict)  # of each numeric label, by ridge regression
+    similarity: dict[str, float] = field(default_factory=dict)  # to each group of descriptors, held out
+    intervals: dict[str, Interval] = field(default_factory=dict)  # 95 %, resampling speakers
 
     def figures(self) -> dict[str, float]:
         """All figures by name, as in `intervals`."""
@@ -67,11 +56,9 @@ class LayerReport(PlainData):
 
     Args:
         layers: from the first to the last, then `embedding`.
-        comparison: per label: best layer, last layer, mean of layers and weighted sum; empty where fewer than two
-            layers have one width.
-        mixed: the layers that this comparison is of.
-        label: column of classes, or None.
-        labels: columns of numbers.
+        comparison: per label: best layer, last layer, mean of layers and weighted sum, of the layers `mixed`; empty
+            where fewer than two layers have one width.
+        label: column of classes, or None; `labels`: columns of numbers.
         chance_uar: of guessing; None without a label.
         num_utterances: embedded.
         num_folds: speaker-disjoint folds.

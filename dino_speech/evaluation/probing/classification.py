@@ -1,7 +1,6 @@
 """What frozen embeddings know about a label: a linear probe, judged on speakers it has not heard.
 
-Each utterance is predicted once, by a probe trained on other speakers; the predictions of all folds together give the
-figures, and resampling speakers gives their intervals.
+Each utterance is predicted once, by a probe trained on other speakers; figures are of all folds' predictions together.
 """
 
 from collections.abc import Callable
@@ -28,22 +27,15 @@ class ClassificationReport(PlainData):
     """What `evaluate_classification` found; all figures are fractions from 0 to 1.
 
     Args:
-        uar: unweighted average recall.
-        micro_f1: with one class per utterance, the accuracy.
+        uar: unweighted average recall; `chance_uar`: of guessing, 1 / C.
+        micro_f1: the accuracy; `chance_micro_f1`: of always saying the commonest class.
         macro_f1: mean F1 of the classes.
-        num_utterances: predicted, all of them by a probe that had not heard their speaker.
-        num_folds: speaker-disjoint folds.
-        label: the column.
-        labels: the C classes, sorted.
-        confusion: (C, C) counts, rows true, columns predicted.
-        recalls: recall of each class.
-        chance_uar: of guessing, 1 / C.
-        chance_micro_f1: of always saying the commonest class.
+        num_utterances: predicted, by a probe that had not heard their speaker; of `num_speakers` in `num_folds` folds.
+        label: the column; `labels`: the C classes, sorted.
+        confusion: (C, C) counts, rows true, columns predicted; `recalls`: of each class.
         intervals: 95 %, resampling speakers, for `uar`, `micro_f1`, `macro_f1`.
-        num_speakers: of the utterances.
         strengths: C of the logistic regression that each fold chose.
-        true: (num_utterances,) classes, in the order of the manifest, skipped ones left out.
-        predicted: (num_utterances,) classes.
+        true: (num_utterances,) classes, in the order of the manifest, skipped ones left out; likewise `predicted`.
     """
 
     uar: float
@@ -134,15 +126,10 @@ def classification_report(
     seed: int = 0,
     **origin: Any,
 ) -> ClassificationReport:
-    """The report of predictions, wherever they come from.
+    """The report of predictions (N,) beside true classes (N,), wherever they come from; speakers (N,) are resampled.
 
-    Args:
-        classes: (N,) true ones.
-        predicted: (N,); a class that is never true has no recall, but is a row of the confusion.
-        speakers: (N,) who is resampled.
-        num_resamples: of the bootstrap.
-        seed: of the bootstrap.
-        origin: the other fields of `ClassificationReport`: label, num_folds, strengths, skipped, provenance.
+    A predicted class that is never true has no recall, but is a row of the confusion. `origin` is the other fields of
+    `ClassificationReport`: label, num_folds, strengths, skipped, provenance.
     """
     from sklearn.metrics import confusion_matrix
 

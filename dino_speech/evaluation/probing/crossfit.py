@@ -1,6 +1,7 @@
-"""Probes fitted fold by fold and kept, so that each can judge unheard speakers again: clean, or changed.
+"""The utterances that a labelled evaluation may use, and probes fitted to them fold by fold.
 
-Letters: `N` utterances, `D` embedding, `L` labels.
+Used are those with all labels, a speaker, and audio that can be read; what is left out is listed. Probes are kept, so
+that each can judge unheard speakers again: clean, or changed. Letters: `N` utterances, `D` embedding, `L` labels.
 """
 
 from collections.abc import Sequence
@@ -10,32 +11,78 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.folds import Fold
-from dino_speech.data.utterances import Manifest
+from dino_speech.data.folds import Fold, speaker_folds
+from dino_speech.data.utterances import Manifest, Skipped
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest, Embedding, embed_manifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.probing.labelled_speech import LabelledSpeech, labelled_speech
 from dino_speech.evaluation.probing.probes import LogisticProbe, RidgeProbe
 from dino_speech.models.encoder import SpeechEncoder
+
+NUM_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSpeech:
+    """N utterances with their labels, in the order of the manifest."""
+
+    rows: NDArray[np.int64]  # (N,) positions in the manifest
+    values: NDArray[np.str_]  # (N, L) cells of the label columns, none blank
+    speakers: NDArray[np.str_]  # (N,), none blank
+    embeddings: Embedding  # (N, D), all finite
+    skipped: list[Skipped]
+
+    @property
+    def num_speakers(self) -> int:
+        """How many different speakers there are."""
+        return int(np.unique(self.speakers).size)
+
+    def num_folds(self, wanted: int | None) -> int:
+        """The wanted number of folds; None: 5, or the number of speakers where that is smaller, but 2 at least."""
+        return max(2, min(NUM_FOLDS, self.num_speakers)) if wanted is None else wanted
+
+    def folds(self, wanted: int | None, *, seed: int, stratified: bool) -> list[Fold]:
+        """Folds that no speaker crosses; `stratified`: the classes of the first column spread as evenly as can be."""
+        classes = self.values[:, 0].tolist() if stratified else None
+        return speaker_folds(self.speakers.tolist(), classes, num_folds=self.num_folds(wanted), seed=seed)
+
+
+def labelled_speech(
+    encoder: SpeechEncoder | None,
+    manifest: Manifest,
+    *,
+    labels: Sequence[str],
+    speaker: str,
+    embedded: EmbeddedManifest | None = None,
+    **options: Any,
+) -> LabelledSpeech:
+    """Embed the utterances that have all labels (L columns) and a speaker; arguments are those of the evaluations."""
+    columns = [*labels, speaker]
+    cells = np.array([manifest.label(column) for column in columns]).T  # (M, L + 1)
+    blank = cells == ""
+    named = ~blank.any(axis=1)
+    skipped = [
+        Skipped(manifest[i].id, f"column {columns[int(blank[i].argmax())]!r} is blank")
+        for i in np.flatnonzero(~named).tolist()
+    ]
+    if not named.any():
+        what = " and ".join(map(repr, columns))
+        raise InputError(
+            f"{manifest.name}: no row has {'both' if len(columns) == 2 else 'all of'} {what}; fill these columns in"
+        )
+    found = embed_manifest(encoder, manifest, rows=np.flatnonzero(named), embedded=embedded, **options)
+    kept = np.flatnonzero(named & found.usable)
+    return LabelledSpeech(kept, cells[kept, :-1], cells[kept, -1], found.embeddings[kept], skipped + found.skipped)
 
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """One probe per fold, and what it says of the speakers that it has not heard.
-
-    Args:
-        data: the utterances.
-        labels: the L columns; one of classes, or some of numbers.
-        classes: (C,) of which `true` and `predicted` are the numbers; empty for numbers.
-        true: (N, L).
-        probes: fitted on the training part of each fold.
-        folds: (train, test) positions, disjoint by speaker.
-    """
+    """One probe per fold, and what it says of the speakers that it has not heard."""
 
     data: LabelledSpeech
-    labels: list[str]
-    classes: NDArray[np.str_]
-    true: NDArray[np.float64]
-    probes: Sequence[Any]
+    labels: list[str]  # L columns; one of classes, or some of numbers
+    classes: NDArray[np.str_]  # (C,) of which `true` and `predicted` are the numbers; empty for numbers
+    true: NDArray[np.float64]  # (N, L)
+    probes: Sequence[Any]  # fitted on the training part of each fold
     folds: Sequence[Fold]
 
     def predict(self, embeddings: NDArray | None = None) -> NDArray[np.float64]:
@@ -62,10 +109,7 @@ def cross_fit(
 ) -> CrossFit:
     """Logistic regressions of `label` (classes), or ridge regressions of `labels` (numbers), in folds of speakers.
 
-    The arguments are those of `evaluate_classification` and `evaluate_regression`.
-
-    Raises:
-        InputError: as these.
+    Arguments and errors are those of `evaluate_classification` and `evaluate_regression`.
     """
     if label is None:
         numbers = np.array([manifest.numbers(name) for name in labels]).T  # refused before the minutes of embedding
@@ -85,11 +129,7 @@ def cross_fit(
 
 
 def refuse_constant(manifest: Manifest, labels: Sequence[str], true: NDArray) -> None:
-    """Refuse labels (N, L) of which a column holds one number only.
-
-    Raises:
-        InputError: naming it.
-    """
+    """Refuse labels (N, L) of which a column holds one number only."""
     for name, column in zip(labels, true.T, strict=True):
         if np.ptp(column) == 0:
             raise InputError(

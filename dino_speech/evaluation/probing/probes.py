@@ -24,10 +24,7 @@ NUM_INNER_FOLDS = 3
 def inner_folds(speakers: NDArray, *, seed: int, classes: NDArray | None = None) -> list[Fold]:
     """Speaker-disjoint folds within a training part, for choosing what is chosen there; none of a single speaker.
 
-    Args:
-        speakers: (N,).
-        seed: of the shuffle.
-        classes: (N,) to be spread evenly; a fold that would learn from one class is left out.
+    `classes` (N,) are spread evenly over them; a fold that would learn from one class is left out.
     """
     kinds = np.zeros(len(speakers), int) if classes is None else classes
     num_folds = min(NUM_INNER_FOLDS, np.unique(speakers).size, np.unique(kinds, return_counts=True)[1].max())
@@ -38,11 +35,8 @@ def inner_folds(speakers: NDArray, *, seed: int, classes: NDArray | None = None)
 class LogisticProbe:
     """Logistic regression with an L2 penalty. Classes weigh the same whatever their size, as they do in the UAR.
 
-    Args:
-        strengths: values of scikit-learn's `C` to choose from.
-        seed: of the inner folds.
-
-    Learnt by `fit`: `strength_` (the chosen C), `classes_` (sorted).
+    `strengths` are values of scikit-learn's `C` to choose from, in inner folds drawn with `seed`. Learnt by `fit`:
+    `strength_` (the chosen C), `classes_` (sorted).
     """
 
     def __init__(self, *, strengths: Sequence[float] = CLASS_STRENGTHS, seed: int = 0) -> None:
@@ -83,11 +77,7 @@ class LogisticProbe:
 class RidgeProbe:
     """Ridge regression of several labels, each with its own penalty: scikit-learn's `Ridge(alpha=strength * N)`.
 
-    Args:
-        strengths: penalties to choose from, per utterance.
-        seed: of the inner folds.
-
-    Learnt by `fit`: `strengths_` (L,).
+    `strengths` are the penalties to choose from, per utterance. Learnt by `fit`: `strengths_` (L,).
     """
 
     def __init__(self, *, strengths: Sequence[float] = NUMBER_STRENGTHS, seed: int = 0) -> None:
@@ -98,12 +88,7 @@ class RidgeProbe:
     def fit(self, embeddings: NDArray, values: NDArray, speakers: ArrayLike) -> "RidgeProbe":
         """Choose each strength by the CCC of the pooled inner predictions (the strongest of equals), then fit on all.
 
-        scikit-learn's `RidgeCV` judges each fold alone, and one strength for all labels.
-
-        Args:
-            embeddings: (N, D).
-            values: (N, L) numbers.
-            speakers: (N,), which the inner folds do not split.
+        Values are (N, L). scikit-learn's `RidgeCV` judges each fold alone, and one strength for all labels.
         """
         chosen = np.full(values.shape[1], len(self.strengths) // 2)
         folds = inner_folds(np.asarray(speakers), seed=self.seed) if len(self.strengths) > 1 else []

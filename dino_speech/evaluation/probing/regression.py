@@ -1,7 +1,6 @@
 """What frozen embeddings know about numbers, such as arousal, dominance and valence: judged on speakers not heard.
 
-Each utterance is predicted once, by a ridge regression trained on other speakers; the predictions of all folds together
-give the concordance correlation coefficient (CCC), and resampling speakers gives its interval.
+As in `classification.py`, with a ridge regression, and the concordance correlation coefficient (CCC).
 """
 
 from collections.abc import Sequence
@@ -28,18 +27,15 @@ class RegressionReport(PlainData):
 
     Args:
         ccc: concordance correlation, -1 to 1; 1 only where predictions equal the labels.
-        num_utterances: predicted, all of them by a probe that had not heard their speaker.
-        num_folds: speaker-disjoint folds.
+        num_utterances: predicted, by a probe that had not heard their speaker; of `num_speakers` in `num_folds` folds.
         labels: the L columns.
         chance_ccc: of always saying the mean: 0.
         intervals: 95 %, resampling speakers, of the CCC.
         pearson: correlation, which forgives a wrong mean and a wrong scale; NaN where all predictions are equal.
         rmse: root of the mean squared error, in the label's own unit.
         deviation: of the labels, which is the RMSE of always saying their mean.
-        num_speakers: of the utterances.
         strengths: penalty of the ridge regression that each fold chose.
-        true: (num_utterances, L) numbers, in the order of the manifest, skipped ones left out.
-        predicted: (num_utterances, L) numbers.
+        true: (num_utterances, L), in the order of the manifest, skipped ones left out; likewise `predicted`.
     """
 
     ccc: dict[str, float]
@@ -93,12 +89,6 @@ def evaluate_regression(
         encoder: embeds the utterances that have all labels and a speaker; None where `embedded` is given.
         manifest: the utterances.
         labels: the columns to predict, of numbers; rows where one of them is blank are left out and listed.
-        num_folds: 2 or more; None: 5, or the number of speakers where that is smaller.
-        seed: of folds and intervals.
-        speaker: the column that no fold may split.
-        embedded: embeddings of this very manifest.
-        num_resamples: of the bootstrap.
-        options: passed to `embed_files`.
 
     Raises:
         InputError: no such column, a cell that is no number, a label that is the same everywhere, or too few speakers.

@@ -1,5 +1,9 @@
-"""Pictures: DET curves, confusions, predicted and true numbers, embeddings on a plane, the history of a training."""
+"""Pictures: DET curves, confusions, predicted and true numbers, embeddings on a plane, the history of a training.
 
+matplotlib is the extra `dino-speech[plots]`, and its global state is not touched.
+"""
+
+import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -11,8 +15,39 @@ from numpy.typing import ArrayLike, NDArray
 
 from dino_speech.errors import InputError
 from dino_speech.evaluation.one_thread import one_thread
-from dino_speech.evaluation.reports.drawing import new_figure, save_figure
 from dino_speech.metrics import det_curve
+
+
+def has_matplotlib() -> bool:
+    """Whether pictures can be drawn."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def new_figure(
+    width: float = 6, height: float = 4, *, num_panels: int = 1, num_columns: int | None = None
+) -> list[Any]:
+    """A figure and its panels, in rows of `num_columns`; sizes in inches.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("plots need matplotlib: pip install 'dino-speech[plots]'") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    columns = num_columns or num_panels
+    lines = math.ceil(num_panels / columns)
+    return [figure, *(figure.add_subplot(lines, columns, number + 1) for number in range(num_panels))]
+
+
+def save_figure(figure: Any, path: str | PathLike[str]) -> Path:
+    """Write a picture (.png, .svg or .pdf); its folder is made. Returns its path."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=120)
+    return target
+
 
 Row = Mapping[str, Any]
 EDGE = 1e-4  # rates of 0 and 1 have no place on normal-deviate axes: drawn here
@@ -26,11 +61,8 @@ def det_plot(path: str | PathLike[str], curves: Mapping[str, tuple[ArrayLike, Ar
     """Detection error trade-off of each system, on normal-deviate axes, with its EER in the legend.
 
     Args:
-        path: picture to write (.png, .svg or .pdf).
+        path: picture to write (.png, .svg or .pdf); it is returned.
         curves: name -> (scores, labels) of one list of trials.
-
-    Returns:
-        The path.
     """
     figure, axes = new_figure(6, 6)
     from sklearn.metrics import DetCurveDisplay
@@ -51,12 +83,9 @@ def confusion_plot(path: str | PathLike[str], matrices: Mapping[str, ArrayLike],
     """Confusion matrices, one panel per system: colour is the share of the true class, numbers are utterances.
 
     Args:
-        path: picture to write (.png, .svg or .pdf).
+        path: picture to write; it is returned.
         matrices: name -> (C, C) counts, rows true, columns predicted.
         labels: the C classes.
-
-    Returns:
-        The path.
 
     Raises:
         InputError: no matrix, or one of another shape.
@@ -84,11 +113,8 @@ def agreement_plot(path: str | PathLike[str], pairs: Mapping[str, tuple[ArrayLik
     """Predicted against true numbers, one panel per label; the line is where they are equal.
 
     Args:
-        path: picture to write.
+        path: picture to write; it is returned.
         pairs: name -> (true (N,), predicted (N,)); of more than 5,000 points every so many are drawn.
-
-    Returns:
-        The path.
     """
     figure, *panels = new_figure(4 * len(pairs), 4, num_panels=len(pairs))
     for axes, (title, pair) in zip(panels, pairs.items(), strict=True):
@@ -112,14 +138,11 @@ def embedding_plot(
     """Embeddings in two dimensions, one panel per encoder, coloured by label (the speaker).
 
     Args:
-        path: picture to write.
+        path: picture to write; it is returned.
         embeddings: name -> (N, D).
         labels: N names; the commonest `MAX_NAMED` get a colour, the others are grey.
         method: "tsne" (cosine distance, on at most 2,000 utterances drawn with `seed`) or "pca" (of unit vectors).
         seed: of t-SNE and of the draw.
-
-    Returns:
-        The path.
 
     Raises:
         InputError: an unknown method, fewer than three utterances, or labels of another number.

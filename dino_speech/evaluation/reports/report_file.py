@@ -27,19 +27,16 @@ def write_report(
     notes: Mapping[str, str] | None = None,
     results: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write `report.md` and `report.json` into a folder.
+    """Write `report.md` and `report.json` into a folder, which is made; returns the path of the first.
 
     Args:
-        folder: made if it does not exist.
+        folder: where.
         title: first line.
         tables: heading -> rows; the columns are the keys of the rows, in the order in which they first occur.
         figures: caption -> picture; one below the folder is linked by its relative path.
         provenance: what made the results (see `provenance.provenance`).
         notes: heading -> text, before the tables.
         results: further plain data, for `report.json` only.
-
-    Returns:
-        The path of `report.md`.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)

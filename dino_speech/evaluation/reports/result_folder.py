@@ -9,8 +9,7 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.clinical.report import NOT_A_DIAGNOSIS, ClinicalReport
 from dino_speech.evaluation.probing.classification import ClassificationReport
 from dino_speech.evaluation.probing.regression import RegressionReport
-from dino_speech.evaluation.reports.drawing import has_matplotlib
-from dino_speech.evaluation.reports.pictures import agreement_plot, confusion_plot, det_plot
+from dino_speech.evaluation.reports.pictures import agreement_plot, confusion_plot, det_plot, has_matplotlib
 from dino_speech.evaluation.reports.report_file import write_report
 from dino_speech.evaluation.verification.report import VerificationReport
 
@@ -19,10 +18,7 @@ Report = VerificationReport | ClassificationReport | RegressionReport | Clinical
 
 
 def write_results(
-    folder: str | PathLike[str],
-    reports: Mapping[str, Report],
-    *,
-    further: Mapping[str, Rows] | None = None,
+    folder: str | PathLike[str], reports: Mapping[str, Report], *, further: Mapping[str, Rows] | None = None
 ) -> Path:
     """Write one evaluation of one system or of several: tables, and with matplotlib one picture of all of them.
 

@@ -29,19 +29,14 @@ from dino_speech.provenance import provenance
 class EfficiencyReport(PlainData):
     """What `measure_efficiency` found.
 
-    Attributes:
-        num_parameters: of the network and its features.
+    Args:
+        num_parameters: of the network and its features; `size_mb`: millions of bytes of the weights on disk.
         macs_per_s: multiply-adds for a second of speech (of `seconds`: attention grows faster than the length).
-        real_time_factor: seconds of computing for a second of speech, the median of the rounds; below 1 is faster than
-            speech.
-        real_time_factor_range: the fastest and the slowest round.
+        real_time_factor: seconds of computing for a second of speech, the median of `num_rounds` rounds that are timed,
+            after one that is not; below 1 is faster than speech. `real_time_factor_range`: the fastest and the slowest.
         peak_memory_mb: millions of bytes that one pass holds at most, beyond weights and waves.
-        size_mb: millions of bytes of the weights on disk.
         embedding_dim: numbers per utterance.
-        seconds: length of each wave.
-        batch_size: waves at a time.
-        num_threads: of PyTorch on the CPU.
-        num_rounds: timed, after one that is not.
+        seconds: length of each wave, `batch_size` at a time, with `num_threads` of PyTorch on the CPU.
         device: that it ran on.
     """
 
@@ -72,12 +67,7 @@ class EfficiencyReport(PlainData):
 
 
 def measure_efficiency(
-    model: Any,
-    *,
-    seconds: float = 10.0,
-    batch_size: int = 1,
-    num_rounds: int = 5,
-    num_threads: int | None = None,
+    model: Any, *, seconds: float = 10.0, batch_size: int = 1, num_rounds: int = 5, num_threads: int | None = None
 ) -> EfficiencyReport:
     """Measure an encoder, or a fine-tuned system with its head, on the device that it is on.
 

@@ -1,7 +1,7 @@
 """Fairness: does a system serve groups of people, and single people, equally well?
 
-Groups are compared on matched labels (see `comparisons.py`): without that, a group rated within a narrower range has a
-lower CCC from the very same system.
+Groups are compared on matched labels (see `group_differences.py`): without that, a group rated within a narrower range
+has a lower CCC from the very same system.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,7 @@ from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.evaluation.stress.group_differences import Comparison, compare_labels, compare_trials
-from dino_speech.evaluation.stress.label_task import LabelTask
-from dino_speech.evaluation.stress.trial_task import TrialTask, stress_task
+from dino_speech.evaluation.stress.tasks import LabelTask, TrialTask, stress_task
 from dino_speech.evaluation.verification.scoring import Backend
 from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
@@ -21,17 +20,11 @@ from dino_speech.provenance import provenance
 
 @dataclass(frozen=True, eq=False)
 class FairnessReport(PlainData):
-    """What `evaluate_fairness` found.
+    """What `evaluate_fairness` found."""
 
-    Attributes:
-        metric: "uar", "ccc" or "eer" (percent; there, less is better).
-        group: the column.
-        figures: "uar", "eer" or each label of numbers -> comparison.
-    """
-
-    metric: str
-    group: str
-    figures: dict[str, Comparison]
+    metric: str  # "uar", "ccc" or "eer" (percent; there, less is better)
+    group: str  # the column
+    figures: dict[str, Comparison]  # "uar", "eer" or each label of numbers -> comparison
     skipped: list[Skipped]
     provenance: dict[str, Any] = field(repr=False)
 
@@ -88,14 +81,7 @@ def evaluate_fairness(
         label: a column of classes: UAR. Classes that a group lacks count in no group's matched figure.
         labels: columns of numbers: CCC.
         trials: EER. Of these three one is given; a system may be given none.
-        backend: for trials, fitted on other speech; None: the cosine.
-        speaker: the column that no fold splits, and that is resampled.
-        num_folds: of the probes.
         min_items: speakers with fewer utterances (or trials with their enrolment) have no figure of their own.
-        embedded: embeddings that exist already.
-        num_resamples: of the bootstrap.
-        seed: of folds and intervals.
-        options: passed to `embed_files` or `predict`.
 
     Raises:
         InputError: no or several tasks, fewer than two groups, or what the evaluations refuse.
@@ -117,11 +103,7 @@ def evaluate_fairness(
 def compare_groups(
     task: LabelTask | TrialTask, group: str, *, min_items: int = 5, num_resamples: int = 1000, seed: int = 0
 ) -> tuple[dict[str, Comparison], list[Skipped]]:
-    """The comparison of each figure of a task, and the utterances of no group; arguments as of `evaluate_fairness`.
-
-    Raises:
-        InputError: no such column, or fewer than two groups.
-    """
+    """The comparison of each figure of a task, and the utterances of no group; arguments as of `evaluate_fairness`."""
     spread = {"min_items": min_items, "seed": seed}
     bootstrap = {"num_resamples": num_resamples, "seed": seed}
     if isinstance(task, TrialTask):

@@ -4,11 +4,13 @@ Groups are compared on the same labels: each utterance weighs (utterances of the
 of its own group), which is the mean of all ways of drawing equally many from every group. Numbers are matched in bins.
 Of verification, trials within a group are compared; an EER does not depend on the share of targets.
 
+Few utterances per speaker make figures differ even where the system treats all alike. So beside the deviation between
+speakers stands the one that is left when predictions are exchanged between speakers, within one class at a time.
 Letters: `N` utterances or trials.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -18,12 +20,96 @@ from numpy.typing import NDArray
 
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.stress.label_task import METRICS, LabelTask
-from dino_speech.evaluation.stress.speaker_spread import SpeakerSpread, speaker_spread
-from dino_speech.evaluation.stress.trial_task import TrialTask
+from dino_speech.evaluation.stress.tasks import METRICS, LabelTask, TrialTask
 from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
 from dino_speech.metrics import RankedTrials, det_curve
 from dino_speech.plain_data import PlainData
+
+NUM_EXCHANGES = 50
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SpeakerSpread(PlainData):
+    """One figure per speaker, summed up."""
+
+    num_speakers: int  # that have a figure
+    num_left_out: int  # that have too few utterances or trials for one
+    mean: float
+    std: float
+    std_if_equal: float  # when predictions are exchanged between speakers; NaN with fewer than two
+    min: float
+    max: float
+    worst: list[str]  # names of at most five speakers, the worst first
+    share_below_chance: float  # of speakers for whom the system is no better than guessing
+    values: dict[str, float] = field(repr=False)
+
+
+def speaker_spread(
+    measure: Callable[[Rows], float],
+    owners: NDArray,
+    strata: NDArray,
+    *,
+    chance: float,
+    higher_is_better: bool = True,
+    min_items: int = 5,
+    seed: int = 0,
+) -> SpeakerSpread:
+    """One figure per speaker; without a single speaker who has enough, all figures are NaN.
+
+    Args:
+        measure: rows of utterances (or trials) -> figure; raises `InputError` where they do not suffice for one.
+        owners: (N,) the speaker of each; those with fewer than `min_items` are left out.
+        strata: (N,) what is kept when predictions are exchanged: the class, or the bin of a number.
+        chance: the figure of guessing.
+        higher_is_better: False for an EER.
+        seed: of the exchanges.
+    """
+    rng = np.random.default_rng(seed)
+    names, codes = np.unique(owners, return_inverse=True)
+    rows_of = {name: np.flatnonzero(codes == code) for code, name in enumerate(names.tolist())}
+    found = dict(_figures(measure, {n: rows for n, rows in rows_of.items() if len(rows) >= min_items}))
+    if not found:
+        nothing = float("nan")
+        return SpeakerSpread(0, len(names), nothing, nothing, nothing, nothing, nothing, [], nothing, {})
+    values = np.array(list(found.values()))
+    kept = {name: rows_of[name] for name in found}
+    exchanged = []
+    for order in (_exchange(strata, rng) for _ in range(NUM_EXCHANGES if len(found) > 1 else 0)):
+        figures = _figures(measure, {name: order[rows] for name, rows in kept.items()})
+        exchanged.append(np.std([figure for _, figure in figures]))
+    direction = 1 if higher_is_better else -1
+    ranked = np.argsort(direction * values, kind="stable")
+    return SpeakerSpread(
+        num_speakers=len(found),
+        num_left_out=len(names) - len(found),
+        mean=float(values.mean()),
+        std=float(values.std()),
+        std_if_equal=float(np.mean(exchanged)) if exchanged else float("nan"),
+        min=float(values.min()),
+        max=float(values.max()),
+        worst=[list(found)[i] for i in ranked[:5]],
+        share_below_chance=float(np.mean(direction * values <= direction * chance)),
+        values=found,
+    )
+
+
+def _figures(measure: Callable[[Rows], float], rows_of: dict[str, Rows]) -> Iterator[tuple[str, float]]:
+    for name, rows in rows_of.items():
+        try:
+            yield name, measure(rows)
+        except InputError:
+            continue
+
+
+def _exchange(strata: NDArray, rng: np.random.Generator) -> Rows:
+    """A permutation of all rows that moves each within its stratum."""
+    order = np.arange(len(strata))
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        order[rows] = rng.permutation(rows)
+    return order
+
 
 NUM_BINS = 5  # ours: of equally many utterances each, for matching numbers
 Weigh = Callable[..., float]  # (how often each counts, None: once; name of the group) -> its figure
@@ -50,30 +136,19 @@ class GroupGap(PlainData):
 
 @dataclass(frozen=True)
 class Comparison(PlainData):
-    """Groups and speakers by one figure.
+    """Groups and speakers by one figure."""
 
-    Attributes:
-        overall: of everybody together.
-        groups: group -> figure as it is, labels not matched.
-        matched: group -> figure on matched labels.
-        differences: "F - M" -> difference of the matched figures, for each pair of groups.
-        speakers: one figure per speaker.
-    """
-
-    overall: float
-    groups: dict[str, Figure]
-    matched: dict[str, float]
-    differences: dict[str, GroupGap]
-    speakers: SpeakerSpread
+    overall: float  # of everybody together
+    groups: dict[str, Figure]  # as it is, labels not matched
+    matched: dict[str, float]  # on matched labels
+    differences: dict[str, GroupGap]  # "F - M" -> of the matched figures, for each pair
+    speakers: SpeakerSpread  # one figure per speaker
 
 
 def matched_weights(strata: NDArray, groups: NDArray, counts: NDArray | None = None) -> NDArray[np.float64]:
-    """Weights (N,) under which every group has the same number in each stratum, that of the smallest group.
+    """Weights (N,) under which every group has the same number in each stratum (N,), that of the smallest group.
 
-    Args:
-        strata: (N,) class or bin.
-        groups: (N,).
-        counts: (N,) how often each is drawn; None: once.
+    `counts` (N,): how often each is drawn; None: once.
     """
     drawn = np.ones(len(groups)) if counts is None else counts.astype(np.float64)
     kinds, which = np.unique(strata, return_inverse=True)
@@ -176,11 +251,7 @@ def _compare(
 
 
 def trial_spread(task: TrialTask, **spread: Any) -> SpeakerSpread:
-    """Single speakers by the EER of the trials with their enrolment.
-
-    Raises:
-        InputError: not all speakers are known.
-    """
+    """Single speakers, all of whom must be known, by the EER of the trials with their enrolment."""
     return speaker_spread(
         lambda rows: det_curve(task.scores[rows], task.labels[rows]).eer(),
         _sides(task)[0],

@@ -5,11 +5,13 @@ changed. Of speaker verification the test side is changed, the enrolment stays c
 interval that resamples speakers, the same ones clean and changed. Letters: `N` utterances, `T` trials.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dino_speech.audio.decoding import StrPath
@@ -19,11 +21,110 @@ from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.stress.conditions import Condition, choose_conditions, standard_conditions
-from dino_speech.evaluation.stress.paired_changes import Change, LabelJudge, TrialJudge
-from dino_speech.evaluation.stress.trial_task import TrialTask, stress_task
+from dino_speech.evaluation.stress.tasks import METRICS, LabelTask, TrialTask, stress_task
 from dino_speech.evaluation.verification.scoring import Backend
+from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
+from dino_speech.metrics import RankedTrials, det_curve
+from dino_speech.models.embed_files import Transform
 from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
+
+UNCHANGED_WITHIN = 0.05  # of the range of the labels: audeering's ser-tests, whose labels range from 0 to 1
+
+Figure = Callable[[NDArray | None], float]  # how often each utterance or trial counts (None: once) -> the figure
+
+
+@dataclass(frozen=True)
+class Change(PlainData):
+    """One figure under one condition."""
+
+    value: float  # of the changed speech
+    clean: float  # of the same utterances (or trials), clean
+    change: float  # value - clean; for an EER more is worse, for UAR and CCC better
+    interval: Interval  # 95 % of the change
+    unchanged: float  # share of predictions, or of decisions at the clean EER threshold
+    num: int  # utterances or trials that this rests on
+
+
+class LabelJudge:
+    """Figures of predicted labels."""
+
+    def __init__(self, task: LabelTask, label_range: tuple[float, float] | None) -> None:
+        self.task = task
+        self.metric = task.metric
+        self.num_utterances = len(task.rows)
+        self.names = task.figures
+        measure = METRICS[task.metric]
+        columns = zip(self.names, task.true.T, task.predicted.T, strict=True)
+        self.clean = {name: measure(true, predicted) for name, true, predicted in columns}
+        self.within: dict[str, float] = {}
+        if task.metric == "ccc":
+            span = np.ptp(task.true, axis=0) if label_range is None else np.ptp(label_range)
+            within = np.broadcast_to(UNCHANGED_WITHIN * span, len(self.names)).tolist()
+            self.within = dict(zip(self.names, within, strict=True))
+
+    def changes(self, transform: Transform, num_resamples: int, seed: int) -> tuple[dict[str, Change], list[Skipped]]:
+        """What becomes of each figure."""
+        found, skipped = self.task.predict_again(transform)
+        kept = np.asarray(~np.isnan(found).any(axis=1))
+        measure, speakers = METRICS[self.metric], self.task.speakers[kept]
+        changes = {}
+        for name, *columns in zip(self.names, self.task.true.T, self.task.predicted.T, found.T, strict=True):
+            true, before, after = (column[kept] for column in columns)
+            moved, within = np.abs(after - before), self.within.get(name)
+            changes[name] = _change(
+                partial(_measured, measure, true, before),
+                partial(_measured, measure, true, after),
+                lambda statistic: bootstrap_interval(statistic, speakers, num_resamples=num_resamples, seed=seed),
+                moved == 0 if within is None else moved < within,
+            )
+        return changes, skipped
+
+
+class TrialJudge:
+    """The EER of scored trials, in percent."""
+
+    metric = "eer"
+    within: dict[str, float] = {}  # noqa: RUF012 (always empty)
+
+    def __init__(self, task: TrialTask) -> None:
+        self.task = task
+        curve = det_curve(task.scores, task.labels)
+        self.clean, self.threshold = {"eer": curve.eer()}, curve.eer_threshold()
+        self.num_utterances = int(np.unique([task.enroll, task.test]).size)
+
+    def changes(self, transform: Transform, num_resamples: int, seed: int) -> tuple[dict[str, Change], list[Skipped]]:
+        """What becomes of the EER."""
+        found, skipped = self.task.score_again(transform)
+        kept = ~np.isnan(found)
+        before, after = (RankedTrials(scores[kept], self.task.labels[kept]) for scores in (self.task.scores, found))
+
+        def eer(ranked: RankedTrials, weights: NDArray | None) -> float:
+            return ranked.curve(None if weights is None else weights[ranked.order]).eer()
+
+        sides = (None, None) if self.task.sides is None else tuple(side[kept] for side in self.task.sides)
+        num, options = int(kept.sum()), {"num_resamples": num_resamples, "seed": seed}
+        decisions = [scores[kept] >= self.threshold for scores in (self.task.scores, found)]
+        change = _change(
+            partial(eer, before),
+            partial(eer, after),
+            lambda statistic: bootstrap_weighted_trials(statistic, num, *sides, **options),
+            decisions[0] == decisions[1],
+        )
+        return {"eer": change}, skipped
+
+
+def _change(before: Figure, after: Figure, resample: Callable[[Figure], Interval], unchanged: NDArray) -> Change:
+    value, clean = after(None), before(None)
+    interval = resample(lambda weights: after(weights) - before(weights))
+    return Change(value, clean, value - clean, interval, float(np.mean(unchanged)), len(unchanged))
+
+
+def _measured(
+    measure: Callable[..., float], true: NDArray, predicted: NDArray, weights: NDArray | None = None
+) -> float:
+    return measure(true, predicted, weights=weights)
+
 
 NUM_RESAMPLES = 500  # ours: for each condition, of which there are some forty
 Judge = LabelJudge | TrialJudge
@@ -31,17 +132,10 @@ Judge = LabelJudge | TrialJudge
 
 @dataclass(frozen=True)
 class Outcome:
-    """All figures under one condition.
-
-    Attributes:
-        condition: what was done to the speech.
-        changes: figure ("uar", "eer", or a label of numbers) -> what became of it.
-        skipped: utterances that could not be judged changed (too short after a cut, say), and why; they do not count in
-            `clean` either.
-    """
+    """All figures under one condition; what could not be judged changed is `skipped`, and not in `clean` either."""
 
     condition: Condition
-    changes: dict[str, Change]
+    changes: dict[str, Change]  # "uar", "eer", or a label of numbers
     skipped: list[Skipped]
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,7 +153,7 @@ class Outcome:
 class RobustnessReport(PlainData):
     """What `evaluate_robustness` found.
 
-    Attributes:
+    Args:
         metric: "uar", "ccc" or "eer" (percent).
         clean: figure -> its value on clean speech.
         conditions: in the order of the list.
@@ -156,11 +250,7 @@ def evaluate_robustness(
 def judge_condition(
     judges: Sequence[Judge], condition: Condition, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> list[Outcome]:
-    """What each judge finds under one condition; all of them are given the same transform of the speech.
-
-    Raises:
-        InputError: nothing can be judged any more; the condition is named.
-    """
+    """What each judge finds under one condition; all of them are given the same transform of the speech."""
     transform = partial(_changed, condition, seed)
     try:
         found = [judge.changes(transform, num_resamples, seed) for judge in judges]
@@ -172,11 +262,7 @@ def judge_condition(
 def chosen_conditions(
     conditions: Sequence[Condition | str] | None, *, noise: StrPath | None = None, rir: StrPath | None = None
 ) -> list[Condition]:
-    """Conditions as `evaluate_robustness` takes them; None: all standard ones.
-
-    Raises:
-        InputError: an unknown name, none at all, or one twice.
-    """
+    """Conditions as `evaluate_robustness` takes them, at least one, each once; None: all standard ones."""
     known = standard_conditions(noise=noise, rir=rir)
     if conditions is None:
         return known

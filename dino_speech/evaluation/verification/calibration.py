@@ -23,10 +23,7 @@ STRENGTH = 1e4  # ours: C of the logistic regression; only keeps the slope finit
 
 
 class Calibration:
-    """Linear logistic calibration, prior-weighted: the cost is that of the ratios at odds of `p_target`.
-
-    Args:
-        p_target: prior of a target, between 0 and 1.
+    """Linear logistic calibration, prior-weighted: the cost is that of the ratios at odds of `p_target` (0 to 1).
 
     Learnt by `fit`: `weights_` (1 + Q,), of the score and of each quality input, and `offset_`.
     """
@@ -37,12 +34,7 @@ class Calibration:
         self.p_target = p_target
 
     def fit(self, scores: NDArray, labels: NDArray, quality: NDArray | None = None) -> "Calibration":
-        """Learn from trials that are not judged.
-
-        Args:
-            scores: (T,) finite.
-            labels: (T,) 1 target, 0 non-target.
-            quality: (T, Q) further inputs (see `trial_quality`).
+        """Learn from trials that are not judged: finite scores (T,), labels (T,) (1: target), quality inputs (T, Q).
 
         Raises:
             InputError: one kind of trial only, or an input that is not finite.
@@ -64,11 +56,7 @@ class Calibration:
         return self
 
     def apply(self, scores: NDArray, quality: NDArray | None = None) -> NDArray[np.float32]:
-        """(T,) natural-log likelihood ratios.
-
-        Raises:
-            InputError: other inputs than in `fit`.
-        """
+        """(T,) natural-log likelihood ratios, from as many inputs as in `fit`."""
         inputs = _inputs(scores, quality)
         if inputs.shape[1] != self.weights_.size:
             raise InputError(f"{inputs.shape[1] - 1} quality inputs; the calibration has {self.weights_.size - 1}")

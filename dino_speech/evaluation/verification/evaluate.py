@@ -66,7 +66,7 @@ def evaluate_verification(
         backend: "cosine"; "cosine_mean", less the mean of `train`; "plda", learnt from the `speaker` column of `train`;
             or a back-end: a fitted `PLDA`, or one to be fitted.
         train: utterances (or their embeddings) to fit the back-end on.
-        score_norm: None, or "z", "t", "s", "as" (see `score_norm.py`).
+        score_norm: None, or "z", "t", "s", "as" (see `scoring.py`).
         cohort: utterances of strangers for it; None: `train`.
         top: of the cohort, for "as"; None: 300.
         calibration: trials and their utterances, from which scores become log-likelihood ratios.

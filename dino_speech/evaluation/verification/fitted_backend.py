@@ -1,7 +1,7 @@
 """A whole back-end: projection, score normalisation and calibration, each learnt from speech not judged.
 
 Material is refused, with names, where it shares a speaker or a recording with the trials. What each part does is in
-`scoring.py`, `plda.py`, `score_norm.py` and `calibration.py`. Letters: `N` utterances, `T` trials.
+`scoring.py`, `plda.py` and `calibration.py`. Letters: `N` utterances, `T` trials.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.verification.calibration import Calibration, check_measures, trial_quality
 from dino_speech.evaluation.verification.plda import PLDA
-from dino_speech.evaluation.verification.score_norm import KINDS, CohortStatistics, ScoreNorm
-from dino_speech.evaluation.verification.scoring import Backend, CosineBackend
+from dino_speech.evaluation.verification.scoring import NORMS, Backend, CohortStatistics, CosineBackend, ScoreNorm
 from dino_speech.metrics import act_dcf, cllr
 
 BACKENDS = ("cosine", "cosine_mean", "plda")
 Material = Manifest | EmbeddedManifest
+Scored = tuple[NDArray[np.float32], NDArray[np.float64] | None]  # (T,), and the inputs (T, Q) of the calibration
 Embed = Callable[[Material, NDArray | None], EmbeddedManifest]  # the second: the rows that are needed, None: all
 
 
@@ -48,8 +48,8 @@ class BackendOptions:
             raise InputError("this back-end is learnt from other utterances; give them as `train` (--train-manifest)")
         if self.mean is not None and self.backend != "cosine":
             raise InputError("`mean` is for the back-end 'cosine'; the others take a mean from `train`")
-        if self.score_norm is not None and self.score_norm not in KINDS:
-            raise InputError(f"score_norm is {self.score_norm!r}; expected one of {', '.join(KINDS)}, or None")
+        if self.score_norm is not None and self.score_norm not in NORMS:
+            raise InputError(f"score_norm is {self.score_norm!r}; expected one of {', '.join(NORMS)}, or None")
         if self.score_norm is not None and self.cohort is None and self.train is None:
             raise InputError(
                 "score normalisation compares with other utterances; give them as cohort (--cohort-manifest)"
@@ -79,32 +79,16 @@ class BackendOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredTrials:
-    """Scores (T,), and the calibration's inputs beside them (T, Q), or None."""
-
-    scores: NDArray[np.float32]
-    quality: NDArray[np.float64] | None
-
-
-@dataclass(frozen=True, eq=False)
 class FittedBackend:
-    """A fitted back-end.
+    """A fitted back-end."""
 
-    Args:
-        backend: maps embeddings so that pairs can be scored.
-        norm: score normalisation, or None.
-        measures: names of the quality measures.
-        calibration: learnt from scores of this very back-end, or None.
-        skipped: audio of what it was learnt from that could not be read.
-    """
-
-    backend: Backend
+    backend: Backend  # maps embeddings so that pairs can be scored
     norm: ScoreNorm | None = None
-    measures: tuple[str, ...] = ()
-    calibration: Calibration | None = None
-    skipped: tuple[Skipped, ...] = ()
+    measures: tuple[str, ...] = ()  # names of the quality measures
+    calibration: Calibration | None = None  # learnt from scores of this very back-end
+    skipped: tuple[Skipped, ...] = ()  # audio of what it was learnt from
 
-    def score(self, embedded: EmbeddedManifest, enroll: NDArray, test: NDArray) -> ScoredTrials:
+    def score(self, embedded: EmbeddedManifest, enroll: NDArray, test: NDArray) -> Scored:
         """Scores of the trials between rows `enroll` (T,) and `test` (T,), before calibration."""
         projected = self.backend.project(embedded.embeddings)
         scores = projected.score_pairs(enroll, test)
@@ -112,7 +96,7 @@ class FittedBackend:
         if self.norm is not None:
             statistics = self.norm.statistics(projected, np.unique([enroll, test]))
             scores = self.norm.normalize(scores, enroll, test, statistics)
-        return ScoredTrials(scores, trial_quality(_measure(self.measures, embedded, statistics), enroll, test))
+        return scores, trial_quality(_measure(self.measures, embedded, statistics), enroll, test)
 
     def describe(self) -> dict[str, Any]:
         """What was used, as plain data: `backend`, `score_norm`."""
@@ -120,11 +104,7 @@ class FittedBackend:
 
 
 def fit_backend(options: BackendOptions, embed: Embed) -> FittedBackend:
-    """Fit projection, cohort and calibration, in this order; `embed` is asked once for each manifest.
-
-    Raises:
-        InputError: what is given does not suffice; see the parts.
-    """
+    """Fit projection, cohort and calibration, in this order; `embed` is asked once for each manifest."""
     known: dict[int, EmbeddedManifest] = {}
 
     def once(material: Material, rows: NDArray | None = None) -> EmbeddedManifest:
@@ -143,8 +123,8 @@ def fit_backend(options: BackendOptions, embed: Embed) -> FittedBackend:
         rows = np.unique(resolve(trials, manifest_of(material)))
         embedded = once(material, rows)  # last, because it may be some rows only
         enroll, test, labels = usable_trials(trials, embedded)
-        scored = fitted.score(embedded, enroll, test)
-        calibration = Calibration(p_target=options.p_target).fit(scored.scores, labels, scored.quality)
+        scores, quality = fitted.score(embedded, enroll, test)
+        calibration = Calibration(p_target=options.p_target).fit(scores, labels, quality)
     skipped = tuple(item for embedded in known.values() for item in embedded.skipped)
     return replace(fitted, calibration=calibration, skipped=skipped)
 
@@ -165,25 +145,21 @@ def _fit_projection(options: BackendOptions, embed: Callable[[Material], Embedde
         raise InputError(f"{embedded.manifest.name}: {error}") from error
 
 
-def calibrated(fitted: FittedBackend, scored: ScoredTrials, labels: NDArray) -> tuple[NDArray, dict[str, Any] | None]:
+def calibrated(fitted: FittedBackend, scored: Scored, labels: NDArray) -> tuple[NDArray, dict[str, Any] | None]:
     """Scores after calibration, and what it did to decisions on these trials; unchanged and None without one."""
     if fitted.calibration is None:
-        return scored.scores, None
-    ratios, p_target = fitted.calibration.apply(scored.scores, scored.quality), fitted.calibration.p_target
+        return scored[0], None
+    ratios, p_target = fitted.calibration.apply(*scored), fitted.calibration.p_target
     figures = {
         f"{name}{when}": value
-        for when, values in (("_before", scored.scores), ("", ratios))
+        for when, values in (("_before", scored[0]), ("", ratios))
         for name, value in (("cllr", cllr(values, labels)), ("act_dcf", act_dcf(values, labels, p_target=p_target)))
     }
     return ratios, fitted.calibration.describe() | {"quality": list(fitted.measures)} | figures
 
 
 def usable_trials(trials: Trials, embedded: EmbeddedManifest) -> tuple[NDArray, NDArray, NDArray]:
-    """Rows of both sides and labels of the trials whose audio could be embedded.
-
-    Raises:
-        InputError: a name that the manifest lacks, or no target or no non-target is left.
-    """
+    """Rows of both sides and labels of the trials whose audio could be embedded; one of each kind must be left."""
     enroll, test = resolve(trials, embedded.manifest)
     kept = embedded.usable[enroll] & embedded.usable[test]
     labels = trials.labels[kept]
@@ -202,12 +178,9 @@ def manifest_of(material: Material) -> Manifest:
 
 
 def refuse_leaks(judged: Manifest, materials: dict[str, Manifest]) -> None:
-    """Refuse material that shares a speaker, or a recording, with the utterances of the trials.
+    """Refuse material that shares a speaker, or a recording, with the utterances of the trials, and name these.
 
     Speakers are compared where both manifests have a `speaker` column; blank cells are speakers nobody knows.
-
-    Raises:
-        InputError: naming the role, the manifest, and the speakers or recordings.
     """
     audio = {utterance.span for utterance in judged}
     for role, manifest in materials.items():

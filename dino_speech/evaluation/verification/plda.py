@@ -97,12 +97,7 @@ class PLDA:
     name = "plda"
 
     def __init__(
-        self,
-        *,
-        lda_dim: int | None = None,
-        whiten: bool = True,
-        length_norm: bool = True,
-        num_iterations: int = 20,
+        self, *, lda_dim: int | None = None, whiten: bool = True, length_norm: bool = True, num_iterations: int = 20
     ) -> None:
         if lda_dim is not None and not whiten:
             raise InputError(f"lda_dim is {lda_dim} and whiten is False; LDA whitens: leave one of them out")

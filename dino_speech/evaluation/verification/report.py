@@ -16,26 +16,21 @@ class VerificationReport(PlainData):
     """What `evaluate_verification` found. `eer` and its intervals are in percent; min_dcf is normalised.
 
     Args:
-        eer: equal error rate.
-        min_dcf: at p_target = 0.01, costs 1 and 1.
-        num_trials: trials that were scored.
-        min_dcf_05: at p_target = 0.05.
-        min_cllr: bits; 1 is useless.
-        eer_threshold: accept at or above it to work near the EER; chosen on these trials, so only a starting point.
-        eer_interval: 95 %.
-        min_dcf_interval: 95 %.
+        eer: equal error rate; `eer_threshold`: accept at or above it to work near the EER. Chosen on these trials, so
+            only a starting point.
+        min_dcf: at p_target = 0.01, costs 1 and 1; `min_dcf_05`: at p_target = 0.05; `min_cllr`: bits; 1 is useless.
+        num_trials: scored, `num_targets` of them targets; of `num_dropped_trials` the audio of a side was skipped.
+        eer_interval: 95 %, like `min_dcf_interval`.
         resampled: "speakers", or "trials" where the manifest does not name all speakers (then too narrow).
-        num_targets: of the scored trials.
         num_utterances: embedded.
-        num_dropped_trials: not scored, because audio on one side was skipped.
         skipped: that audio, and why; also audio of the training, cohort and calibration material.
         backend: what made the scores: `name`, and what it was fitted on.
         score_norm: `kind`, `num_cohort` and `top`, or None.
         calibration: None, or `p_target`, `weights` (of the score and the quality inputs), `offset`, `quality`, and
             `cllr`, `act_dcf`, `cllr_before`, `act_dcf_before` on these trials. The scores are then natural-log
             likelihood ratios.
-        groups: EER of the trials whose enrolment side is in each group; NaN where a group has one kind of trial only.
-        group_trials: how many trials each group has.
+        groups: EER of the trials whose enrolment side is in each group (NaN: one kind of trial only), of which there
+            are `group_trials`.
         scores: (num_trials,) in the order of the list, dropped ones left out.
         labels: (num_trials,) 1 target, 0 non-target.
     """

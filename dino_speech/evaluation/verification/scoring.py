@@ -1,8 +1,22 @@
-"""What turns embeddings into scores of pairs: the form that every back-end here has, and the cosine.
+"""What turns embeddings into scores of pairs: the form that every back-end here has, the cosine, and normalisation.
 
 A back-end maps each utterance once, to a vector and an offset; the score of a pair is then the inner product of the
 two vectors plus both offsets. So a list of trials is one pass of multiplications, and all scores against a cohort are
-one matrix product, for a cosine as for PLDA. Letters: `N` utterances, `T` trials, `C` cohort, `D` embedding.
+one matrix product, for a cosine as for PLDA.
+
+Score normalisation says how far a score lies above what its two utterances score against strangers. Each is compared
+with a cohort once; mean and deviation of these scores are all that the four kinds need:
+
+    z   (s - mean_e) / deviation_e, of the enrolment side
+    t   (s - mean_t) / deviation_t, of the test side
+    s   the mean of both
+    as  the mean of both, each over its own `top` nearest of the cohort (adaptive)
+
+The cohort must hold no speaker of the trials; that is checked where manifests are known, in `fitted_backend.py`.
+Letters: `N` utterances, `T` trials, `C` cohort, `D` embedding.
+
+Source: Auckenthaler, Carey and Lloyd-Thomas, DSP 10 (2000) for z and t; Kenny, Odyssey 2010 for s; Matejka et al.,
+Interspeech 2017, "Analysis of score normalization in multilingual speaker recognition" (its adaptive S-norm 1) for as.
 """
 
 from dataclasses import dataclass
@@ -11,20 +25,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.errors import InputError
+
 CHUNK = 65_536  # trials scored at once: bounds the memory of a list of millions
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Utterances, ready to be compared: score(a, b) = vectors[a] . vectors[b] + offsets[a] + offsets[b].
+    """Utterances, ready to be compared: score(a, b) = vectors[a] . vectors[b] + offsets[a] + offsets[b]."""
 
-    Args:
-        vectors: (N, D) float32.
-        offsets: (N,) float32; zeros for a cosine.
-    """
-
-    vectors: NDArray[np.float32]
-    offsets: NDArray[np.float32]
+    vectors: NDArray[np.float32]  # (N, D)
+    offsets: NDArray[np.float32]  # (N,), zeros for a cosine
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -57,11 +68,7 @@ class Backend(Protocol):
 
 
 class CosineBackend:
-    """Cosine of two embeddings, in [-1, 1].
-
-    Args:
-        mean: (D,) subtracted first; take it from utterances that are not judged. None: nothing is subtracted.
-    """
+    """Cosine of two embeddings, in [-1, 1], each less `mean` (D,), which comes from utterances that are not judged."""
 
     def __init__(self, mean: NDArray | None = None) -> None:
         self.mean = mean
@@ -89,3 +96,72 @@ def normalize(embeddings: NDArray) -> NDArray[np.float32]:
     rows = np.asarray(embeddings, dtype=np.float64)  # large embeddings must not overflow when squared
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+
+NORMS = ("z", "t", "s", "as")
+TOP = 300  # WeSpeaker's recipes for VoxCeleb (top_n)
+BLOCK = 4_000_000  # cohort scores held at once: 16 MB, however long the list
+
+
+@dataclass(frozen=True, eq=False)
+class CohortStatistics:
+    """Mean and deviation of each utterance's cohort scores, (N,) each; NaN for utterances that were not asked for."""
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+
+class ScoreNorm:
+    """One kind of normalisation against one cohort.
+
+    Args:
+        kind: "z", "t", "s" or "as".
+        cohort: C utterances, mapped by the same back-end as the trials.
+        top: "as" only: how many of the cohort each utterance is compared with; None: 300, or all where fewer.
+
+    Raises:
+        InputError: an unknown kind, fewer than two cohort utterances, `top` below 2 or above C, or with another kind.
+    """
+
+    def __init__(self, kind: str, cohort: Projection, *, top: int | None = None) -> None:
+        if kind not in NORMS:
+            raise InputError(f"score_norm is {kind!r}; expected one of {', '.join(NORMS)}, or None")
+        if len(cohort) < 2:
+            raise InputError(f"the cohort has {len(cohort)} utterances; score normalisation needs two, better hundreds")
+        if top is not None and kind != "as":
+            raise InputError(f"top is {top}, but score_norm is {kind!r}; only 'as' chooses the nearest of the cohort")
+        if top is not None and not 2 <= top <= len(cohort):
+            raise InputError(f"top is {top}; expected 2 to {len(cohort)}, the number of cohort utterances")
+        self.kind, self.cohort = kind, cohort
+        self.top = min(TOP if top is None else top, len(cohort)) if kind == "as" else None
+
+    def statistics(self, utterances: Projection, rows: NDArray[np.integer]) -> CohortStatistics:
+        """Compare the utterances at `rows` with the cohort, a block at a time."""
+        mean, deviation = (np.full(len(utterances), np.nan) for _ in range(2))
+        size = max(1, BLOCK // len(self.cohort))
+        for begin in range(0, len(rows), size):
+            part = rows[begin : begin + size]
+            scores = utterances.score_all(part, self.cohort)
+            if self.top is not None and self.top < scores.shape[1]:
+                scores = np.partition(scores, scores.shape[1] - self.top, axis=1)[:, -self.top :]
+            mean[part] = scores.mean(axis=1, dtype=np.float64)
+            deviation[part] = scores.std(axis=1, dtype=np.float64)
+        flat = rows[~(deviation[rows] > 0)]
+        if flat.size:
+            raise InputError(
+                f"{flat.size} utterances score the same against the whole cohort of {len(self.cohort)}; expected a"
+                " cohort of different utterances of many speakers"
+            )
+        return CohortStatistics(mean, deviation)
+
+    def normalize(
+        self, scores: NDArray, enroll: NDArray[np.integer], test: NDArray[np.integer], statistics: CohortStatistics
+    ) -> NDArray[np.float32]:
+        """(T,) normalised scores of the trials between rows `enroll` (T,) and `test` (T,)."""
+        sides = {"z": [enroll], "t": [test]}.get(self.kind, [enroll, test])
+        normalized = [(scores - statistics.mean[rows]) / statistics.deviation[rows] for rows in sides]
+        return np.mean(normalized, axis=0).astype(np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for a report."""
+        return {"kind": self.kind, "num_cohort": len(self.cohort), "top": self.top}

@@ -98,7 +98,7 @@ def _numbers(tuner: "FineTuner") -> list[str]:
 
 
 def _others(recipe: Mapping[str, Any], tuner: "FineTuner", train: "Manifest") -> "dict[str, Manifest]":
-    from dino_speech.evaluation.probing.cross_corpus import shared_labels
+    from dino_speech.evaluation.probing.learnt_elsewhere import shared_labels
     from dino_speech.transfer.targets import check_test
 
     others = read_others(recipe, _numbers(tuner))
@@ -111,7 +111,7 @@ def _others(recipe: Mapping[str, Any], tuner: "FineTuner", train: "Manifest") ->
 def _judge_others(tuner: "FineTuner", others: "dict[str, Manifest]", run: RecordedRun) -> dict[str, Any]:
     """Write the report of each further corpus; their figures."""
     from dino_speech.data.resumable_store import safe_name
-    from dino_speech.evaluation.probing.cross_corpus import evaluate_cross_corpus
+    from dino_speech.evaluation.probing.learnt_elsewhere import evaluate_cross_corpus
     from dino_speech.evaluation.reports.result_folder import write_results
 
     reports = evaluate_cross_corpus(tuner.system_, others, seed=run.seed, num_workers=NUM_READING_THREADS)
@@ -127,7 +127,7 @@ def _judge_others(tuner: "FineTuner", others: "dict[str, Manifest]", run: Record
 
 def _judge(tuner: "FineTuner", test: "Manifest", run: RecordedRun) -> dict[str, Any]:
     """Write the report of the test set; its figures."""
-    from dino_speech.evaluation.probing.finetuned import evaluate_finetuned
+    from dino_speech.evaluation.probing.learnt_elsewhere import evaluate_finetuned
     from dino_speech.evaluation.reports.result_folder import write_results
 
     report = evaluate_finetuned(tuner.system_, test, seed=run.seed, num_workers=NUM_READING_THREADS)

@@ -75,7 +75,7 @@ def _trials(given: Any) -> Any:
 
 
 def _draw(table: Any, folder: Path) -> list[str]:
-    from dino_speech.evaluation.reports.drawing import has_matplotlib
+    from dino_speech.evaluation.reports.pictures import has_matplotlib
     from dino_speech.studies.pictures import plot_grid
 
     if not has_matplotlib() or not table.rows:

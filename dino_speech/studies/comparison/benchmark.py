@@ -21,8 +21,7 @@ from dino_speech.data.utterances import Manifest
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.layers.layer_features import utterances_digest
-from dino_speech.evaluation.probing.crossfit import refuse_constant
-from dino_speech.evaluation.probing.labelled_speech import LabelledSpeech, labelled_speech
+from dino_speech.evaluation.probing.crossfit import LabelledSpeech, labelled_speech, refuse_constant
 
 USUAL_GROUP = "sex"
 CLASSES, NUMBERS, TRIALS = TASKS = ("label", "labels", "trials")

@@ -9,7 +9,7 @@ import numpy as np
 
 from dino_speech.data.atomic import write_csv_atomically, write_text_atomically
 from dino_speech.data.utterances import Skipped
-from dino_speech.evaluation.reports.drawing import has_matplotlib
+from dino_speech.evaluation.reports.pictures import has_matplotlib
 from dino_speech.evaluation.reports.report_file import markdown_table, write_report
 from dino_speech.plain_data import plain
 from dino_speech.studies.comparison.benchmark import CLASSES, NUMBERS, TRIALS, Benchmark

@@ -12,7 +12,7 @@ import soundfile
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.clinical.evaluate import evaluate_clinical
-from dino_speech.evaluation.clinical.subject_classifier import EmbeddingProbe, SegmentOdds
+from dino_speech.evaluation.clinical.subjects import EmbeddingProbe, SegmentOdds
 from dino_speech.evaluation.reports.result_folder import write_results
 from dino_speech.models.checkpoint import load_encoder
 

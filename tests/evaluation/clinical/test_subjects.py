@@ -8,7 +8,6 @@ from sklearn import metrics as reference
 from dino_speech.data.utterances import Manifest, Utterance
 from dino_speech.errors import InputError
 from dino_speech.evaluation.clinical.group_balance import age_difference, fold_rows, people_table, sex_difference
-from dino_speech.evaluation.clinical.subject_classifier import SegmentOdds
 from dino_speech.evaluation.clinical.subject_scores import (
     FIGURES,
     SubjectScores,
@@ -17,7 +16,7 @@ from dino_speech.evaluation.clinical.subject_scores import (
     subject_result,
     trivial_score,
 )
-from dino_speech.evaluation.clinical.subjects import find_subjects, make_folds
+from dino_speech.evaluation.clinical.subjects import SegmentOdds, find_subjects, make_folds
 
 CLASSES = {"label": "diagnosis", "positive": "ad"}
 

@@ -11,8 +11,7 @@ from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.regression import evaluate_regression
 from dino_speech.evaluation.stress.fairness import FairnessReport, evaluate_fairness
-from dino_speech.evaluation.stress.group_differences import matched_weights
-from dino_speech.evaluation.stress.speaker_spread import speaker_spread
+from dino_speech.evaluation.stress.group_differences import matched_weights, speaker_spread
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.metrics import ccc
 

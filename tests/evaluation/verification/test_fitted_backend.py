@@ -14,8 +14,7 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.evaluation.verification.plda import PLDA
 from dino_speech.evaluation.verification.report import VerificationReport
-from dino_speech.evaluation.verification.score_norm import ScoreNorm
-from dino_speech.evaluation.verification.scoring import CosineBackend
+from dino_speech.evaluation.verification.scoring import CosineBackend, ScoreNorm
 from dino_speech.metrics import act_dcf, cllr, eer
 
 DIM = 12

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from dino_speech.errors import InputError
-from dino_speech.evaluation.verification import score_norm
+from dino_speech.evaluation.verification import scoring
 from dino_speech.evaluation.verification.plda import PLDA
-from dino_speech.evaluation.verification.score_norm import ScoreNorm
-from dino_speech.evaluation.verification.scoring import Backend, CosineBackend
+from dino_speech.evaluation.verification.scoring import Backend, CosineBackend, ScoreNorm
 
 
 @pytest.fixture
@@ -37,9 +36,9 @@ def by_loop(backend: Backend, rows: np.ndarray, cohort: np.ndarray, a: int, b: i
 
 
 @pytest.mark.parametrize("name", ["cosine", "cosine_mean", "plda"])
-@pytest.mark.parametrize("kind", score_norm.KINDS)
+@pytest.mark.parametrize("kind", scoring.NORMS)
 def test_equals_a_loop(kind: str, name: str, embeddings: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_norm, "BLOCK", 200)  # two or three utterances at a time
+    monkeypatch.setattr(scoring, "BLOCK", 200)  # two or three utterances at a time
     backend, (enroll, test) = backend_of(name, embeddings), np.random.default_rng(1).integers(0, 20, (2, 25))
     norm = ScoreNorm(kind, backend.project(embeddings[30:]), top=10 if kind == "as" else None)
     projected = backend.project(embeddings[:30])

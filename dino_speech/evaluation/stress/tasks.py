@@ -1,7 +1,7 @@
-"""What a stress test judges: labels predicted for unheard speakers, from clean speech and again from changed speech.
+"""What a stress test judges: labels or trials, from clean speech and again from speech that a transform has changed.
 
-A task holds what is true and what was predicted from clean speech, and can predict again from speech that a transform
-has changed. What is learnt is learnt from clean speech, once. Letters: `N` utterances, `L` labels, `D` embedding.
+What is learnt is learnt from clean speech, once; of trials only the test sides are changed. Letters: `N` utterances,
+`L` labels, `D` embedding, `T` trials.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.crossfit import cross_fit
+from dino_speech.evaluation.verification.evaluate import known_sides
+from dino_speech.evaluation.verification.fitted_backend import usable_trials
+from dino_speech.evaluation.verification.scoring import Backend, CosineBackend
 from dino_speech.metrics import ccc, uar
 from dino_speech.models.embed_files import Transform
 
@@ -24,31 +28,17 @@ METRICS = {"uar": uar, "ccc": ccc}
 
 @dataclass(frozen=True, eq=False)
 class LabelTask:
-    """Classes or numbers, predicted from speech of speakers that were not trained on.
+    """Classes or numbers, predicted from speech of speakers that were not trained on."""
 
-    Args:
-        metric: "uar" or "ccc".
-        labels: the L columns; one for "uar".
-        classes: of which `true` and `predicted` (N, L) are the numbers; empty for "ccc".
-        manifest: where the utterances are.
-        rows: (N,) their positions in it.
-        speakers: (N,).
-        true: (N, L).
-        predicted: (N, L) from clean speech.
-        num_folds: of the probes; 0: a system, to which nothing was fitted.
-        skipped: utterances left out, and why.
-        predict_again: transform -> (N, L) predictions, NaN where the changed speech cannot be judged, and those.
-    """
-
-    metric: str
-    labels: list[str]
-    classes: list[str]
+    metric: str  # "uar" or "ccc"
+    labels: list[str]  # L columns; one for "uar"
+    classes: list[str]  # of which `true` and `predicted` are the numbers; empty for "ccc"
     manifest: Manifest
-    rows: NDArray[np.int64]
+    rows: NDArray[np.int64]  # (N,) positions in the manifest
     speakers: NDArray[np.str_]
-    true: Numbers
-    predicted: Numbers
-    num_folds: int
+    true: Numbers  # (N, L)
+    predicted: Numbers  # (N, L) from clean speech
+    num_folds: int  # of the probes; 0: a system, to which nothing was fitted
     skipped: list[Skipped]
     predict_again: Callable[[Transform], tuple[Numbers, list[Skipped]]] = field(repr=False)
 
@@ -76,10 +66,7 @@ def label_task(
 ) -> LabelTask:
     """Labels of a manifest, predicted by linear probes in speaker-disjoint folds, or by a fine-tuned system.
 
-    The arguments are those of `evaluate_robustness`; `model` may be None with `embedded`.
-
-    Raises:
-        InputError: both or neither of `label` and `labels`, or what the evaluations refuse.
+    Arguments and errors are those of `evaluate_robustness`; `model` may be None with `embedded`.
     """
     if hasattr(model, "predict"):
         return _of_system(model, manifest, label, labels, speaker, options)
@@ -156,3 +143,82 @@ def _of_system(
         skipped=skipped + failures,
         predict_again=predict_again,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class TrialTask:
+    """Trials of speaker verification."""
+
+    manifest: Manifest
+    enroll: NDArray[np.int64]  # (T,) positions of the enrolment sides in the manifest
+    test: NDArray[np.int64]  # (T,) of the test sides
+    labels: NDArray[np.int8]  # (T,) 1 target, 0 non-target
+    sides: tuple[NDArray, NDArray] | None  # (T,) speakers of both; None: not all are known
+    scores: NDArray[np.float32]  # (T,) from clean speech
+    skipped: list[Skipped]
+    score_again: Callable[[Transform], tuple[NDArray[np.float32], list[Skipped]]] = field(repr=False)
+
+    @property
+    def metric(self) -> str:
+        """Always "eer"."""
+        return "eer"
+
+
+def trial_task(
+    model: Any,
+    manifest: Manifest,
+    trials: Trials,
+    *,
+    backend: Backend | None = None,
+    speaker: str = "speaker",
+    embedded: EmbeddedManifest | None = None,
+    **options: Any,
+) -> TrialTask:
+    """Trials, scored by a fitted back-end (None: the cosine); only the test sides will be changed.
+
+    Arguments and errors are those of `evaluate_robustness`; of a fine-tuned system the encoder is taken.
+    """
+    encoder = getattr(model, "encoder", model)
+    scorer = CosineBackend() if backend is None else backend
+    rows = np.unique(resolve(trials, manifest))
+    clean = embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
+    enroll, test, labels = usable_trials(trials, clean)
+
+    def score(changed: NDArray) -> NDArray[np.float32]:
+        both = scorer.project(np.concatenate([clean.embeddings, changed]))
+        return both.score_pairs(enroll, test + len(manifest))
+
+    def score_again(transform: Transform) -> tuple[NDArray[np.float32], list[Skipped]]:
+        changed = embed_manifest(encoder, manifest, rows=np.unique(test), transform=transform, **options)
+        return score(changed.embeddings), changed.skipped
+
+    return TrialTask(
+        manifest=manifest,
+        enroll=enroll,
+        test=test,
+        labels=labels,
+        sides=known_sides(manifest, enroll, test, speaker=speaker),
+        scores=score(clean.embeddings),
+        skipped=clean.skipped,
+        score_again=score_again,
+    )
+
+
+def stress_task(
+    model: Any,
+    manifest: Manifest,
+    *,
+    label: str | None,
+    labels: Sequence[str] | None,
+    trials: Trials | None,
+    backend: Backend | None,
+    num_folds: int | None,
+    seed: int,
+    **options: Any,
+) -> LabelTask | TrialTask:
+    """What a stress test judges: trials, or labels."""
+    if sum(given is not None for given in (label, labels, trials)) > 1:
+        raise InputError("give one of label (classes), labels (numbers) and trials")
+    if trials is not None:
+        return trial_task(model, manifest, trials, backend=backend, **options)
+    return label_task(model, manifest, label=label, labels=labels, num_folds=num_folds, seed=seed, **options)

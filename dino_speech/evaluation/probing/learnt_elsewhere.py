@@ -1,0 +1,230 @@
+"""What was learnt elsewhere, judged on recordings that it has not heard: a fine-tuned system, or another corpus.
+
+Scales of numbers are made comparable before, by `data/scales.py`. Letters: `N` recordings, `L` labels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_speech.data.utterances import Manifest, Skipped
+from dino_speech.errors import InputError
+from dino_speech.evaluation.probing.classification import ClassificationReport, classification_report
+from dino_speech.evaluation.probing.crossfit import labelled_speech
+from dino_speech.evaluation.probing.probes import RidgeProbe
+from dino_speech.evaluation.probing.regression import RegressionReport, regression_report
+from dino_speech.models.encoder import SpeechEncoder
+from dino_speech.provenance import provenance
+from dino_speech.transfer.audio_text.system import AudioTextSystem
+from dino_speech.transfer.system import FineTunedSystem
+from dino_speech.transfer.targets import Classes, Dimensions, Targets, check_speakers
+from dino_speech.transfer.validation import true_labels
+
+
+def evaluate_finetuned(
+    system: FineTunedSystem | AudioTextSystem,
+    manifest: Manifest,
+    *,
+    seed: int = 0,
+    speaker: str = "speaker",
+    num_resamples: int = 1000,
+    num_workers: int = 0,
+    progress: bool = False,
+) -> ClassificationReport | RegressionReport:
+    """UAR, F1 and confusion, or CCC, with intervals over speakers; `num_folds` is 0: nothing is fitted here.
+
+    Args:
+        system: what `FineTuner.fit`, `load_finetuned` or `load_audio_text` gives.
+        manifest: the test set; recordings that cannot be read are left out and listed.
+        seed: of the bootstrap, like `num_resamples`.
+        speaker: the column to resample by; where it is missing or has blanks, recordings are resampled one by one, and
+            the intervals are too narrow.
+        num_workers: threads that read ahead.
+        progress: show a bar on stderr.
+
+    Raises:
+        InputError: a label is blank, no number, or a class that the system does not know; too few recordings.
+    """
+    judged = judge(system, manifest, speaker=speaker, num_workers=num_workers, progress=progress)
+    return pooled_report(
+        [judged], seed=seed, num_resamples=num_resamples, provenance=provenance(seed=seed, manifest=manifest.paths)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a system says of N recordings, beside the truth."""
+
+    targets: Targets
+    ids: list[str]  # (N,)
+    true: NDArray[Any]  # (N,) classes, or (N, L) numbers
+    predicted: NDArray[Any]  # likewise
+    speakers: NDArray[np.str_]  # (N,); the IDs, where the speakers are not known
+    skipped: list[Skipped]
+    rule: str  # how a recording was decided on, in words
+
+
+def judge(
+    system: FineTunedSystem | AudioTextSystem,
+    manifest: Manifest,
+    *,
+    labels: Sequence[str] | None = None,
+    speaker: str = "speaker",
+    **options: Any,
+) -> Judged:
+    """Let a system predict a test set; arguments and errors are those of `evaluate_finetuned`.
+
+    Of a system that says dimensions, `labels` are those that are judged; None: all.
+    """
+    targets = system.targets
+    if labels is not None and isinstance(targets, Dimensions):
+        targets = targets.only(labels)
+    targets.of_rows(manifest)  # refused before the minutes of embedding
+    predictions = system.predict(manifest, **options)
+    if len(predictions.ids) < 2:
+        reasons = "; ".join(item.reason for item in predictions.skipped[:3])
+        num_read = len(predictions.ids)
+        raise InputError(f"{manifest.name}: {num_read} of {len(manifest)} recordings can be read ({reasons})")
+    positions = manifest.by_id()
+    speakers = np.array(predictions.ids)
+    if speaker in manifest.columns and all(manifest.label(speaker)):
+        speakers = np.array(manifest.label(speaker))[[positions[name] for name in predictions.ids]]
+    predicted: NDArray[Any] = predictions.predicted
+    if isinstance(targets, Dimensions):
+        places = [predictions.dimensions.index(name) for name in targets.names]
+        predicted = predictions.values[:, places].astype(np.float64)
+    return Judged(
+        targets=targets,
+        ids=predictions.ids,
+        true=true_labels(predictions, manifest, targets),
+        predicted=predicted,
+        speakers=speakers,
+        skipped=predictions.skipped,
+        rule=predictions.rule,
+    )
+
+
+def pooled_report(
+    parts: Sequence[Judged],
+    *,
+    provenance: Mapping[str, Any],
+    num_folds: int = 0,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> ClassificationReport | RegressionReport:
+    """One report of what one system, or the system of each fold, said: figures are of all recordings together.
+
+    The parts are of the same label or labels, and no recording is in two of them.
+    """
+    targets = parts[0].targets
+    true, predicted, speakers = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("true", "predicted", "speakers")
+    )
+    common: dict[str, Any] = {
+        "num_folds": num_folds,
+        "skipped": [item for part in parts for item in part.skipped],
+        "provenance": {**provenance, "rule": parts[0].rule},
+        "seed": seed,
+        "num_resamples": num_resamples,
+    }
+    if isinstance(targets, Classes):
+        return classification_report(true, predicted, speakers, label=targets.label, strengths=[], **common)
+    return regression_report(true, predicted, speakers, labels=list(targets.names), strengths={}, **common)
+
+
+def evaluate_cross_corpus(
+    model: SpeechEncoder | FineTunedSystem | AudioTextSystem,
+    tests: Mapping[str, Manifest],
+    *,
+    train: Manifest | None = None,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+    speaker: str = "speaker",
+    num_resamples: int = 1000,
+    **options: Any,
+) -> dict[str, RegressionReport | ClassificationReport]:
+    """Judge on whole corpora what was learnt on another one.
+
+    Args:
+        model: an encoder, on whose frozen embeddings a ridge regression is fitted to all of `train`; or a system, which
+            has learnt already.
+        tests: the other corpora by name. Of several dimensions each is judged by those that it has columns for; with
+            their labels on the scale of what was learnt (see `rescale_labels`).
+        train: for an encoder: what is learnt from.
+        labels: for an encoder: the columns of numbers; for a system None: all that it says.
+        seed: of inner folds and intervals.
+        speaker: the column to resample by.
+        num_resamples: of the bootstrap.
+        options: passed to `embed_files` or `predict` (`num_workers`, `progress`).
+
+    Returns:
+        The report of each corpus; `num_folds` is 0: nothing is fitted on it.
+
+    Raises:
+        InputError: a corpus has none of the labels, or speakers of `train`; a cell is no number; what is missing here.
+    """
+    if not tests:
+        raise InputError("no corpus to judge on; give one at least, by name")
+    bootstrap = {"seed": seed, "num_resamples": num_resamples}
+    if isinstance(model, SpeechEncoder):
+        if train is None or not labels:
+            raise InputError("an encoder learns first: give train, a manifest, and labels, its columns of numbers")
+        return _probed(model, tests, train, list(labels), bootstrap, speaker=speaker, **options)
+    known = list(model.targets.names) if isinstance(model.targets, Dimensions) else [model.targets.label]
+    chosen = known if labels is None else list(labels)
+    if unknown := sorted(set(chosen) - set(known)):
+        raise InputError(f"the system says {', '.join(known)}; expected only these, found {unknown[0]!r}")
+    shared = {name: shared_labels(test, chosen) for name, test in tests.items()}  # refused before any is embedded
+    found = {}
+    for name, test in tests.items():
+        judged = judge(model, test, labels=shared[name], speaker=speaker, **options)
+        found[name] = pooled_report([judged], provenance=provenance(seed=seed, manifest=test.paths), **bootstrap)
+    return found
+
+
+def shared_labels(manifest: Manifest, labels: Sequence[str]) -> list[str]:
+    """Those of the labels that a corpus has columns for, one at least."""
+    found = [name for name in labels if name in manifest.columns]
+    if not found:
+        raise InputError(
+            f"{manifest.name}: none of the columns {', '.join(labels)}; it has {', '.join(manifest.columns)}: say which"
+            " of them is meant, such as columns: {valence: sentiment}"
+        )
+    return found
+
+
+def _probed(
+    encoder: SpeechEncoder,
+    tests: Mapping[str, Manifest],
+    train: Manifest,
+    labels: list[str],
+    bootstrap: dict[str, int],
+    **options: Any,
+) -> dict[str, RegressionReport | ClassificationReport]:
+    """Each corpus by a ridge regression of the training corpus."""
+    shared = {name: shared_labels(test, labels) for name, test in tests.items()}
+    for test in tests.values():
+        check_speakers(train, test, labels)
+    numbers = np.array([train.numbers(name) for name in labels]).T
+    data = labelled_speech(encoder, train, labels=labels, **options)
+    probe = RidgeProbe(seed=bootstrap["seed"]).fit(data.embeddings, numbers[data.rows], data.speakers)
+    found: dict[str, RegressionReport | ClassificationReport] = {}
+    for name, test in tests.items():
+        true = np.array([test.numbers(column) for column in shared[name]]).T
+        judged = labelled_speech(encoder, test, labels=shared[name], **options)
+        places = [labels.index(column) for column in shared[name]]
+        found[name] = regression_report(
+            true[judged.rows],
+            probe.predict(judged.embeddings)[:, places],
+            judged.speakers,
+            labels=shared[name],
+            num_folds=0,
+            strengths={labels[i]: [float(probe.strengths_[i])] for i in places},
+            skipped=judged.skipped,
+            provenance=provenance(seed=bootstrap["seed"], manifest=[*train.paths, *test.paths]),
+            **bootstrap,
+        )
+    return found
