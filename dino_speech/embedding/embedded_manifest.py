@@ -40,10 +40,10 @@ def embed_manifest(
     """Embed each utterance once; audio that cannot be read is skipped and listed.
 
     Args:
-        encoder: put into eval mode by its own `embed_files`; None where `embedded` is given.
+        encoder: None where `embedded` is given.
         manifest: what to embed.
         rows: positions of the utterances that are needed; the rows of the others are NaN. None: all.
-        embedded: embeddings of this very manifest that exist already and are used instead of the encoder.
+        embedded: embeddings of this very manifest, used instead of the encoder.
         options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
 
     Raises:

@@ -31,14 +31,11 @@ class Survey:
 
 
 class Inputs:
-    """Utterances one after the other, to be gone through as often as needed.
+    """Utterances one after the other, to be gone through as often as needed; InputError: an input does not exist.
 
     Given are audio files, folders, manifests (CSV), folders of shards or their `index.json` (the latter two also as
     URLs), or the utterances themselves. Of manifests and shards one row at a time is in memory, of folders the names.
     The ID of a file in a folder is its path relative to the folder, that of a single file is its path as given.
-
-    Raises:
-        InputError: an input does not exist.
     """
 
     def __init__(self, inputs: Sequence[str | Path] | Manifest) -> None:

@@ -1,7 +1,7 @@
 """Embeddings on disk: one npz file, or a folder of parts that is written as the work goes on and read as one.
 
-A part holds the embeddings of `part_size` utterances that follow each other in the input, and the reasons of those that
-could not be embedded: it is complete or absent. `index.json` is written last.
+A part holds embeddings that follow each other in the input, and the reasons of those that are missing: it is complete
+or absent. `index.json` is written last.
 """
 
 import zipfile
@@ -65,11 +65,7 @@ def write_index(folder: Path, num_parts: int, facts: dict[str, Any]) -> None:
 
 
 def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
-    """The embeddings of a folder part by part, so that all of them need not fit into memory; of an npz file, one part.
-
-    Raises:
-        InputError: there is no such file or folder, it holds no embeddings, or not all of them yet.
-    """
+    """The embeddings part by part, so that all need not fit into memory; of an npz file, one part."""
     path = Path(path)
     if path.is_dir():
         if not (path / INDEX).is_file():
@@ -91,10 +87,13 @@ def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
 
 
 def read_embeddings(path: str | Path) -> Embeddings:
-    """What `dino-speech embed` wrote, an npz file or a folder, in the order of its input; raises as `embedding_parts`.
+    """What `dino-speech embed` wrote, an npz file or a folder, in the order of its input.
 
     Returns:
         `ids` (N,), `embeddings` (N, D) float32, and `failures` (of a folder) with their reasons.
+
+    Raises:
+        InputError: there is no such file or folder, it holds no embeddings, or not all of them yet.
     """
     parts = list(embedding_parts(path))
     return Embeddings(

@@ -1,8 +1,7 @@
 """Embeddings of files, on disk: in one npz file, or more than fit into memory, part by part, on one process or many.
 
-The input is cut into parts of `part_size` utterances that follow each other. Part k belongs to rank k mod world size,
-and a part that is on disk is done; so a run that was killed goes on with the parts that are missing, also on another
-number of processes, and no utterance is embedded twice or lost.
+Part k, of `part_size` utterances that follow each other, belongs to rank k mod world size, and a part on disk is done:
+so a run that was killed goes on with the others, also on another number of processes, and no utterance is lost.
 """
 
 import logging
@@ -28,7 +27,11 @@ from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 from dino_speech.plain_data import PlainData
 
+logger = logging.getLogger(__name__)
+
 NUM_READING_THREADS = 2
+RUN = "run.json"
+PART_SIZE = 10_000  # ours: hundreds of batches, whose lengths sort well; some minutes of work, 8 MB at 192 dimensions
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,7 @@ def embed_to_file(
     output: str | Path,
     *,
     num_workers: int = NUM_READING_THREADS,
-    progress: bool = False,
-    precision: str = "fp32",
+    **options: Any,
 ) -> EmbedReport:
     """Embed into one npz file, replaced at once: `ids` (N,) text and `embeddings` (N, D) float32.
 
@@ -61,7 +63,7 @@ def embed_to_file(
     given, target = Inputs(inputs), Path(output)
     given.survey()
     target.parent.mkdir(parents=True, exist_ok=True)  # now, not after an hour of embedding
-    found = embed_readable(list(given), encoder, num_workers=num_workers, progress=progress, precision=precision)
+    found = embed_readable(list(given), encoder, num_workers=num_workers, **options)
     refuse_nothing(len(found.ids), found.failures)
     write_arrays(target, {"ids": np.array(found.ids), "embeddings": found.embeddings})
     return EmbedReport(str(output), len(found.ids), found.embeddings.shape[1], tuple(found.failures))
@@ -83,19 +85,13 @@ def refuse_nothing(num_embedded: int, skipped: Sequence[Skipped]) -> None:
         raise InputError(f"none of {len(skipped)} files could be embedded ({reasons})")
 
 
-logger = logging.getLogger(__name__)
-
-RUN = "run.json"
-PART_SIZE = 10_000  # ours: hundreds of batches, whose lengths sort well; some minutes of work, 8 MB at 192 dimensions
-
-
 def embed_to_folder(
     inputs: Sequence[str | Path] | Manifest,
     encoder: SpeechEncoder,
     output: str | Path,
     *,
     part_size: int = PART_SIZE,
-    num_workers: int = 2,
+    num_workers: int = NUM_READING_THREADS,
     batch_s: float | None = None,
     progress: bool = False,
     precision: str = "fp32",
@@ -103,17 +99,13 @@ def embed_to_folder(
     """Embed files, folders, manifests and shards into a folder of parts (see `parts_on_disk.py`).
 
     Under torchrun each process embeds its own parts. Of manifests and shards only `part_size` rows are in memory at a
-    time. What cannot be read is listed in `failures.csv` and left out.
+    time. What cannot be read is listed in `failures.csv` and left out. `encoder` embeds on the device that it is on;
+    further options are as of `SpeechEncoder.embed_files`.
 
     Args:
         inputs: audio files, folders, manifests (CSV), shards; or a manifest that is in memory.
-        encoder: embeds them, on the device that it is on.
         output: the folder, made with its parents; embeddings that a former call left there are kept.
         part_size: utterances per part.
-        num_workers: threads that read ahead.
-        batch_s: seconds in a batch, padding included; None: what suits the device.
-        progress: show a bar for each part.
-        precision: of the network, as `SpeechEncoder.embed_files` takes it; "auto" chooses by the device.
 
     Raises:
         InputError: an input does not exist, or two utterances have one ID; the folder holds embeddings of another

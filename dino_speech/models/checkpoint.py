@@ -43,10 +43,8 @@ def load_encoder(source: str | os.PathLike[str], *, device: str | torch.device =
     text = os.fspath(source)
     if text.startswith(RANDOM):
         name = text.removeprefix(RANDOM)
-        if name not in list_encoders(trainable_only=True):
-            raise InputError(
-                f"{text}: expected {RANDOM}NAME with one of {', '.join(list_encoders(trainable_only=True))}"
-            )
+        if name not in (trainable := list_encoders(trainable_only=True)):
+            raise InputError(f"{text}: expected {RANDOM}NAME with one of {', '.join(trainable)}")
         encoder = build_encoder(name, seed=UNTRAINED_SEED)
     elif text.startswith(UNTRAINED):
         trained = _from_folder(_find_folder(text.removeprefix(UNTRAINED)))

@@ -95,8 +95,9 @@ def embed_items(
             heard = [pair for pair in ((request, next(waves)) for request, _ in batch) if outcome.accepts(*pair)]
             # Grouped again by what was really read: a manifest may be wrong about durations.
             for group in _groups(heard, lambda pair: len(pair[1]) / encoder.config.sample_rate, batch_s):
-                padded, lengths = (x.to(encoder.device) for x in _pad([wave for _, wave in group]))
-                vectors = embed(padded, lengths).float().cpu().numpy()
+                padded = torch.nn.utils.rnn.pad_sequence([wave for _, wave in group], batch_first=True)
+                lengths = torch.tensor([len(wave) for _, wave in group], device=encoder.device)
+                vectors = embed(padded.to(encoder.device), lengths).float().cpu().numpy()
                 for (request, _), vector in zip(group, vectors, strict=True):
                     outcome.add(request, vector)
             bar.update(len(batch))
@@ -136,11 +137,9 @@ class _Outcome:
 
     def result(self, dim: int) -> Embeddings:
         """All of them, in the order asked for."""
-        ids, rows = [], np.zeros((len(self.vectors), dim), np.float32)
-        for row, (_, (name, vector)) in zip(rows, sorted(self.vectors.items()), strict=True):
-            ids.append(name)
-            row[:] = vector
-        return Embeddings(ids, rows, [failure for _, failure in sorted(self.failures.items())])
+        found = [self.vectors[position] for position in sorted(self.vectors)]
+        rows = np.array([vector for _, vector in found], dtype=np.float32).reshape(-1, dim)
+        return Embeddings([name for name, _ in found], rows, [self.failures[p] for p in sorted(self.failures)])
 
 
 def _request(position: int, item: Any) -> tuple[_Request, _UnusableError | None]:
@@ -168,24 +167,16 @@ def _groups(items: Iterable[Any], seconds: Callable[[Any], float], batch_s: floa
         yield group
 
 
-def _read(
-    min_samples: int, sample_rate: int, transform: Transform | None, request: _Request
-) -> Tensor | _UnusableError:
+def _read(min_samples: int, rate: int, transform: Transform | None, request: _Request) -> Tensor | _UnusableError:
     """The wave, or why there is none."""
     try:
-        wave = load_audio(request.path, start=request.start, stop=request.stop, sample_rate=sample_rate)
+        wave = load_audio(request.path, start=request.start, stop=request.stop, sample_rate=rate)
         wave = wave if transform is None else transform(wave, request.id)
     except InputError as error:
         return _UnusableError(str(error))
     if len(wave) < min_samples:
-        least = f"this encoder needs at least {min_samples / sample_rate:.3g} s"
-        return _UnusableError(f"{request.path}: {len(wave) / sample_rate:.3g} s long; {least}")
+        least = f"this encoder needs at least {min_samples / rate:.3g} s"
+        return _UnusableError(f"{request.path}: {len(wave) / rate:.3g} s long; {least}")
     if not wave.any():
         return _UnusableError(f"{request.path}: silent (all samples are zero)")
     return wave
-
-
-def _pad(waves: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Waves -> (B, time) and (B,) lengths."""
-    padded = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
-    return padded, torch.tensor([len(wave) for wave in waves])

@@ -13,15 +13,8 @@ from dino_speech.errors import InputError
 class EncoderConfig:
     """All that is needed to build an encoder again, as plain data; what `encoder.json` holds.
 
-    Attributes:
-        name: of the registry.
-        embedding_dim: `D`.
-        features: every option of the features, defaults spelt out, so that a later default changes no old encoder.
-        backbone: every option of the network, likewise.
-        embedding_batchnorm: whether a BatchNorm without affine part stands behind the network.
-        statistics_shortcut: whether the features' mean and deviation reach the embedding beside the network.
-        whitening: whether `fit_whitening` has been called.
-        sample_rate: of the waves, Hz.
+    Options of features and backbone are complete, so that a later default changes no old encoder. Switches: BatchNorm
+    without affine part behind the network, the features' mean and deviation beside it, a fitted whitening.
     """
 
     name: str

@@ -8,13 +8,10 @@ PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Turn "auto" into "bf16", "fp16" or "fp32", and refuse what the device cannot do.
+    """Turn "auto" into "bf16", "fp16" or "fp32"; InputError: an unknown name, or fp16 on a CPU.
 
     "auto" is bf16 where the device has it in hardware (CPUs with AMX or AVX512-BF16, Arm with BF16, GPUs from Ampere
     on), else fp16 with loss scaling on a GPU and fp32 on a CPU. Features and the loss are float32 always.
-
-    Raises:
-        InputError: an unknown name, or fp16 on a CPU.
 
     Example:
         >>> choose_precision("fp32", torch.device("cpu"))

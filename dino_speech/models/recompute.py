@@ -1,7 +1,6 @@
 """Activation checkpointing: a part keeps its inputs only, and computes the rest again when gradients are asked for.
 
-What the parts are, each network says in its `run`. Dropout draws the same again, and BatchNorm's running statistics
-move once; so a step's loss, gradients and statistics are those without.
+Dropout draws the same again, and BatchNorm's statistics move once: loss, gradients and statistics are those without.
 """
 
 import contextlib

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -42,12 +43,8 @@ class Resolved:
 class Preset:
     """A registered encoder: its parts, and where its defaults differ from the constructors'.
 
-    Attributes:
-        network: called with the number of bands, the embedding dimension and the options `backbone`.
-        trainable: whether there are weights.
-        frontend: the features, called with the options `features`.
-        own: options of the encoder itself.
-        resolve: completes the options of features and network; None: they are complete.
+    The network is called with number of bands, embedding dimension and the options `backbone`, the frontend with
+    `features`; `own` are options of the encoder itself; `resolve` completes the others, None: they are complete.
     """
 
     network: Callable[..., nn.Module]
@@ -73,9 +70,8 @@ PRESETS = {
     ),
 }
 
-ENCODERS = Registry(
-    "encoder", PRESETS, dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.frame_level.presets")
-)
+FRAME_LEVEL = dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.frame_level.presets")
+ENCODERS = Registry("encoder", PRESETS, FRAME_LEVEL)
 
 
 def register_encoder(name: str, **preset: Any) -> Callable[[Network], Network]:
@@ -148,7 +144,8 @@ def build_encoder(
     features, backbone = _feature_options(preset), _backbone_options(preset)
     features.update({key: value for key, value in options.items() if key in features})
     backbone.update({key: value for key, value in options.items() if key in backbone})
-    resolved = (preset.resolve or _resolve)(features, backbone)
+    complete = preset.resolve or partial(Resolved, embedding_dim=EMBEDDING_DIM)
+    resolved = complete(features, backbone)
     if embedding_dim is None:
         embedding_dim = resolved.embedding_dim if preset.trainable else 2 * features["num_mels"]
     if embedding_dim < 1:
@@ -174,10 +171,6 @@ def encoder_from_config(config: EncoderConfig, *, seed: int | None = None) -> Sp
             torch.default_generator.manual_seed(seed)
         network = preset.network(features.num_bands, config.embedding_dim, **config.backbone)
         return SpeechEncoder(config, features, network)
-
-
-def _resolve(features: dict[str, Any], backbone: dict[str, Any]) -> Resolved:
-    return Resolved(features, backbone, EMBEDDING_DIM)
 
 
 def _feature_options(preset: Preset) -> dict[str, Any]:

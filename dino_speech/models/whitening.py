@@ -30,13 +30,12 @@ class Whitening(nn.Module):
         """Learn the symmetric map (ZCA), which turns embeddings as little as possible; from none that are evaluated on.
 
         Args:
-            embeddings: (N, D); better many more than D.
+            embeddings: (N, D) finite ones, N of at least 2; better many more than D.
             shrinkage: share, 0 to 1, of the covariance that is replaced by its average variance in all directions: at
                 0 weak directions, which hold the most noise, weigh as much as strong ones; at 1 only the mean goes.
 
         Raises:
-            InputError: fewer than two embeddings, another D, one is not finite, the shrinkage is out of range, or some
-                direction has no variance and no shrinkage makes up for it.
+            InputError: not so, or some direction has no variance and no shrinkage makes up for it.
         """
         dim = self.mean.shape[0]
         if embeddings.ndim != 2 or len(embeddings) < 2 or embeddings.shape[1] != dim:

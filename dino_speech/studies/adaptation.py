@@ -78,15 +78,10 @@ class AdaptationStudy(FineTuningStudy):
         """Run what is not finished yet; `table.md`, `table.csv`, `cells/` and `adapted/` are in the output folder.
 
         Each cell has its figures over all folds together, intervals over speakers, and each fold's in `folds.json`.
-
-        Args:
-            manifest: the labelled utterances, with their speakers.
-            output_folder: made with its parents.
-            seeds: of fine-tuning.
-            device: as in `FineTuner.fit`.
+        `seeds` are of fine-tuning; `output_folder` and `device` are as in `FineTuner.fit`.
 
         Raises:
-            InputError: folds, labels or settings do not fit the data.
+            InputError: folds, labels, speakers or settings do not fit the data.
         """
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
         columns = {"column": self.fold_column, "speaker": self.speaker}
@@ -136,9 +131,7 @@ class AdaptationStudy(FineTuningStudy):
             encoder = self._adapt(strategy, adapter, train, adapted, device)
         return self.fine_tune(encoder, self.stages, train, folder, seed, device)
 
-    def _adapt(
-        self, strategy: str, adapter: TAPT | PTAPT, train: Manifest, adapted: Path, device: Any
-    ) -> SpeechEncoder:
+    def _adapt(self, strategy: str, adapter: TAPT | PTAPT, train: Manifest, root: Path, device: Any) -> SpeechEncoder:
         adapter = replace(adapter, encoder=self.encoder)
         depends_on = {
             "adapter": describe(adapter),
@@ -147,7 +140,7 @@ class AdaptationStudy(FineTuningStudy):
             "train": describe_manifest(train),
             "labels": describe_labels(train, adapter.label) if isinstance(adapter, PTAPT) else None,
         }
-        folder = adapted / name_with_hash(strategy, depends_on)
+        folder = root / name_with_hash(strategy, depends_on)
         if (folder / "complete").exists():
             return load_encoder(folder / "encoder")
         adapter.fit(train, output_folder=folder, seed=self.adaptation_seed, device=device)
@@ -161,9 +154,5 @@ class AdaptationStudy(FineTuningStudy):
     def _identity(self, manifest: Manifest) -> dict[str, Any]:
         names = ("adapters", "label", "stages", "fold_column", "num_folds", "objective", "tuner", "adaptation_seed")
         numbers = {"labels": describe_labels(manifest, self.label)} if self.objective == "ccc" else {}
-        return {
-            **self.described(*names),
-            **numbers,
-            "weights": fingerprint(self.encoder),
-            "manifest": describe_manifest(manifest),
-        }
+        data = {"weights": fingerprint(self.encoder), "manifest": describe_manifest(manifest)}
+        return self.described(*names) | numbers | data

@@ -34,16 +34,13 @@ def compare_distilled(
 
     Rows: the teacher, frozen, under a read-out of its layers; the student by audio alone, and, where the tuner names a
     transcript column, joined by text. Leaves `report.md`, `report.json` (intervals over speakers), a folder for each.
+    `output_folder`, `seed`, `device` and `resume` are as in `AudioTextTuner.fit`.
 
     Args:
         tuner: of the student (its `encoder`), as it is to be trained.
         train: the labelled utterances.
         test: others, with other speakers.
         teacher: what the student was distilled from.
-        output_folder: made with its parents.
-        seed: of everything random.
-        device: as in `AudioTextTuner.fit`.
-        resume: False begins each row anew.
 
     Returns:
         Plain data: `rows`, a list of `system`, `folder` (for `load_audio_text`), `num_parameters`, `num_trained`, `ccc`

@@ -83,12 +83,10 @@ def split_folds(
     manifest: Manifest, classes: str | None, *, column: str | None, num_folds: int | None, speaker: str = "speaker"
 ) -> dict[str, tuple[Manifest, Manifest]]:
     """Training and test part by fold, as `manifest_folds`; `classes` are spread evenly over drawn folds."""
-    folds = manifest_folds(
-        manifest, column=column, num_folds=num_folds, stratify=classes, speaker=speaker, seed=FOLD_SEED
-    )
-    return {
-        name: (manifest.subset(train.tolist()), manifest.subset(test.tolist())) for name, (train, test) in folds.items()
-    }
+    drawn: dict[str, Any] = {"num_folds": num_folds, "stratify": classes, "seed": FOLD_SEED}
+    folds = manifest_folds(manifest, column=column, speaker=speaker, **drawn)
+    parts = {name: [manifest.subset(rows.tolist()) for rows in both] for name, both in folds.items()}
+    return {name: (train, test) for name, (train, test) in parts.items()}
 
 
 FIGURES = ("uar", "micro_f1", "macro_f1")

@@ -29,14 +29,10 @@ from dino_speech.transfer.targets import Classes, check_recordings, check_speake
 
 @dataclass(frozen=True, eq=False)
 class FoldResults:
-    """What fine-tuning fold by fold gave.
+    """What fine-tuning fold by fold gave; where the time was over before the last fold, no `report` (nor its `path`).
 
-    Args:
-        report: of the predictions of all folds together; None where the time was over before the last fold.
-        path: of `report.md`, likewise.
-        folds: for each finished fold `fold`, `system` (folder) and what `fold_row` gives.
-        num_skipped: training files that could not be used, the same file once per fold.
-        stop_reason: "max_minutes" where the time was over, else None.
+    `folds` has for each finished fold `fold`, `system` (folder) and what `fold_row` gives; `num_skipped` training files
+    could not be used, the same file once per fold; `stop_reason` is "max_minutes" or None.
     """
 
     report: ClassificationReport | RegressionReport | None
@@ -63,18 +59,15 @@ def finetune_folds(
 
     Leaves each fold's system in `<output_folder>/fold_<name>/system`, and `report.md`, `report.json` (intervals over
     speakers) and `predictions.csv` of all folds in the output folder. The same call goes on where it was stopped;
-    finished folds are only loaded.
+    finished folds are only loaded. `output_folder`, `device` and `resume` are as in `FineTuner.fit`.
 
     Args:
         tuner: begins anew from its encoder in each fold; its `max_minutes` are for all folds together.
         manifest: the labelled utterances, or their file.
-        output_folder: made with its parents.
         fold_column: column with folds as published, one per value; or else
         num_folds: of folds drawn without a speaker in two.
         valid: a validation set for every fold, with speakers of its own.
         seed: of fine-tuning and intervals; drawn folds do not depend on it.
-        device: as in `FineTuner.fit`.
-        resume: False begins each fold anew.
         num_workers: threads that read ahead when a fold is judged.
 
     Raises:
@@ -133,14 +126,13 @@ def _folders(names: Sequence[str], output_folder: Path) -> dict[str, Path]:
 
 def fold_row(judged: Judged, train: Manifest) -> dict[str, Any]:
     """Sizes and figures of one fold: `num_train`, `num_test`, `num_speakers`, and `uar`, or `ccc_NAME` by dimension."""
-    figures = {"uar": uar(judged.true, judged.predicted)} if isinstance(judged.targets, Classes) else _ccc(judged)
+    if isinstance(judged.targets, Classes):
+        figures = {"uar": uar(judged.true, judged.predicted)}
+    else:
+        pairs = zip(judged.targets.names, judged.true.T, judged.predicted.T, strict=True)
+        figures = {f"ccc_{name}": ccc(true, said) for name, true, said in pairs}
     num_speakers = len(set(judged.speakers.tolist()))
     return {"num_train": len(train), "num_test": len(judged.ids), "num_speakers": num_speakers, **figures}
-
-
-def _ccc(judged: Judged) -> dict[str, float]:
-    columns = enumerate(judged.targets.names)
-    return {f"ccc_{name}": ccc(judged.true[:, i], judged.predicted[:, i]) for i, name in columns}
 
 
 def _write(

@@ -138,7 +138,7 @@ def run_grid(
     # Seeds outermost: an interrupted study has every row, with fewer seeds.
     cells = tqdm(list(itertools.product(seeds, rows)), desc="study", unit="cell", file=sys.stderr, dynamic_ncols=True)
     for seed, row in cells:
-        in_words = _describe(row.settings, seed)
+        in_words = ", ".join([*(f"{axis} {_show(value)}" for axis, value in row.settings.items()), f"seed {seed}"])
         cells.set_postfix_str(in_words)
         cell = folder / "cells" / _cell_name(row.settings, seed, identity)
         try:
@@ -174,10 +174,6 @@ def _result(run_cell: Callable[..., CellResult], settings: dict[str, Setting], s
 
     record = read_or_make(folder / "result.json", run)
     return CellResult(record["figures"], {name: (low, high) for name, (low, high) in record["intervals"].items()})
-
-
-def _describe(settings: Mapping[str, Setting], seed: int) -> str:
-    return ", ".join([*(f"{axis} {_show(value)}" for axis, value in settings.items()), f"seed {seed}"])
 
 
 def _show(value: Setting) -> str:

@@ -12,16 +12,14 @@ from dino_speech.data.resumable_store import read_arrays, safe_name
 from dino_speech.errors import InputError
 from dino_speech.evaluation.reports.pictures import det_plot, has_matplotlib, new_figure, save_figure
 from dino_speech.studies.comparison.task_predictions import SystemRow, is_headline, is_known, title_of
-from dino_speech.studies.grid import GridTable, Row, Setting
+from dino_speech.studies.grid import GridTable, Row
 
 
 def plot_grid(table: GridTable, path: str | PathLike[str], *, figure: str, over: str | None = None) -> Path:
     """Draw the mean over seeds, with the 95 % interval where there is one, else the range of the seeds.
 
-    `over` is the axis along x, None: the last one. Numbers make lines, anything else makes points side by side.
-
-    Raises:
-        InputError: the table has no such figure or axis, or matplotlib is not installed.
+    `over` is the axis along x, None: the last one. Numbers make lines, anything else points side by side.
+    InputError: the table has no such figure or axis, or matplotlib is not installed.
     """
     axis = table.axes[-1] if over is None else over
     for name, known, kind in ((figure, table.figures, "figure"), (axis, table.axes, "axis")):
@@ -33,16 +31,17 @@ def plot_grid(table: GridTable, path: str | PathLike[str], *, figure: str, over:
     numbers = all(isinstance(tick, (int, float)) and not isinstance(tick, bool) for tick in ticks)
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(_name(row, axis), []).append(row)
+        name = ", ".join(f"{other} {value}" for other, value in row.settings.items() if other != axis)
+        groups.setdefault(name, []).append(row)
     for position, (name, members) in enumerate(groups.items()):
         shift = 0.0 if numbers else 0.6 * ((position + 0.5) / len(groups) - 0.5)
-        x = [_place(row.settings[axis], ticks, numbers) + shift for row in members]
+        settings: list[Any] = [row.settings[axis] for row in members]
+        x = [float(tick if numbers else ticks.index(tick)) + shift for tick in settings]
         y = [row.mean(figure) for row in members]
         bounds = [row.interval(figure) or row.spread(figure) for row in members]
         below = [max(0.0, value - low) for value, (low, _) in zip(y, bounds, strict=True)]
         above = [max(0.0, high - value) for value, (_, high) in zip(y, bounds, strict=True)]
-        style = "o-" if numbers else "o"
-        axes.errorbar(x, y, yerr=[below, above], fmt=style, capsize=3, label=name or None)
+        axes.errorbar(x, y, yerr=[below, above], fmt="o-" if numbers else "o", capsize=3, label=name or None)
     if not numbers:
         axes.set_xticks(range(len(ticks)), [str(tick) for tick in ticks])
     axes.set_xlabel(axis)
@@ -50,14 +49,6 @@ def plot_grid(table: GridTable, path: str | PathLike[str], *, figure: str, over:
     if any(groups):
         axes.legend(fontsize="small")
     return save_figure(picture, path)
-
-
-def _name(row: Row, axis: str) -> str:
-    return ", ".join(f"{name} {value}" for name, value in row.settings.items() if name != axis)
-
-
-def _place(tick: Setting, ticks: list[Setting], numbers: bool) -> float:
-    return float(tick) if numbers else float(ticks.index(tick))  # type: ignore[arg-type]
 
 
 SCORES_FILE = "scores.npz"
@@ -73,10 +64,7 @@ def keep_scores(folder: Path, scored: Mapping[str, Scored]) -> None:
 
 
 def draw_det(table: GridTable, folder: Path) -> list[Path]:
-    """One picture per list (`det.png`, `det_<list>.png`), with a curve per row: its first seed whose scores are there.
-
-    Without matplotlib there are none.
-    """
+    """`det.png`, or `det_<list>.png` for each list: a curve per row, of its first seed with scores; by matplotlib."""
     if not has_matplotlib():
         return []
     curves: dict[str, dict[str, Scored]] = {}

@@ -14,7 +14,6 @@ from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.learnt_elsewhere import Judged, judge, shared_labels
 from dino_speech.models.checkpoint import load_encoder
-from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint
 from dino_speech.studies.fine_tuning_study import FOLD_SEED, FineTuningStudy, cell_of, split_folds
 from dino_speech.studies.grid import CellResult, GridTable, Identity, Setting, run_grid
@@ -127,14 +126,12 @@ class TransferStudy(FineTuningStudy):
             return cell_of(found, seed=FOLD_SEED)
 
         identity = self._identity(rows, judged, lists, group_by)
-        table = run_grid(self._axes(), cell, seeds=seeds, output_folder=output_folder, identity=identity)
+        axes: dict[str, Sequence[Setting]] = {"system": list(self.systems), "strategy": list(self.strategies)}
+        axes |= {"chunk_s": self.chunk_s, "augment": self.augment}
+        table = run_grid(axes, cell, seeds=seeds, output_folder=output_folder, identity=identity)
         if lists:
             draw_det(table, Path(output_folder))
         return table
-
-    def _axes(self) -> dict[str, Sequence[Setting]]:
-        systems, strategies = list(self.systems), list(self.strategies)
-        return {"system": systems, "strategy": strategies, "chunk_s": self.chunk_s, "augment": self.augment}
 
     def _identity(
         self, rows: Manifest, judged: Mapping[str, Manifest], lists: Sequence[TrialList], group_by: str | None
@@ -143,28 +140,26 @@ class TransferStudy(FineTuningStudy):
 
         Of the systems and strategies only the cell's own, so that a further one leaves the others' cells as they are.
         """
-        encoders = {name: _describe_encoder(load_encoder(source)) for name, source in self.systems.items()}
+        # Not by their paths, where another training may have left another encoder since.
+        loaded = ((name, load_encoder(source)) for name, source in self.systems.items())
+        encoders = {name: {"config": x.config.to_dict(), "weights": fingerprint(x)} for name, x in loaded}
         stages = {name: describe(stages) for name, stages in self.strategies.items()}
         splits = ("num_folds", "fold_column", "split_column", "train_splits", "test_splits")
-        common = {
+        manifests = [rows, *judged.values()]
+        common: dict[str, Any] = {
             **self.described("label", *splits, "classes", "objective", "tuner"),
-            **self._identity_of_numbers([rows, *judged.values()]),
-            "manifests": [describe_manifest(item) for item in (rows, *judged.values())],
+            "manifests": [describe_manifest(item) for item in manifests],
             "trials": {one.name: one.describe() for one in lists},
             "group_by": group_by,
         }
+        if self.objective == "ccc":  # of classes the manifests tell enough; numbers may be on another scale
+            common["labels"] = [describe_labels(item, shared_labels(item, self.labels)) for item in manifests]
 
         def identity(settings: Mapping[str, Setting]) -> dict[str, Any]:
             own = {"encoder": encoders[str(settings["system"])], "stages": stages[str(settings["strategy"])]}
             return {**common, **own}
 
         return identity
-
-    def _identity_of_numbers(self, manifests: Sequence[Manifest]) -> dict[str, Any]:
-        """Of classes the manifests tell enough; numbers may be on another scale."""
-        if self.objective != "ccc":
-            return {}
-        return {"labels": [describe_labels(item, shared_labels(item, self.labels)) for item in manifests]}
 
     def _select(self, manifest: Manifest) -> Manifest:
         if self.classes is None:
@@ -217,8 +212,3 @@ class TransferStudy(FineTuningStudy):
         changes: dict[str, Any] = {} if settings["chunk_s"] is None else {"chunk_s": settings["chunk_s"]}
         changes |= {} if settings["augment"] else {"augment": None, "spec_augment": None}
         return [replace(stage, **changes) for stage in self.strategies[str(settings["strategy"])]]
-
-
-def _describe_encoder(encoder: SpeechEncoder) -> dict[str, Any]:
-    """Not by its path, where another training may have left another encoder since."""
-    return {"config": encoder.config.to_dict(), "weights": fingerprint(encoder)}

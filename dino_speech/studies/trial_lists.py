@@ -54,19 +54,14 @@ class TrialList:
     def describe(self) -> dict[str, Any]:
         """Plain data on all that its figures depend on beside the encoder."""
         text = repr((self.trials.labels.tolist(), self.trials.enroll, self.trials.test))
-        return {
-            "sha256": hashlib.sha256(text.encode()).hexdigest(),
-            "num_trials": len(self.trials),
-            "manifest": describe_manifest(self.manifest),
-        }
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return {"sha256": digest, "num_trials": len(self.trials), "manifest": describe_manifest(self.manifest)}
 
 
 def trial_lists(given: TrialSources, manifest: Manifest, *, group_by: str | None = None) -> list[TrialList]:
     """The lists of a study: one, or several by name, each with its manifest where that is another than `manifest`.
 
-    Raises:
-        InputError: no list at all, something else than a list, a name or a column (`group_by`) that a manifest lacks,
-            or a list without targets or without non-targets.
+    InputError: no list, something else than one, missing names, no column `group_by`, or one kind of trials.
     """
     if isinstance(given, Trials):
         lists = [TrialList("", given, manifest)]

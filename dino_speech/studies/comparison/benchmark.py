@@ -1,7 +1,4 @@
-"""What all encoders of a comparison are judged by: which utterances, labels or trials, in which folds.
-
-Letters: `M` rows of the manifest, `L` labels.
-"""
+"""What all encoders of a comparison are judged by: which utterances, labels or trials, in which folds."""
 
 import hashlib
 import json
@@ -30,13 +27,9 @@ BENCHMARK_OPTIONS = ("group", "speaker", "num_folds", "min_items", "num_resample
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """One, two or three tasks on the same utterances; all else is as in the evaluations.
+    """One, two or three tasks on the same utterances: classes (`label`), numbers (`labels`), `trials`.
 
     Args:
-        manifest: the utterances.
-        label: column of classes, or None.
-        labels: columns of numbers; none: not asked.
-        trials: speaker verification, or None.
         group: column of groups to compare; None: `sex`, where there are at least two of them.
         speaker: the column that no fold splits, and that is resampled.
         num_folds: of the probes; None: 5, or the speakers where fewer.

@@ -9,7 +9,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +128,7 @@ def _compare(
     lost: dict[str, str] = {}
     for name, encoder in judged.items():
         others = None if name == floor else predictions
-        figures, details[name] = encoder.examine(others, conditions, recordings, partial(_tell, step, name))
+        figures, details[name] = encoder.examine(others, conditions, recordings, step, name)
         rows.append({"system": name, **figures})
         lost |= details[name]["lost"]
         for row in rows:
@@ -159,10 +158,6 @@ def _embed(judged: Mapping[str, JudgedEncoder], step: Step) -> list[Skipped]:
     return list(skipped.values())
 
 
-def _tell(step: Step, name: str, what: str) -> None:
-    step(f"{name}: {what}")
-
-
 @contextmanager
 def _steps(total: int, progress: bool) -> Iterator[Step]:
     """A bar over the passes, or a line of the log for each."""
@@ -185,11 +180,7 @@ def _steps(total: int, progress: bool) -> Iterator[Step]:
 def choose_perturbations(
     perturbations: Perturbations, *, noise: StrPath | None = None, rir: StrPath | None = None
 ) -> list[Condition]:
-    """The conditions of one of `CHOICES`, or those named; "quick" takes each kind of recorded noise at 10 dB.
-
-    Raises:
-        InputError: an unknown choice or name, or one twice.
-    """
+    """The conditions of one of `CHOICES`, or those named (InputError: unknown, twice); "quick" has noise at 10 dB."""
     if isinstance(perturbations, str) and perturbations not in CHOICES:
         raise InputError(
             f"perturbations is {perturbations!r}; expected {', '.join(CHOICES)}, or a list of names or kinds"

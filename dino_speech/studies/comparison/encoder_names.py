@@ -15,13 +15,9 @@ Given = Mapping[str, Source | os.PathLike[str]] | Sequence[str | os.PathLike[str
 
 
 def name_encoders(given: Given) -> dict[str, Source]:
-    """Name -> encoder, or where `load_encoder` finds it.
+    """Name -> encoder, or where `load_encoder` finds it; InputError: none, an empty name, a name or a place twice.
 
-    A place in a list has its name before it ("mine=results/dino"), or is called by as many of its last folders as tell
-    it from the others.
-
-    Raises:
-        InputError: none at all, an empty name, the same name or the same place twice.
+    A place in a list has its name before it ("mine=results/dino"), or as many of its last folders as tell it apart.
 
     Example:
         >>> list(name_encoders(["results/dino/encoder", "results/old/encoder", "fbank_stats", "b=random:xvector"]))

@@ -1,7 +1,7 @@
 """One encoder of a comparison, examined: clean, under conditions, by groups and single speakers, and what it costs.
 
-Every part is kept when it is finished. Each utterance is embedded once clean and once per condition, whatever is asked
-of it, and each probe is fitted once. Letters: `M` rows of the manifest, `D` embedding.
+Every part is kept when it is finished. Each utterance is embedded once clean and once per condition, and each probe is
+fitted once. Letters: `M` rows of the manifest, `D` embedding.
 """
 
 import platform
@@ -64,14 +64,15 @@ class JudgedEncoder:
         floor: Mapping[str, TaskPredictions] | None,
         conditions: Sequence[Condition],
         recordings: Any,
-        tell: Callable[[str], None],
+        step: Callable[[str], None],
+        name: str,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """A row of the table but for its name and its conditions' means, and what is behind it.
 
         `floor` are the predictions of the encoder that this one is held against, by task; None: this is the floor.
-        `recordings` is plain data on what the conditions draw on; `tell` is called with what is done next.
+        `recordings` is plain data on what the conditions draw on; `step` is told what is next.
         """
-        tell("folds")
+        step(f"{name}: folds")
         figures: dict[str, Any] = {}
         fairness: dict[str, Any] = {}
         bootstrap = {"num_resamples": self.benchmark.num_resamples, "seed": self.benchmark.seed}
@@ -82,7 +83,7 @@ class JudgedEncoder:
         details: dict[str, Any] = {"reports": {task: self.report(task) for task in self.benchmark.tasks}}
         details |= {"conditions": {}, "lost": {}, "fairness": fairness}
         for condition in conditions:
-            tell(condition.name)
+            step(f"{name}: {condition.name}")
             try:
                 details["conditions"][condition.name] = self.outcomes(condition, recordings)
             except InputError as error:  # hours of other conditions are not thrown away for it
@@ -146,10 +147,7 @@ class JudgedEncoder:
         return self._store.data(f"report_{task}", self._identity(task), lambda: _without_origin(self._report(task)))
 
     def groups(self, task: str) -> dict[str, Any]:
-        """Figure -> `differences` between groups and spread over `speakers`; None where they cannot be compared.
-
-        InputError: a column of groups was named, and the groups cannot be compared by this task.
-        """
+        """Figure -> `differences` of groups and spread over `speakers`; InputError: named ones cannot be compared."""
         depends_on = [self._identity(task), self.benchmark.group_identity()]
         return self._store.data(f"fairness_{task}", depends_on, lambda: self._groups(task))
 
@@ -209,37 +207,27 @@ class JudgedEncoder:
                 figures = zip(figure_names(found), compared.values(), strict=True)
                 return {name: {"group": group, **one.to_dict()} for name, one in figures}
         try:
-            alone = (
-                [label_spread(found, column, **spread) for column in range(len(found.labels))]
-                if isinstance(found, LabelTask)
-                else [trial_spread(found, **spread)]
-            )
+            if isinstance(found, LabelTask):
+                alone = [label_spread(found, column, **spread) for column in range(len(found.labels))]
+            else:
+                alone = [trial_spread(found, **spread)]
         except InputError:  # trials of speakers who are not named
             return {}
-        return {
-            name: {"group": None, "differences": {}, "speakers": one.to_dict()}
-            for name, one in zip(figure_names(found), alone, strict=True)
-        }
+        pairs = zip(figure_names(found), [one.to_dict() for one in alone], strict=True)
+        return {name: {"group": None, "differences": {}, "speakers": one} for name, one in pairs}
 
     def _outcomes(self, condition: Condition) -> dict[str, Any]:
-        num_resamples = min(NUM_RESAMPLES, self.benchmark.num_resamples)
-        found = judge_condition(
-            list(self._judges.values()), condition, num_resamples=num_resamples, seed=self.benchmark.seed
-        )
-        return {
-            task: {**outcome.to_dict(), "changes": _renamed(outcome.to_dict()["changes"], self._tasks[task])}
-            for task, outcome in zip(self.benchmark.tasks, found, strict=True)
-        }
+        num_resamples, judges = min(NUM_RESAMPLES, self.benchmark.num_resamples), list(self._judges.values())
+        found = judge_condition(judges, condition, num_resamples=num_resamples, seed=self.benchmark.seed)
+        outcomes = {task: one.to_dict() for task, one in zip(self.benchmark.tasks, found, strict=True)}
+        for task, outcome in outcomes.items():  # figures by their names in a comparison
+            outcome["changes"] = dict(zip(figure_names(self._tasks[task]), outcome["changes"].values(), strict=True))
+        return outcomes
 
 
 def _without_origin(report: Any) -> dict[str, Any]:
     """A report as plain data; where it comes from is said once, of the whole comparison."""
     return {name: value for name, value in report.to_dict().items() if name != "provenance"}
-
-
-def _renamed(changes: Mapping[str, Any], task: LabelTask | TrialTask) -> dict[str, Any]:
-    """By the figures' names in a comparison."""
-    return dict(zip(figure_names(task), changes.values(), strict=True))
 
 
 def _identity(condition: Condition) -> dict[str, Any]:

@@ -40,7 +40,6 @@ class EncoderComparison:
         skipped: utterances left out of every row, and why.
         notes: what a reader must know beside the table.
         files: "table", "csv", "report", and "plot" where matplotlib is installed.
-        provenance: versions, seed, manifest.
     """
 
     rows: list[dict[str, Any]]
@@ -211,9 +210,8 @@ def flat_row(row: SystemRow) -> dict[str, Any]:
             flat |= {f"{name}_{key}_{kind}": one[key] for kind, one in found["kinds"].items()}
     for name, found in row["fairness"].items():
         for pair, difference in found["differences"].items():
-            flat |= _bounds(
-                f"{name}_{found['group']}_{pair.replace(' ', '')}", difference["value"], difference["interval"]
-            )
+            column = f"{name}_{found['group']}_{pair.replace(' ', '')}"
+            flat |= _bounds(column, difference["value"], difference["interval"])
         spread = found["speakers"]
         flat |= {f"{name}_speakers_{key}": spread[key] for key in ("std", "std_if_equal", "min", "max", "num_speakers")}
     return flat | {key: row["efficiency"][key] for key in COSTS}
