@@ -147,12 +147,7 @@ class CollapseDoctor:
     ) -> list[Finding]:
         """Measure (see `measure`), and log what is newly found, and what is gone."""
         self.figures = measure(
-            loss=float(loss),
-            targets=targets,
-            embeddings=embeddings,
-            center=center,
-            teacher=teacher,
-            student=student,
+            loss=float(loss), targets=targets, embeddings=embeddings, center=center, teacher=teacher, student=student
         )
         if step <= self.grace_steps:
             return []

@@ -33,14 +33,10 @@ KINDS = (
     RecipeKind("trainer", ("pretrain",), ("seed", "crops", "encoder", "monitor")),
     RecipeKind("tuner", ("finetune", "train-supervised"), ("seed", "encoder", "stages", *TUNING)),
     RecipeKind(
-        "study",
-        ("study",),
-        ("seeds", "stages", "trials", "trials_manifest", "group_by", "label_range", "others"),
+        "study", ("study",), ("seeds", "stages", "trials", "trials_manifest", "group_by", "label_range", "others")
     ),
     RecipeKind(
-        "pseudo_labels",
-        ("pseudo-label",),
-        ("seed", "encoder", "clustering", "stages", "monitor", "quality_label"),
+        "pseudo_labels", ("pseudo-label",), ("seed", "encoder", "clustering", "stages", "monitor", "quality_label")
     ),
     RecipeKind("adapter", ("adapt",), ("seed", "encoder")),
     RecipeKind(

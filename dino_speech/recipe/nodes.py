@@ -13,17 +13,7 @@ from yaml import Mark
 
 from dino_speech.errors import RecipeError, RecipeOptionError
 from dino_speech.recipe.grouping import group_in, in_its_group, regroup, training_of
-from dino_speech.recipe.yaml_text import (
-    MAPPING,
-    NULL,
-    STRING,
-    MappingNode,
-    Node,
-    ScalarNode,
-    compose,
-    error_at,
-    get,
-)
+from dino_speech.recipe.yaml_text import MAPPING, NULL, STRING, MappingNode, Node, ScalarNode, compose, error_at, get
 from dino_speech.training.settings import groups_of
 
 MAX_BASES = 4

@@ -5,14 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino_speech.cli.answer import Answer, table
 from dino_speech.cli.evaluating.judging import add_judging, answer, judge, range_of
-from dino_speech.cli.options import (
-    Subparsers,
-    add_manifest_of,
-    add_options,
-    chosen,
-    positive_int,
-    read_chosen_manifest,
-)
+from dino_speech.cli.options import Subparsers, add_manifest_of, add_options, chosen, positive_int, read_chosen_manifest
 from dino_speech.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,12 +51,7 @@ def add_kind(kinds: Subparsers) -> None:
         choices=("duration", "norm", "cohort"),
         help="what the calibration weighs beside the score: duration, norm (of the embedding), cohort (mean score)",
     )
-    group.add_argument(
-        "--p-target",
-        type=float,
-        default=0.01,
-        help="prior of a target, for calibration (%(default)s)",
-    )
+    group.add_argument("--p-target", type=float, default=0.01, help="prior of a target, for calibration (%(default)s)")
 
 
 def _verification(arguments: argparse.Namespace) -> Answer:
