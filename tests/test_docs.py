@@ -11,7 +11,7 @@ import pytest
 
 import dino_speech
 from dino_speech.cli.main import build_parser
-from dino_speech.cli.words import split_words
+from dino_speech.cli.options import split_words
 from dino_speech.recipe.nodes import read_tree
 from dino_speech.recipe.safety import check_complete, check_tree
 

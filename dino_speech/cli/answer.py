@@ -1,11 +1,12 @@
 """What a command answers: plain data for `--json`, and the same as text for a person."""
 
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from dino_speech.plain_data import plain
 
 if TYPE_CHECKING:
     from dino_speech.data.checking import Finding
@@ -16,22 +17,16 @@ NUM_SHOWN = 20
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a command.
-
-    Attributes:
-        data: what `--json` prints; its keys are a contract.
-        text: what a person reads on stdout otherwise.
-        exit_code: 0 done, 1 failed.
-    """
+    """The result of a command: what `--json` prints (its keys are a contract), or what a person reads on stdout."""
 
     data: Mapping[str, Any]
     text: str
-    exit_code: int = 0
+    exit_code: int = 0  # 1: failed
 
 
 def as_json(data: Mapping[str, Any]) -> str:
     """One line of strict JSON: NaN and infinity, which JSON does not know, become null."""
-    return json.dumps(_plain(data), ensure_ascii=False, allow_nan=False)
+    return json.dumps(plain(data), ensure_ascii=False, allow_nan=False)
 
 
 def table(rows: Sequence[Sequence[object]], *, header: Sequence[str] = ()) -> str:
@@ -48,13 +43,8 @@ def table(rows: Sequence[Sequence[object]], *, header: Sequence[str] = ()) -> st
         return ""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     right = [all(isinstance(row[c], (int, float, type(None))) for row in rows) for c in range(len(widths))]
-    aligned = (
-        "  ".join(
-            cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in zip(*parts, strict=True)
-        )
-        for parts in ((line, widths, right) for line in lines)
-    )
-    return "\n".join(line.rstrip() for line in aligned)
+    sides = [("{:>%d}" if is_right else "{:<%d}") % width for width, is_right in zip(widths, right, strict=True)]
+    return "\n".join("  ".join(sides).format(*line).rstrip() for line in lines)
 
 
 def left_out(skipped: "Sequence[Skipped | Finding]", *, tell: bool = True) -> dict[str, Any]:
@@ -81,15 +71,3 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
     return str(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):  # NumPy's numbers and arrays
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -15,10 +15,7 @@ from dino_speech.errors import UsageError
 def add_commands(subparsers: Subparsers) -> None:
     """Declare the commands of this file."""
     parser = add_command(
-        subparsers,
-        "prepare",
-        _prepare,
-        summary="corpus on disk -> manifest with labels and splits, trials",
+        *(subparsers, "prepare", _prepare, "corpus on disk -> manifest with labels and splits, trials"),
         details=(
             "folder: any folder of audio. All others: the corpus's own tree, as its owners give it out; what is"
             " missing, extra or left out is listed beside the manifest; a speaker on two sides of a split is refused."
@@ -30,10 +27,7 @@ def add_commands(subparsers: Subparsers) -> None:
     add_options(parser, "--output", required=True, help="where manifests and trials go")
     add_options(parser, "--speaker-from-parent")
     parser = add_command(
-        subparsers,
-        "check",
-        _check,
-        summary="decode and judge every file; list what is wrong and why",
+        *(subparsers, "check", _check, "decode and judge every file; list what is wrong and why"),
         details="Exit code 0 also with findings (training skips such files); 1 if no file can be used.",
         example="dino-speech check data/train.csv",
     )
@@ -42,10 +36,7 @@ def add_commands(subparsers: Subparsers) -> None:
     add_options(parser, "--num-threads")
     parser.add_argument("--all", action="store_true", help=f"print every finding, not {NUM_SHOWN} of each kind")
     parser = add_command(
-        subparsers,
-        "shard",
-        _shard,
-        summary="many small files -> a few tar shards, for cluster storage",
+        *(subparsers, "shard", _shard, "many small files -> a few tar shards, for cluster storage"),
         details=(
             "DIR gets shard-000000.tar, ... (webdataset's format), manifest.csv (which training, embed, check and\n"
             "evaluate take as any manifest, without unpacking), index.json, and failures.csv if files cannot be read.\n"

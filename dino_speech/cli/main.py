@@ -14,14 +14,13 @@ from types import FrameType
 
 from dino_speech import __version__
 from dino_speech.audio.urls import urls_agreed_to
-from dino_speech.cli import data, doctor, embed, predict, quickstart, recipes
+from dino_speech.cli import data, quickstart, recipes, recordings
 from dino_speech.cli.answer import Answer, as_json
-from dino_speech.cli.evaluating import clinical, compare, evaluate, probe
-from dino_speech.cli.options import MisuseError, Parser
-from dino_speech.cli.words import RECIPE_COMMANDS, split_words
+from dino_speech.cli.evaluating import clinical, compare, evaluate
+from dino_speech.cli.options import RECIPE_COMMANDS, MisuseError, Parser, split_words
 from dino_speech.errors import InputError, UsageError
 
-GROUPS = (quickstart, data, clinical, recipes, predict, embed, evaluate, compare, probe, doctor)
+GROUPS = (quickstart, data, clinical, recipes, recordings, evaluate, compare)
 
 
 def build_parser() -> Parser:
@@ -41,13 +40,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line.
-
-    Args:
-        argv: the words after `dino-speech`; None: this process's own.
-
-    Returns:
-        The exit code.
+    """Run the words after `dino-speech` (None: this process's own); the exit code.
 
     Raises:
         SystemExit: the words are no command line (code 2), or ask for help (0).

@@ -1,7 +1,10 @@
-"""The options of the commands, each declared once: its name, what it means, its default."""
+"""The options of the commands, each declared once, and a command line's words before they are parsed."""
 
 import argparse
-from collections.abc import Callable
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dino_speech.cli.answer import Answer
@@ -79,6 +82,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--manifest": {**MANIFESTS, "required": True, "help": "one manifest or several"},
     "--noise": {"metavar": "DIR", "help": "folder or manifest of recorded noise, music, speech to add"},
     "--num-threads": {"type": positive_int, "metavar": "N", "default": 4, "help": "files at a time (%(default)s)"},
+    "--num-resamples": {
+        "type": positive_int,
+        "metavar": "N",
+        "default": 1000,
+        "help": "of bootstraps (%(default)s)",
+    },
     "--output": {"metavar": "DIR", "help": "also write report.md, report.json and pictures there"},
     "--restart": {"action": "store_true", "help": "delete what a former run left instead of going on with it"},
     "--rir": {"metavar": "DIR", "help": "folder or manifest of room responses (default: synthetic rooms)"},
@@ -102,7 +111,7 @@ def add_options(parser: argparse._ActionsContainer, *names: str, **changes: Any)
 
 
 def add_command(
-    subparsers: Subparsers, name: str, run: Command | None, *, summary: str, details: str = "", example: str = ""
+    subparsers: Subparsers, name: str, run: Command | None, summary: str, *, details: str = "", example: str = ""
 ) -> argparse.ArgumentParser:
     """A subcommand; `run` gets the parsed arguments and returns its answer (None: it only groups further ones)."""
     parser = subparsers.add_parser(
@@ -126,11 +135,7 @@ def add_manifest_of(parser: argparse._ActionsContainer, role: str, *, summary: s
 
 
 def read_chosen_manifest(arguments: argparse.Namespace, role: str = "") -> "Manifest | None":
-    """The manifest of `--manifest` and `--where`, or of those of a role; None where none is given.
-
-    Raises:
-        UsageError: rows are selected of a manifest that is not given.
-    """
+    """The manifest of `--manifest` and `--where`, or of those of a role; None where none is given."""
     from dino_speech import read_manifest
 
     prefix = f"{role}_" if role else ""
@@ -141,22 +146,14 @@ def read_chosen_manifest(arguments: argparse.Namespace, role: str = "") -> "Mani
 
 
 def load_chosen_encoder(arguments: argparse.Namespace) -> "SpeechEncoder":
-    """The encoder that `--encoder` names, on `--device`.
-
-    Raises:
-        InputError: there is no such encoder or no such device.
-    """
+    """The encoder that `--encoder` names, on `--device`."""
     from dino_speech import load_encoder
 
     return load_encoder(arguments.encoder, device=choose_device(arguments.device))
 
 
 def choose_device(device: str | None) -> str:
-    """The device that `--device` names; None: a GPU where there is one.
-
-    Raises:
-        UsageError: there is no such device.
-    """
+    """The device that `--device` names; None: a GPU where there is one. A `UsageError` where there is none such."""
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -171,3 +168,57 @@ def choose_device(device: str | None) -> str:
 def chosen(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     """The arguments of these names, to be passed on."""
     return {name: getattr(arguments, name) for name in names}
+
+
+OPTION = re.compile(r"--[A-Za-z_][\w.-]*")
+FORMER = {
+    "--group-by": "--group",
+    "--threads": "--num-threads",
+    "--num-workers": "--num-threads",
+    "--perturbations": "--conditions",
+    "--num-folds": "--folds",
+}
+RECIPE_COMMANDS = ("pretrain", "finetune", "train-supervised", "pseudo-label", "study", "adapt", "distill")
+OF_THE_COMMAND = ("--help", "--json", "--device", "--restart", "--trust-recipe", "--allow-urls")  # all others: keys
+logger = logging.getLogger(__name__)
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words for the parser, and the options of a recipe, each as `--key=value`.
+
+    Example:
+        >>> split_words(["pretrain", "--trainer.lr", "0.1", "small.yaml", "--seed=3", "--trust_recipe"])
+        (['pretrain', 'small.yaml', '--trust-recipe'], ['--trainer.lr=0.1', '--seed=3'])
+    """
+    if not words or words[0] not in RECIPE_COMMANDS:
+        return [_present_name(word) for word in words], []
+    ours: list[str] = []
+    keys: list[str] = []
+    waiting = deque(words)
+    while waiting:
+        word = waiting.popleft()
+        name, equals, _ = word.partition("=")
+        if not OPTION.fullmatch(name) or _dashed(name) in OF_THE_COMMAND:
+            ours.append(_dashed(word))
+        elif equals:
+            keys.append(word)
+        elif waiting and not waiting[0].startswith("--"):
+            keys.append(f"{word}={waiting.popleft()}")
+        else:
+            raise UsageError(f"{word}: expected a value of the recipe, {word} VALUE or {word}=VALUE")
+    return ours, keys
+
+
+def _present_name(word: str) -> str:
+    word = _dashed(word)
+    name, equals, value = word.partition("=")
+    if name not in FORMER:
+        return word
+    logger.warning("%s: now called %s; the former name goes with the next version", name, FORMER[name])
+    return f"{FORMER[name]}{equals}{value}"
+
+
+def _dashed(word: str) -> str:
+    """An option with `-` in its name, whatever its value; another word as it is."""
+    name, equals, value = word.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}" if OPTION.fullmatch(name) else word

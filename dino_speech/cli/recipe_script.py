@@ -6,24 +6,21 @@ from pathlib import Path
 
 from dino_speech.cli.answer import table
 from dino_speech.cli.main import main
-from dino_speech.cli.words import split_words
+from dino_speech.cli.options import split_words
 from dino_speech.errors import InputError
-from dino_speech.recipe.kinds import kind_of
+from dino_speech.recipe.load import kind_of
 from dino_speech.recipe.nodes import read_tree
 
 USAGE = "usage: python train.py RECIPE.yaml [--key value ...] [--device cpu] [--restart] [--json]"
 
 
 def train(script: str, words: Sequence[str] | None = None, *, command: str | None = None) -> int:
-    """Run a recipe by the command that it is for.
+    """Run a recipe by the command that it is for; the exit code, 2 without a recipe.
 
     Args:
-        script: the file of the script: `hparams/` lies beside it.
+        script: its file: `hparams/` lies beside it.
         words: what was typed behind it; None: this process's own.
         command: where a recipe could be for two commands, the one that is meant.
-
-    Returns:
-        The exit code; 2 without a recipe.
     """
     words = list(sys.argv[1:] if words is None else words)
     folder = Path(script).parent

@@ -132,10 +132,7 @@ def add_commands(subparsers: Subparsers) -> None:
     """Declare the commands of this file."""
     for name, command in COMMANDS.items():
         parser = add_command(
-            subparsers,
-            name,
-            _run,
-            summary=command.summary,
+            *(subparsers, name, _run, command.summary),
             details=f"{command.details}\nEvery value of the recipe can be given as --key value or --key=value, nested"
             f" ones as --key.subkey.\n{GOES_ON}",
             example=f"dino-speech {name} {EXAMPLES}/{command.example}",

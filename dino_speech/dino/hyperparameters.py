@@ -4,7 +4,7 @@ Sources: [C] the configuration of arXiv 2208.05445 as its authors published it (
 2104.14294; [DINOv2] arXiv 2304.07193; [ours] chosen here, with the reason. Paper values are for VoxCeleb2 (1.1 million
 utterances) and two GPUs; where a value of ours differs, it is for one machine and tens of hours of speech.
 
-A length is steps, a share of the run ("5 %"), "3 epochs" or "200000 utterances": see `training/lengths.py`.
+A length is steps, a share of the run ("5 %"), "3 epochs" or "200000 utterances": see `training/schedules.py`.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,8 @@ from dino_speech.dino.teacher import TeacherSettings
 from dino_speech.dino.whiten import WhiteningSettings
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.training.lengths import Length, LengthOfRun, RunLength
 from dino_speech.training.run_identity import describe
-from dino_speech.training.schedules import cosine, linear_warmup, warmup_cosine
+from dino_speech.training.schedules import Length, LengthOfRun, RunLength, cosine, linear_warmup, warmup_cosine
 from dino_speech.training.settings import OLD_RUN_NAMES, RunSettings, Settings, in_groups, move_old_names
 
 

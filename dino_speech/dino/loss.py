@@ -1,7 +1,7 @@
 """The DINO loss: cross-entropy between the teacher's targets and the student's other views.
 
-It returns a value and changes nothing: the center (`centering.py`) and the teacher (`teacher.py`) move once per
-optimizer step, beside `optimizer.step()`. What makes targets lives in `centering.py`, KoLeo in `regularizers.py`.
+It returns a value and changes nothing: the center (`centering.py`, which makes the targets) and the teacher
+(`teacher.py`) move once per optimizer step, beside `optimizer.step()`.
 
 Letters: `L` long views, `V` all views (the long ones first), `B` utterances, `K` prototypes.
 """
@@ -75,12 +75,8 @@ class DINOLoss(nn.Module):
             log_student = torch.log_softmax(logits / self.student_temperature, dim=-1)
             # l long, v views, b batch, c blocks of k prototypes
             blocks = (math.gcd(logits.shape[-1], max(1, logits.shape[-1] // _BLOCK)), -1)
-            pairs = torch.einsum(
-                "lbck,vbck->bclv",
-                targets.detach().to(log_student.dtype).unflatten(-1, blocks),
-                log_student.unflatten(-1, blocks),
-            )
-            pairs = pairs.sum(1).mean(0)
+            teacher = targets.detach().to(log_student.dtype).unflatten(-1, blocks)
+            pairs = torch.einsum("lbck,vbck->bclv", teacher, log_student.unflatten(-1, blocks)).sum(1).mean(0)
             # The diagonal holds each long view against itself.
             return (pairs.diagonal().sum() - pairs.sum()) / num_pairs
 

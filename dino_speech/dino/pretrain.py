@@ -14,9 +14,8 @@ from dino_speech.data.loading.loaders import StepSampler, shard_numbers
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.dino.collapse_doctor import TrainingCollapsed
-from dino_speech.dino.head import DINOHead
+from dino_speech.dino.head import DINOHead, Network
 from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps, completed_identity
-from dino_speech.dino.network import Network
 from dino_speech.dino.self_distillation import Export, Monitor, SelfDistillation
 from dino_speech.dino.whiten import whiten
 from dino_speech.distributed import join_processes, rank, world_size
@@ -131,12 +130,11 @@ class DINOPretrainer(Hyperparameters):
         """What only shows when the parts are put together; before anything runs."""
         self.at(0, steps)  # refuses a warm-up longer than the run
         if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
-            raise InputError(
-                f"the encoder {self.encoder.config.name!r} has nothing to train; take for example ecapa_tdnn"
-            )
+            name = self.encoder.config.name
+            raise InputError(f"the encoder {name!r} has nothing to train; take for example ecapa_tdnn")
         if self.encoder.config.whitening and self.whitening.shrinkage is not None:
             raise InputError(
-                "the encoder whitens its embeddings already, and goes on to; set whitening.shrinkage to null"
+                "the encoder whitens its embeddings already, and goes on to; set whitening.shrinkage: null"
             )
         shortest = self.crops.short_samples if self.crops.num_short else self.crops.long_samples
         if shortest < self.encoder.min_samples:
@@ -164,12 +162,10 @@ class DINOPretrainer(Hyperparameters):
         """A copy of the encoder with a new head; on all processes the same weights, then other random numbers."""
         seed_everything(sampler.seed)
         network = Network(copy.deepcopy(self.encoder), DINOHead(self.encoder.embedding_dim, **vars(self.head)))
-        dataset = CropDataset(
+        crops = CropDataset(
             manifest, self.crops, seed=sampler.seed, transforms=self.transforms, cache_gib=self.run.cache_gib
         )
-        training = SelfDistillation(
-            self, network, steps, sampler, dataset, device=device, monitor=monitor, export=export
-        )
+        training = SelfDistillation(self, network, steps, sampler, crops, device=device, monitor=monitor, export=export)
         seed_everything(derive_seed(sampler.seed, "rank", sampler.rank))
         return training
 

@@ -17,22 +17,20 @@ from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.loaders import StepSampler
 from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.seeds import seeded_generator
-from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
+from dino_speech.dino.centering import Center, koleo, sinkhorn_targets, softmax_targets
 from dino_speech.dino.collapse_doctor import CollapseDoctor
+from dino_speech.dino.head import Network
 from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps
 from dino_speech.dino.loss import OBJECTIVES
-from dino_speech.dino.network import Network
-from dino_speech.dino.regularizers import koleo
 from dino_speech.dino.teacher import Teacher
 from dino_speech.distributed import is_main_process, rank, world_size
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.recompute import recompute_activations
-from dino_speech.training.batches import read_batches
 from dino_speech.training.history import Logbook
 from dino_speech.training.optimizer import build_optimizer, set_step_values
 from dino_speech.training.processes import Processes
 from dino_speech.training.state import preserved_rng
-from dino_speech.training.training import Stage, Training, Verdict
+from dino_speech.training.training import Stage, Training, Verdict, read_batches
 
 # Figures of the doctor that say nothing over time.
 NOT_LOGGED = ("loss", "ln_k", "num_rows", "max_rank", "num_shared")

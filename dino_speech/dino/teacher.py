@@ -83,11 +83,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def step(self, student: nn.Module, momentum: float) -> None:
-        """Move towards the student: teacher = momentum * teacher + (1 - momentum) * student.
-
-        Args:
-            student: the module that was copied, after the optimizer's step.
-            momentum: share of the teacher that is kept, 0 to 1.
+        """Move towards the student, the copied module: teacher = momentum * teacher + (1 - momentum) * student.
 
         Raises:
             InputError: a momentum outside 0 to 1, or a student that shares memory with the teacher.

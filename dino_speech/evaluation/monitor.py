@@ -14,7 +14,7 @@ from torch import Tensor
 from dino_speech.audio.io import load_audio, seconds_to_samples
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped, list_some
-from dino_speech.dino.collapse_figures import rank_me
+from dino_speech.dino.collapse_doctor import rank_me
 from dino_speech.errors import InputError
 from dino_speech.evaluation.verification.scoring import cosine_scores, normalize
 from dino_speech.metrics import eer

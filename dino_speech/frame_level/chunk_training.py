@@ -20,10 +20,9 @@ from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.manifest import Manifest
 from dino_speech.frame_level.parameters import StepParameters
 from dino_speech.provenance import provenance
-from dino_speech.training.batches import batch_of, deal, read_batches
 from dino_speech.training.loop import train
 from dino_speech.training.optimizer import optimizer_of, split_by_decay
-from dino_speech.training.training import Outcome, Stage, Training
+from dino_speech.training.training import Outcome, Stage, Training, batch_of, deal, read_batches
 
 
 class Objective(nn.Module):

@@ -30,10 +30,10 @@ from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 from dino_speech.models.registry import encoder_from_config
 from dino_speech.provenance import provenance
-from dino_speech.training.batches import read_batches
 from dino_speech.training.processes import Processes
 from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
 from dino_speech.training.state import seed_everything
+from dino_speech.training.training import read_batches
 
 HEADS_FILE = "heads.safetensors"
 MAX_HELD_OUT_STEPS = 50

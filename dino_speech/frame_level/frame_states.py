@@ -23,8 +23,8 @@ from dino_speech.frame_level.masking import MaskFiller, masked_states, span_mask
 from dino_speech.frame_level.parameters import StepParameters
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.evaluation_mode import evaluating
-from dino_speech.training.batches import read_batches
 from dino_speech.training.processes import own_rows, share
+from dino_speech.training.training import read_batches
 
 ITERATIONS = 20  # of k-means; [C] FT-w2v2-ser
 FRAME_WIDTH, PREDICTION_WIDTH = 128, 256  # of the heads; [C] FT-w2v2-ser

@@ -16,7 +16,7 @@ import torch
 from dino_speech.audio.augment import Augment
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.data.trials import read_trials
-from dino_speech.dino.collapse_figures import rank_me
+from dino_speech.dino.collapse_doctor import rank_me
 from dino_speech.dino.pretrain import DINOPretrainer
 from dino_speech.embedding.embedded_manifest import embed_manifest
 from dino_speech.errors import InputError

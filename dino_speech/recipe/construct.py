@@ -26,11 +26,7 @@ MAX_NUMBERS = 2_000_000_000  # ours: in the layers of a recipe together; six tim
 
 
 def construct_tree(tree: MappingNode) -> dict[str, Any]:
-    """The values of a recipe; a node that stands in two places (`!ref`, an alias) is made once and shared.
-
-    Raises:
-        RecipeError: a constructor refuses its arguments; with the file and line of the `!new:`.
-    """
+    """The values of a recipe; a node that stands in two places (`!ref`, an alias) is made once and shared."""
     made: dict[int, Any] = {}
 
     def make(node: Node) -> Any:

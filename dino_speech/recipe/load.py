@@ -1,32 +1,70 @@
 """From a recipe's file and the options of a command line to its finished values.
 
-Which keys a recipe may hold says `kinds.py`; to state only a difference from another recipe it has `base`. Any further
+A recipe's kind says which keys it may hold; to state only a difference from another recipe it has `base`. Any further
 key must be read by some `!ref`: a key that nothing reads is a misspelt one.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dino_speech.errors import RecipeError, UsageError
 from dino_speech.recipe.construct import construct_tree
-from dino_speech.recipe.kinds import kind_of
 from dino_speech.recipe.nodes import read_tree
 from dino_speech.recipe.references import referenced_keys, resolve, weigh
 from dino_speech.recipe.safety import check_complete, check_names, check_tree
-from dino_speech.recipe.yaml_text import to_text
+from dino_speech.recipe.yaml_text import Node, get, to_text
+
+DATA = ("train_manifest", "where", "output_folder")
+TEST = ("test_manifest", "test_where")
+
+
+@dataclass(frozen=True)
+class RecipeKind:
+    """A kind of recipe, known by the top-level key that only it has, whose object does the work."""
+
+    key: str
+    commands: tuple[str, ...]
+    further: tuple[str, ...]  # other top-level keys that it may hold
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every top-level key that something reads."""
+        return (*DATA, self.key, *self.further)
+
+
+TUNING = ("valid_manifest", "valid_where", *TEST, "fold_column", "num_folds", "clinical", "label_range", "others")
+KINDS = (
+    RecipeKind("trainer", ("pretrain",), ("seed", "crops", "encoder", "monitor")),
+    RecipeKind("tuner", ("finetune", "train-supervised"), ("seed", "encoder", "stages", *TUNING)),
+    RecipeKind(
+        "study", ("study",), ("seeds", "stages", "trials", "trials_manifest", "group_by", "label_range", "others")
+    ),
+    RecipeKind(
+        "pseudo_labels", ("pseudo-label",), ("seed", "encoder", "clustering", "stages", "monitor", "quality_label")
+    ),
+    RecipeKind("adapter", ("adapt",), ("seed", "encoder")),
+    RecipeKind(
+        "distiller",
+        ("distill",),
+        ("seed", "teacher", "student", "readout", "labelled_manifest", "labelled_where", *TEST),
+    ),
+)
+
+
+def kind_of(tree: Node, command: str | None = None) -> RecipeKind:
+    """The kind of a recipe by its key; that of the command (or of pretraining) where no key tells."""
+    # `trainer` last: a study or a tuner may keep settings for trainers under that name
+    found = [kind for kind in (*KINDS[1:], KINDS[0]) if get(tree, kind.key) is not None]
+    return (found or [kind for kind in KINDS if command in kind.commands] or [KINDS[0]])[0]
 
 
 class Recipe(dict[str, Any]):
-    """The values of a recipe, by key.
-
-    Attributes:
-        path: the file.
-        text: the recipe as it was used, with its base and the options of the command line, as YAML.
-    """
+    """The values of a recipe, by key."""
 
     path: Path
-    text: str
+    text: str  # as it was used, with its base and the options of the command line, as YAML
 
 
 def load_recipe(

@@ -1,20 +1,33 @@
 """A recipe's text as a tree of YAML nodes: composed, completed by its `base` and by the options of the command line.
 
-Nothing is constructed here: a node is a tag, a text and a place in a file. What a recipe may hold is decided in
-`safety.py`, references are replaced in `references.py`, objects are made in `construct.py`.
+Nothing is constructed here: a node is a tag, a text and a place in a file. Settings under their former flat names move
+into their groups before anything else looks, `trainer: {lr: 1e-3}` and `--trainer.lr=1e-3` into `trainer: {optimizer:
+{lr: 1e-3}}`; so an option finds the recipe's own value, whichever name either uses.
 """
 
 import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from yaml import Mark
 
+import dino_speech
 from dino_speech.errors import RecipeError, RecipeOptionError
-from dino_speech.recipe.grouping import group_in, in_its_group, regroup, training_of
-from dino_speech.recipe.yaml_text import MAPPING, NULL, STRING, MappingNode, Node, ScalarNode, compose, error_at, get
-from dino_speech.training.settings import groups_of
+from dino_speech.recipe.yaml_text import (
+    MAPPING,
+    NULL,
+    STRING,
+    MappingNode,
+    Node,
+    ScalarNode,
+    compose,
+    error_at,
+    get,
+    walk,
+)
+from dino_speech.training.settings import groups_of, old_names_of, place_of, warn_of_old_names
 
 MAX_BASES = 4
 RECIPES = "recipes"  # a base may lie anywhere below the nearest folder of this name, and nowhere else
@@ -22,14 +35,11 @@ BASE_PATH = re.compile(r"(?:[\w. -]+/)*[\w. -]+\.ya?ml")  # neither absolute, no
 
 
 def read_tree(path: str | Path, overrides: Iterable[str] = ()) -> MappingNode:
-    """The recipe's nodes, with those of its `base` beneath and the overrides on top.
+    """The recipe's nodes, with those of its `base` beneath and the overrides (`--key.subkey=YAML`) on top.
 
-    Args:
-        path: a YAML file. Its key `base` may name another file of the same folder, or of the same tree below a folder
-            `recipes`: a recipe then states only its difference. A mapping without tag is merged into the arguments
-            of the base's `!new:` or `!apply:`, and into a group of settings among these; everything else replaces the
-            base's value whole.
-        overrides: texts `--key=value` or `--key.subkey=value`; the value is YAML.
+    A `base` names another file of the same folder, or of the same tree below a folder `recipes`: the recipe then states
+    only its difference. A mapping without tag is merged into the arguments of the base's `!new:` or `!apply:`, and into
+    a group of settings among these; everything else replaces the base's value whole.
 
     Raises:
         RecipeError: a file is missing, is no YAML mapping, or the overrides do not fit it.
@@ -56,9 +66,6 @@ def _base_path(base: Node, folder: Path) -> Path:
     """The file that a `base` names: beside the recipe, or elsewhere below the nearest folder `recipes` that holds it.
 
     A recipe from a stranger may not open whatever file it likes, not even by a link.
-
-    Raises:
-        RecipeError: the name is no relative path of a recipe, or leads out of that tree.
     """
     name, home = base.value, folder.resolve()
     tree = next((above for above in (home, *home.parents) if above.name == RECIPES), home)
@@ -87,10 +94,7 @@ def _compose_file(path: Path) -> MappingNode:
 
 
 def _lay_over(mapping: MappingNode, key: Node, value: Node) -> None:
-    """Put a value under a key; arguments of a constructor (a tagged mapping) are merged with a mapping without tag.
-
-    So are the settings of a group among these arguments.
-    """
+    """Put a value under a key; a constructor's arguments, and groups among them, merge with a mapping without tag."""
     groups = groups_of(training_of(mapping))
     mapping, key, laid = in_its_group(mapping, key, value)
     if laid is None:
@@ -130,3 +134,63 @@ def _spelt(tree: MappingNode, key: str) -> str:
     plain = key.replace("-", "_")
     known = [present.value for present, _ in tree.value if present.value.replace("-", "_") == plain]
     return key if key in known else known[0] if known else plain
+
+
+def regroup(tree: Node) -> None:
+    """Move former flat names below every constructor into their groups."""
+    for node in list(walk(tree)):
+        if not isinstance(node, MappingNode):
+            continue
+        old = [pair for pair in node.value if _is_old(node, *pair)]
+        node.value = [pair for pair in node.value if pair not in old]
+        for key, value in old:
+            mapping, name, moved = in_its_group(node, key, value)
+            if moved is not None and get(mapping, name.value) is not None:
+                new = ".".join(place_of(old_names_of(training_of(node))[key.value])[:2])
+                raise error_at(key, f"{key.value} and {new} are both given; give only {new}")
+            if moved is not None:
+                mapping.value.append((name, moved))
+
+
+def in_its_group(mapping: MappingNode, key: Node, value: Node) -> tuple[MappingNode, Node, Node | None]:
+    """Where a setting of a constructor belongs: the mapping, the key and the value; None: nowhere, it says nothing."""
+    if not _is_old(mapping, key, value):
+        return mapping, key, value
+    target = training_of(mapping)
+    group, name, form = place_of(old_names_of(target)[key.value])
+    warn_of_old_names(target.__name__, {key.value: f"{group}.{name}"})
+    if form and value.tag == NULL:
+        return mapping, key, None
+    if form not in ("", "{}"):  # a reference stays one: `!ref <n>` -> `!ref <n> epochs`
+        tag = value.tag if value.tag.startswith("!") else STRING
+        value = ScalarNode(tag, form.format(value.value), value.start_mark)
+    below = group_in(mapping, group)
+    assert below is not None
+    return below, ScalarNode(STRING, name, key.start_mark), value
+
+
+def group_in(mapping: Node, name: str) -> MappingNode | None:
+    """A group of a constructor's settings, made where the recipe has none yet; None: this is no group."""
+    below = get(mapping, name)
+    if isinstance(below, MappingNode) or name not in groups_of(training_of(mapping)):
+        return below if isinstance(below, MappingNode) else None
+    made = MappingNode(MAPPING, [], mapping.start_mark)
+    mapping.value = [pair for pair in mapping.value if pair[0].value != name]
+    mapping.value.append((ScalarNode(STRING, name, mapping.start_mark), made))
+    return made
+
+
+def training_of(node: Node) -> Any:
+    """The class that a `!new:` names, if it is a public one of this package."""
+    tag, _, name = node.tag.partition(":")
+    module, _, attribute = name.rpartition(".")
+    home = dino_speech._HOMES.get(attribute)
+    return getattr(dino_speech, attribute) if tag == "!new" and home and module in ("dino_speech", home) else None
+
+
+def _is_old(mapping: Node, key: Node, value: Node) -> bool:
+    target = training_of(mapping)
+    if key.value not in old_names_of(target):
+        return False
+    whole = isinstance(value, MappingNode) or value.tag == NULL or value.tag == "!ref"
+    return not (key.value in groups_of(target) and whole)

@@ -29,14 +29,8 @@ KEY_PATH = re.compile(r"\w+(\[\w+\])*")
 MAX_CHARACTERS = 1_000  # of a text that references were written into
 MAX_DEPTH = 50
 MAX_WEIGHT = 200_000  # nodes and characters, each counted as often as aliases and references repeat it
-OPERATORS = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
+OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+OPERATORS |= {ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod}
 
 
 def is_reference(node: Node) -> bool:
@@ -54,11 +48,7 @@ def referenced_keys(tree: MappingNode) -> set[str]:
 
 
 def weigh(tree: MappingNode) -> None:
-    """Refuse a recipe that aliases or references make huge (a YAML bomb), that contains itself, or is very deep.
-
-    Raises:
-        RecipeError: an alias or a reference leads back to itself, or `MAX_WEIGHT` or `MAX_DEPTH` is exceeded.
-    """
+    """Refuse a recipe that aliases or references make huge (a YAML bomb), that contains itself, or is very deep."""
     weights: dict[int, int] = {}
     open_nodes: set[int] = set()
 
@@ -84,13 +74,7 @@ def weigh(tree: MappingNode) -> None:
 
 
 def resolve(tree: MappingNode) -> MappingNode:
-    """Replace every reference by what it names: the very node for `!ref`, a copy of it for `!copy`.
-
-    Call `weigh` first.
-
-    Raises:
-        RecipeError: a reference names no key of the recipe, or its arithmetic fails.
-    """
+    """Replace every reference by what it names: the node itself for `!ref`, a copy for `!copy`. Call `weigh` first."""
     done: dict[int, tuple[Node, Node]] = {}  # the node too: an id is unique only while its object lives
 
     def resolved(node: Node) -> Node:
@@ -151,12 +135,8 @@ def _computed(text: str, node: Node) -> ScalarNode:
 
 
 def _arithmetic(expression: ast.expr) -> float:
-    if (
-        isinstance(expression, ast.Constant)
-        and isinstance(expression.value, (int, float))
-        and not isinstance(expression.value, bool)
-    ):
-        return expression.value
+    if isinstance(expression, ast.Constant) and type(expression.value) in (int, float):
+        return expression.value  # type: ignore[return-value]
     if isinstance(expression, ast.BinOp) and type(expression.op) in OPERATORS:
         return OPERATORS[type(expression.op)](_arithmetic(expression.left), _arithmetic(expression.right))
     if isinstance(expression, ast.UnaryOp) and isinstance(expression.op, ast.USub):

@@ -52,11 +52,7 @@ LAYERS, LAYERS_HOME = "torch.nn", "torch.nn.modules."
 
 
 def check_tree(tree: MappingNode) -> None:
-    """Refuse every tag, name and argument that a recipe may not hold.
-
-    Raises:
-        RecipeError: with the file and line, what was found, and what was meant where that can be guessed.
-    """
+    """Refuse every tag, name and argument that a recipe may not hold: a `RecipeError` that says where and what."""
     for node in walk(tree):
         _check_keys(node)
         _check_url(node)
@@ -69,11 +65,7 @@ def check_tree(tree: MappingNode) -> None:
 
 
 def check_complete(tree: MappingNode) -> None:
-    """Refuse a recipe that still holds a `!PLACEHOLDER`; call `check_tree` first.
-
-    Raises:
-        RecipeError: with the option that gives the value.
-    """
+    """Refuse a recipe that still holds a `!PLACEHOLDER`, with the option that gives it; call `check_tree` first."""
 
     def check(node: Node, path: str) -> None:
         if node.tag == "!PLACEHOLDER":
@@ -91,16 +83,9 @@ def check_complete(tree: MappingNode) -> None:
 def check_names(
     names: Iterable[tuple[str, Node]], allowed: Iterable[str], what: str, meant: Mapping[str, str] | None = None
 ) -> None:
-    """Refuse the first name that is not allowed, with the one that was probably meant.
+    """Refuse the first name (with the node to point at) that `what` may not have, with the one that was probably meant.
 
-    Args:
-        names: with the nodes to point at.
-        allowed: the names that are.
-        what: would have them.
-        meant: further names that people may have in mind, each with the place that it stands for.
-
-    Raises:
-        RecipeError: a name is not among the allowed ones.
+    `meant` holds further names that people may have in mind, each with the place that it stands for.
     """
     allowed = list(allowed)
     known = {**(meant or {}), **{name: name for name in allowed}}
@@ -112,11 +97,7 @@ def check_names(
 
 
 def find_constructor(node: Node) -> Callable[..., Any]:
-    """The object that a `!new:`, `!name:` or `!apply:` tag names, if it is an allowed one.
-
-    Raises:
-        RecipeError: the name is not allowed, or not with this tag.
-    """
+    """The object that a `!new:`, `!name:` or `!apply:` tag names; a `RecipeError` if it may not, or not so."""
     tag, _, name = node.tag.partition(":")
     target = _allowed(name)
     if target is None:
@@ -135,11 +116,7 @@ def find_constructor(node: Node) -> Callable[..., Any]:
 
 
 def check_arguments(node: Node, target: Callable[..., Any]) -> None:
-    """Compare the arguments in a recipe with the constructor's own.
-
-    Raises:
-        RecipeError: an argument is unknown or missing, or there are too many.
-    """
+    """Compare the arguments in a recipe with the constructor's own: none may be unknown, missing or too many."""
     name = node.tag.partition(":")[2]
     if isinstance(node, ScalarNode) and node.value:
         raise error_at(node, f"arguments of {name} go into a mapping or a list; found {node.value!r}")
@@ -207,12 +184,8 @@ def _allowed(name: str) -> Callable[..., Any] | None:
     if module == LAYERS and attribute.isidentifier() and not attribute.startswith("_"):
         namespace = vars(import_module(module))
         found = namespace.get(attribute)
-        if (
-            inspect.isclass(found)
-            and issubclass(found, namespace["Module"])
-            and found.__module__.startswith(LAYERS_HOME)
-        ):
-            return found
+        is_layer = inspect.isclass(found) and issubclass(found, namespace["Module"])
+        return found if is_layer and found.__module__.startswith(LAYERS_HOME) else None
     return None
 
 

@@ -73,11 +73,7 @@ def error_in(name: str, message: str) -> RecipeError:
 
 
 def compose(text: str, name: str) -> Node | None:
-    """The nodes of a YAML text (one document); `name` is what messages call it.
-
-    Raises:
-        RecipeError: the text is not YAML, or far too long.
-    """
+    """The nodes of a YAML text (one document) that messages call `name`; a `RecipeError` if it is none, or too long."""
     if len(text) > MAX_CHARACTERS:
         raise error_in(name, f"{name}: {len(text)} characters; a recipe has at most {MAX_CHARACTERS}")
     try:
@@ -97,10 +93,7 @@ def to_text(tree: Node) -> str:
 
 
 def scalar_value(node: ScalarNode) -> str | int | float | bool | None:
-    """What a scalar with one of YAML's own tags stands for.
-
-    Raises:
-        ValueError: the text does not fit its tag, as in `!!bool abc`.
+    """What a scalar with one of YAML's own tags stands for; a `ValueError` where it does not fit, as in `!!bool abc`.
 
     Example:
         >>> [scalar_value(ScalarNode("tag:yaml.org,2002:int", text)) for text in ("017", "0o17", "-1_000")]

@@ -32,11 +32,10 @@ from dino_speech.data.seeds import derive_seed
 from dino_speech.distributed import is_main_process, rank, world_size
 from dino_speech.errors import InputError
 from dino_speech.training.history import Logbook
-from dino_speech.training.malloc_policy import freed_memory_kept
+from dino_speech.training.operating_system import Interrupted, StopSignals, freed_memory_kept
 from dino_speech.training.optimizer import clip_gradients, parameters_of
 from dino_speech.training.processes import Processes
 from dino_speech.training.settings import RunSettings
-from dino_speech.training.signals import Interrupted, StopSignals
 from dino_speech.training.state import (
     TrainingState,
     capture_rng,
@@ -107,10 +106,7 @@ def train(
 class Loop:
     """Leads a training through its steps, and can be stopped and restored after each.
 
-    Attributes:
-        step: optimizer steps that are done; where a stage ends early, the first step of the next one.
-        log: rows of figures, and who shows them.
-        processes: those that take the steps together.
+    `step` counts optimizer steps that are done; where a stage ends early, it is the first step of the next one.
     """
 
     def __init__(

@@ -11,10 +11,10 @@ from dino_speech.argument_checks import require, require_choice, require_ranges
 from dino_speech.audio.io import SILENT_DBFS
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.training.batches import batch_of
 from dino_speech.training.optimizer import OPTIMIZERS
 from dino_speech.training.schedules import linear_warmup
 from dino_speech.training.settings import RunSettings
+from dino_speech.training.training import batch_of
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.system import MARGIN_OBJECTIVES, OBJECTIVES
 

@@ -22,13 +22,12 @@ from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.manifest import Manifest
 from dino_speech.data.seeds import derive_seed, seeded_generator
 from dino_speech.distributed import rank
-from dino_speech.training.batches import deal, read_batches
 from dino_speech.training.history import Logbook
 from dino_speech.training.optimizer import optimizer_of
 from dino_speech.training.processes import Processes, whole_batch
 from dino_speech.training.schedules import warmup_cosine
 from dino_speech.training.state import preserved_rng
-from dino_speech.training.training import Stage, Training, Verdict
+from dino_speech.training.training import Stage, Training, Verdict, deal, read_batches
 from dino_speech.transfer.heads import MarginHead
 from dino_speech.transfer.hyperparameters import TuningParameters
 from dino_speech.transfer.losses import balanced_weights, ccc_loss

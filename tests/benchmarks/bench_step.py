@@ -29,15 +29,13 @@ from peer_steps import PEERS, Sizes, build_peer
 
 from dino_speech import MultiCrop, build_encoder
 from dino_speech.audio.augment import Augment
-from dino_speech.dino.head import DINOHead
+from dino_speech.dino.head import DINOHead, Network
 from dino_speech.dino.hyperparameters import Hyperparameters
-from dino_speech.dino.network import Network
 from dino_speech.dino.self_distillation import SelfDistillation
 from dino_speech.training.loop import Loop
-from dino_speech.training.malloc_policy import freed_memory_kept
+from dino_speech.training.operating_system import StopSignals, freed_memory_kept
 from dino_speech.training.processes import Processes
 from dino_speech.training.settings import RunSettings
-from dino_speech.training.signals import StopSignals
 
 PARTS = ("augmentation", "features", "student", "head", "teacher", "targets", "loss", "backward", "optimizer")
 PARTS += ("teacher's average", "center", "rest")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from memory import MEMORY_OF, peak_memories, print_memory, rows
 
-from dino_speech.training.malloc_policy import freed_memory_kept
+from dino_speech.training.operating_system import freed_memory_kept
 
 
 @dataclass(frozen=True)

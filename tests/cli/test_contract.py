@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dino_speech.cli.main import build_parser, main
-from dino_speech.cli.words import RECIPE_COMMANDS
+from dino_speech.cli.options import RECIPE_COMMANDS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "pages" / "architecture.md"
 EVERYWHERE = {"-h", "--help", "--json", "--allow-urls"}  # said once for all commands

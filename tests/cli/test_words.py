@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dino_speech.cli.main import build_parser
-from dino_speech.cli.words import FORMER, OF_THE_COMMAND, RECIPE_COMMANDS, split_words
+from dino_speech.cli.options import FORMER, OF_THE_COMMAND, RECIPE_COMMANDS, split_words
 from dino_speech.errors import UsageError
 from dino_speech.recipe import load_recipe
 

@@ -9,7 +9,7 @@ from scipy.special import rel_entr
 from scipy.stats import entropy
 from torch import nn
 
-from dino_speech.dino.collapse_figures import (
+from dino_speech.dino.collapse_doctor import (
     batch_mean_entropy,
     embedding_spread,
     measure,

@@ -26,8 +26,7 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.monitor import Monitor
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.registry import build_encoder
-from dino_speech.training.history import History, read_history
-from dino_speech.training.progress import Progress, Stopwatch
+from dino_speech.training.history import History, Progress, Stopwatch, read_history
 from dino_speech.training.state import load_state
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dino_speech.dino.head import DINOHead
-from dino_speech.dino.prototypes import prototype_logits
+from dino_speech.dino.head import DINOHead, prototype_logits
 
 
 def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from dino_speech.dino.regularizers import koleo
+from dino_speech.dino.centering import koleo
 
 
 def neighbour_distances(points: np.ndarray) -> np.ndarray:

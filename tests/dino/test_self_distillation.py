@@ -13,9 +13,8 @@ from torch import nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from dino_speech.audio.crops import MultiCrop
-from dino_speech.dino.head import DINOHead
+from dino_speech.dino.head import DINOHead, Network
 from dino_speech.dino.hyperparameters import Hyperparameters
-from dino_speech.dino.network import Network
 from dino_speech.dino.self_distillation import SelfDistillation, synchronized
 from dino_speech.errors import InputError
 from dino_speech.features import LogMel
@@ -24,10 +23,10 @@ from dino_speech.models.encoder_config import EncoderConfig
 from dino_speech.models.precision import choose_precision, cpu_has_bf16
 from dino_speech.models.registry import build_encoder
 from dino_speech.training.loop import Loop, NonFiniteLoss
+from dino_speech.training.operating_system import StopSignals
 from dino_speech.training.optimizer import build_optimizer, clip_gradients, set_step_values
 from dino_speech.training.processes import Processes
 from dino_speech.training.settings import RunSettings
-from dino_speech.training.signals import StopSignals
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CROPS = MultiCrop(num_long=2, long_s=0.3, num_short=3, short_s=0.2)

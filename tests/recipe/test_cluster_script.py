@@ -14,7 +14,7 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from dino_speech.cli.main import build_parser
-from dino_speech.cli.words import split_words
+from dino_speech.cli.options import split_words
 from dino_speech.training.state import load_state
 
 ROOT = Path(__file__).resolve().parents[2]

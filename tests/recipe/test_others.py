@@ -9,7 +9,7 @@ from dino_speech import FineTuneStage, TransferStudy, build_encoder, load_finetu
 from dino_speech.data.manifest import Manifest
 from dino_speech.errors import InputError, RecipeError
 from dino_speech.recipe import load_recipe, run_finetuning, run_study
-from dino_speech.recipe.commands.manifests import read_others
+from dino_speech.recipe.commands.recorded_run import read_others
 
 DIMENSIONS = """
 train_manifest: train.csv

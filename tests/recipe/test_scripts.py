@@ -13,7 +13,7 @@ import pytest
 from dino_speech.cli.recipe_script import train
 from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.recipe import load_recipe
-from dino_speech.recipe.kinds import KINDS, kind_of
+from dino_speech.recipe.load import KINDS, kind_of
 from dino_speech.recipe.nodes import read_tree
 
 ROOT = Path(__file__).resolve().parents[2] / "recipes"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from dino_speech.errors import InputError
-from dino_speech.training.lengths import Length, LengthOfRun, RunLength
+from dino_speech.training.schedules import Length, LengthOfRun, RunLength
 from dino_speech.training.settings import Settings
 
 

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 import torch
 
-from dino_speech.training.malloc_policy import freed_memory_kept
+from dino_speech.training.operating_system import freed_memory_kept
 
 GLIBC = sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc"
 
@@ -30,7 +30,7 @@ def test_it_says_whether_it_worked_and_leaves_no_trace_in_numbers() -> None:
 def test_large_tensors_are_given_the_memory_of_former_ones() -> None:
     code = """
         import pathlib, resource, torch
-        from dino_speech.training.malloc_policy import freed_memory_kept
+        from dino_speech.training.operating_system import freed_memory_kept
         def held_mb():
             return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 10**6
         def faults():

@@ -25,8 +25,8 @@ from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.dino.pretrain import DINOPretrainer
 from dino_speech.errors import InputError
 from dino_speech.models.registry import build_encoder
+from dino_speech.training.operating_system import Interrupted
 from dino_speech.training.run_identity import describe, describe_manifest
-from dino_speech.training.signals import Interrupted
 from dino_speech.training.state import (
     TrainingState,
     capture_rng,

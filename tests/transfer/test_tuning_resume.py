@@ -10,8 +10,8 @@ import torch
 from dino_speech.audio.augment import Augment
 from dino_speech.audio.spec_augment import SpecAugment
 from dino_speech.errors import InputError
-from dino_speech.training.progress import Progress
-from dino_speech.training.signals import Interrupted
+from dino_speech.training.history import Progress
+from dino_speech.training.operating_system import Interrupted
 from dino_speech.training.state import load_state
 from dino_speech.transfer.finetune import FineTuner
 from dino_speech.transfer.stages import FineTuneStage

@@ -13,23 +13,18 @@ if TYPE_CHECKING:
     from dino_speech.evaluation.clinical.report import ClinicalReport
     from dino_speech.evaluation.clinical.subject_scores import SubjectResult
 
-FIGURES = {
-    "AUC": "auc",
-    "accuracy": "accuracy",
-    "UAR": "uar",
-    "F1": "f1",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-}
+FIGURES = ("AUC", "accuracy", "UAR", "F1", "sensitivity", "specificity")
 
 
 def add_commands(subparsers: Subparsers) -> None:
     """Declare the command of this file; the evaluation is declared in `evaluate.py`."""
     parser = add_command(
-        subparsers,
-        "split-speech",
-        _split,
-        summary="the parts of recordings in which nobody speaks, or somebody does, as recordings of their own",
+        *(
+            subparsers,
+            "split-speech",
+            _split,
+            "the parts of recordings in which nobody speaks, or somebody does, as recordings of their own",
+        ),
         details=(
             "Leaves wavs (16 kHz, 32-bit float: the very samples), manifest.csv (same IDs and labels) and parts.csv\n"
             "(seconds of each recording). Recordings with too little of the part are listed. The same command goes on\n"
@@ -50,10 +45,12 @@ def add_commands(subparsers: Subparsers) -> None:
 def add_kind(kinds: Subparsers) -> None:
     """Declare `evaluate clinical`."""
     parser = add_judging(
-        kinds,
-        "clinical",
-        _evaluate,
-        summary="two groups of people told apart by their recordings, with the silence control",
+        *(
+            kinds,
+            "clinical",
+            _evaluate,
+            "two groups of people told apart by their recordings, with the silence control",
+        ),
         details="Segments' log-odds are averaged by person. Beside the figures: the same on the recordings' silent"
         " parts,\nwhat the share of pauses and the length tell alone, age and sex. Not a diagnosis.",
         example="clinic.csv --label diagnosis --positive ad --segment-s 5",
@@ -86,7 +83,7 @@ def _text(report: "ClinicalReport") -> str:
     same = report.silence.same_people if report.silence else None
     columns = [result for result in (report.result, silence, same) if result is not None]
     header = ["", "recordings", "silence alone", "recordings, same people"][: 1 + len(columns)]
-    rows = [(title, *(_figure(result, name) for result in columns)) for title, name in FIGURES.items()]
+    rows = [(title, *(_figure(result, title.lower()) for result in columns)) for title in FIGURES]
     rows.append(("people", *(f"{result.num_subjects}, {result.num_positive} positive" for result in columns)))
     lines = [table(rows, header=header)]
     if report.warnings():

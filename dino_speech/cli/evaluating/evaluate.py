@@ -1,36 +1,45 @@
-"""`dino-speech evaluate` and its kinds `classification` and `regression`; the other kinds have modules of their own."""
+"""`dino-speech evaluate` and its kinds `classification`, `regression` and `task`; the others have their own modules."""
 
 import argparse
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from dino_speech.cli.answer import Answer, table
-from dino_speech.cli.evaluating import added_task, clinical, cross_corpus, stress, verification
-from dino_speech.cli.evaluating.judging import add_judging, answer, judge, range_of
-from dino_speech.cli.options import Subparsers, add_command, add_options
+from dino_speech.cli.evaluating import clinical, stress, verification
+from dino_speech.cli.evaluating.judging import add_judging, answer, judge, range_of, reading
+from dino_speech.cli.options import (
+    ROWS,
+    Subparsers,
+    add_command,
+    add_manifest_of,
+    add_options,
+    load_chosen_encoder,
+    read_chosen_manifest,
+)
+from dino_speech.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from dino_speech.evaluation.probing.regression import RegressionReport
+
+ONLY_WITH_TEST = ("test_where", "test_columns", "test_range", "label_range")
 
 
 def add_commands(subparsers: Subparsers) -> None:
     """Declare the commands of this file."""
     group = add_command(
-        subparsers, "evaluate", None, summary="measure an encoder", example="dino-speech evaluate verification --help"
+        subparsers, "evaluate", None, "measure an encoder", example="dino-speech evaluate verification --help"
     )
     kinds = group.add_subparsers(metavar="KIND", required=True, dest="kind")
     verification.add_kind(kinds)
     parser = add_judging(
-        kinds,
-        "classification",
-        _classification,
-        summary="a linear probe on frozen embeddings, in speaker-disjoint folds",
+        *(kinds, "classification", _classification, "a linear probe on frozen embeddings, in speaker-disjoint folds"),
         details="Standardised embeddings, logistic regression chosen inside the training folds.",
         example="test.csv --label emotion",
     )
     add_options(parser, "--label", required=True)
     add_options(parser, "--folds")
     parser = add_judging(
-        kinds,
-        "regression",
-        _regression,
-        summary="numbers from frozen embeddings, in speaker-disjoint folds",
+        *(kinds, "regression", _regression, "numbers from frozen embeddings, in speaker-disjoint folds"),
         details="Standardised embeddings, ridge regression chosen inside the training folds. CCC: concordance"
         " correlation,\n1 at best, 0 for always saying the mean. Rows where one of the columns is blank are left out"
         " and listed.\nWith --test-manifest: learnt from all of --manifest, judged on another corpus, by the columns"
@@ -39,9 +48,15 @@ def add_commands(subparsers: Subparsers) -> None:
     )
     add_options(parser, "--labels", required=True)
     add_options(parser, "--folds")
-    cross_corpus.add_options_of_another_corpus(parser)
+    _add_options_of_another_corpus(parser)
     clinical.add_kind(kinds)
-    added_task.add_kind(kinds)
+    parser = add_judging(
+        *(kinds, "task", _task, "a task of your own, registered by a package that you installed"),
+        details="Every utterance is embedded once; the task judges the embeddings. See the page Add your own.",
+        example="test.csv --task retrieval --option label=speaker",
+    )
+    parser.add_argument("--task", metavar="NAME", required=True, help="its name")
+    parser.add_argument("--option", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="for the task")
     stress.add_kinds(kinds)
 
 
@@ -63,9 +78,11 @@ def _regression(arguments: argparse.Namespace) -> Answer:
     from dino_speech import evaluate_regression
 
     if arguments.test_manifest:
-        report = cross_corpus.evaluate(arguments)
+        report = _of_another_corpus(arguments)
     else:
-        cross_corpus.refuse_without_test(arguments)
+        for name in ONLY_WITH_TEST:
+            if getattr(arguments, name):
+                raise UsageError(f"--{name.replace('_', '-')}: there is no other corpus; give --test-manifest too")
         report = judge(evaluate_regression, arguments, labels=arguments.labels, num_folds=arguments.folds)
     rows: list[tuple[object, ...]] = []
     for name in report.labels:
@@ -88,3 +105,66 @@ def _answer(report: Any, rows: list[tuple[object, ...]], arguments: argparse.Nam
     from dino_speech import write_results
 
     return answer(report, table(rows), arguments, lambda folder: write_results(folder, {arguments.encoder: report}))
+
+
+def _add_options_of_another_corpus(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("another corpus")
+    add_manifest_of(group, "test", summary="judge on this corpus, whole; its speakers may not be in --manifest")
+    group.add_argument(
+        "--test-columns",
+        **{**ROWS, "metavar": "NAME=COLUMN", "default": [], "type": _renamed},
+        help="what a label is called there, e.g. valence=sentiment",
+    )
+    group.add_argument("--label-range", metavar="LOW,HIGH", type=_range, help="ratings of --manifest, e.g. 1,7")
+    there = "those of --test-manifest, e.g. 1,5: mapped onto the former"
+    group.add_argument("--test-range", metavar="LOW,HIGH", type=_range, help=there)
+
+
+def _of_another_corpus(arguments: argparse.Namespace) -> "RegressionReport":
+    from dino_speech import evaluate_cross_corpus
+    from dino_speech.data.derived_manifests import rename_labels, rescale_labels
+    from dino_speech.evaluation.probing.regression import RegressionReport
+
+    if (arguments.label_range is None) != (arguments.test_range is None):
+        raise UsageError("--label-range and --test-range: give both, each corpus its own, or neither")
+    if arguments.folds is not None:
+        raise UsageError("--folds: another corpus is judged as one; leave it out")
+    train, test = read_chosen_manifest(arguments), read_chosen_manifest(arguments, "test")
+    assert train is not None
+    assert test is not None
+    test, labels = rename_labels(test, dict(arguments.test_columns)), arguments.labels
+    reports = evaluate_cross_corpus(
+        load_chosen_encoder(arguments),
+        {"test": rescale_labels(test, labels, arguments.test_range, onto=arguments.label_range)},
+        train=rescale_labels(train, labels, arguments.label_range, onto=arguments.label_range),
+        labels=labels,
+        seed=arguments.seed,
+        **reading(),
+    )
+    assert isinstance(reports["test"], RegressionReport)
+    return reports["test"]
+
+
+def _renamed(text: str) -> tuple[str, str]:
+    name, equals, column = text.partition("=")
+    if not (name and equals and column):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=COLUMN, e.g. valence=sentiment")
+    return name, column
+
+
+def _range(text: str) -> tuple[float, float]:
+    from dino_speech.data.derived_manifests import checked_range
+
+    try:
+        return checked_range(text.split(","))  # type: ignore[arg-type]
+    except InputError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected LOW,HIGH, e.g. 1,7") from error
+
+
+def _task(arguments: argparse.Namespace) -> Answer:
+    from dino_speech import evaluate_task
+
+    options = dict(text.split("=", 1) if "=" in text else (text, "") for text in arguments.option)
+    report = judge(partial(evaluate_task, arguments.task), arguments, options=options)
+    rows = [*report.figures.items(), ("utterances", report.num_utterances)]
+    return answer(report, table([(name, value, "") for name, value in rows]), arguments, report.write)

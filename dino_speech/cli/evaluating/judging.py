@@ -19,13 +19,11 @@ from dino_speech.cli.options import (
 
 
 def add_judging(
-    kinds: Subparsers, name: str, run: Command, *, summary: str, details: str, example: str
+    kinds: Subparsers, name: str, run: Command, summary: str, *, details: str, example: str
 ) -> argparse.ArgumentParser:
     """A command that judges one encoder on a manifest; `example` is what follows these two."""
     beginning = f"{'' if name == 'probe' else 'evaluate '}{name} --encoder results/dino/encoder --manifest"
-    parser = add_command(
-        kinds, name, run, summary=summary, details=details, example=f"dino-speech {beginning} {example}"
-    )
+    parser = add_command(kinds, name, run, summary, details=details, example=f"dino-speech {beginning} {example}")
     add_options(parser, "--encoder", "--device", "--manifest", "--where", "--seed", "--output")
     return parser
 

@@ -17,38 +17,27 @@ from dino_speech.cli.options import (
     read_chosen_manifest,
 )
 
-SYSTEM_HINT = (
-    "An encoder gets linear probes in speaker-disjoint folds; a fine-tuned system's folder is judged as it is."
-)
+SYSTEM_HINT = "An encoder gets linear probes in speaker-disjoint folds; a fine-tuned system's folder is judged as is."
 
 
 def add_kinds(kinds: Subparsers) -> None:
     """Declare the kinds of evaluation of this file."""
     parser = add_judging(
-        kinds,
-        "robustness",
-        _robustness,
-        summary="what noise, filters, cuts, rooms and the like do to predictions",
+        *(kinds, "robustness", _robustness, "what noise, filters, cuts, rooms and the like do to predictions"),
         details=f"{SYSTEM_HINT}\nOf trials the test side is changed. Every condition takes a pass over the audio.",
         example="test.csv --label emotion",
     )
     _add_task(parser)
     add_options(parser, "--noise", "--rir", "--conditions")
     parser = add_judging(
-        kinds,
-        "fairness",
-        _fairness,
-        summary="differences between groups of people, and between single speakers",
+        *(kinds, "fairness", _fairness, "differences between groups of people, and between single speakers"),
         details=f"{SYSTEM_HINT}\nGroups are compared on matched labels. Intervals: 95 %, by bootstrap over speakers.",
         example="test.csv --label emotion",
     )
     _add_task(parser)
     add_options(parser, "--group", default="sex", help="column of groups (%(default)s)")
     parser = add_command(
-        kinds,
-        "efficiency",
-        _efficiency,
-        summary="parameters, multiply-adds, time and memory of one encoder or several",
+        *(kinds, "efficiency", _efficiency, "parameters, multiply-adds, time and memory of one encoder or several"),
         details="Multiply-adds: matrix products, convolutions, attention. Time is this machine's, as busy as it is.",
         example="dino-speech evaluate efficiency --encoder results/dino/encoder random:xvector",
     )

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 def add_kind(kinds: Subparsers) -> None:
     """Declare the command: trials, and the parts of a verification system."""
     parser = add_judging(
-        kinds,
-        "verification",
-        _verification,
-        summary="EER and minDCF on a list of trials, of cosine scores or of a back-end",
+        *(
+            kinds,
+            "verification",
+            _verification,
+            "EER and minDCF on a list of trials, of cosine scores or of a back-end",
+        ),
         details="Trials are lines `1 enroll test` (same speaker) and `0 enroll test`, with IDs or paths of the"
         " manifest.\nEER is in percent; intervals are 95 %, by bootstrap over speakers where the manifest names them.",
         example="test.csv --trials trials.txt",
@@ -33,9 +35,8 @@ def add_kind(kinds: Subparsers) -> None:
         help="cosine_mean subtracts the mean of --train-manifest; plda learns from its `speaker` column (%(default)s)",
     )
     add_manifest_of(group, "train", summary="what the back-end is fitted on; speakers of the trials are refused in it")
-    group.add_argument(
-        "--lda-dim", type=positive_int, metavar="N", help="plda: dimensions kept (default: 200, or fewer)"
-    )
+    lda = "plda: dimensions kept (default: 200, or fewer)"
+    group.add_argument("--lda-dim", type=positive_int, metavar="N", help=lda)
     group = parser.add_argument_group("score normalisation")
     group.add_argument("--score-norm", choices=("z", "t", "s", "as"), help="as: adaptive S-norm")
     add_manifest_of(group, "cohort", summary="strangers to compare with (default: those of --train-manifest)")
@@ -64,11 +65,7 @@ def _verification(arguments: argparse.Namespace) -> Answer:
 
 
 def _system_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options as `evaluate_verification` takes them.
-
-    Raises:
-        UsageError: options that need one another.
-    """
+    """The options as `evaluate_verification` takes them; a `UsageError` for those that need one another."""
     from dino_speech import PLDA, read_trials
 
     if arguments.lda_dim is not None and arguments.backend != "plda":

@@ -1,13 +1,23 @@
-"""From a fine-tuning recipe to a system and its report: what `dino-speech finetune` and `train-supervised` do."""
+"""From a fine-tuning recipe to systems and their report: once, by folds, or for a clinical question."""
 
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dino_speech.errors import InputError, RecipeError
-from dino_speech.recipe.commands.clinical_tuning import run_clinical
-from dino_speech.recipe.commands.fold_tuning import run_folds
-from dino_speech.recipe.commands.manifests import read_others, read_part, read_train, require_numbers
-from dino_speech.recipe.commands.recorded_run import NUM_READING_THREADS, RecordedRun, course_of, figures_of, require
+from dino_speech.recipe.commands.recorded_run import (
+    NUM_READING_THREADS,
+    RecordedRun,
+    course_of,
+    figures_of,
+    read_others,
+    read_part,
+    read_train,
+    refuse_test,
+    require,
+    require_numbers,
+)
 
 if TYPE_CHECKING:
     from dino_speech.data.manifest import Manifest
@@ -24,14 +34,9 @@ def run_finetuning(
     conditions and no manifest of its own is taken from `train_manifest`.
 
     Corpora in `others` are judged whole, each with its own report in `others/<name>`; where they rate on other scales,
-    `label_range` says from where to where (see `manifests.py`).
-
-    With `fold_column` or `num_folds` one system is trained per fold (see `fold_tuning.py`), with `clinical` people are
-    judged, beside the silence control (see `clinical_tuning.py`).
-
-    Args:
-        recipe, resume, device: as in all commands.
-        keep_encoder: also save the encoder at `<output_folder>/encoder`, as pretraining does.
+    `label_range` says from where to where. With `fold_column` or `num_folds` one system is trained per fold, with
+    `clinical` people are judged, beside the silence control. `keep_encoder` also saves the encoder at
+    `<output_folder>/encoder`, as pretraining does.
 
     Returns:
         Plain data: `system` and `encoder` (folders), `classes`, and what `RecordedRun.summary` and `course_of` give;
@@ -133,3 +138,89 @@ def _judge(tuner: "FineTuner", test: "Manifest", run: RecordedRun) -> dict[str, 
     report = evaluate_finetuned(tuner.system_, test, seed=run.seed, num_workers=NUM_READING_THREADS)
     path = write_results(run.folder, {"fine-tuned": report})
     return {"report": str(path), "num_test": report.num_utterances, **figures_of(report)}
+
+
+def run_folds(
+    recipe: Mapping[str, Any], tuner: "FineTuner", *, resume: bool = True, device: str | None = None
+) -> dict[str, Any]:
+    """Fine-tune one system per fold of `fold_column` or `num_folds`, and judge all utterances; finished folds are kept.
+
+    Leaves the systems at `<output_folder>/fold_<name>/system`, `report.md`, `report.json` and `predictions.csv`. Gives
+    what `RecordedRun.summary` gives, `num_folds`, `folds` (see `FoldResults`), `num_skipped`, `stop_reason`; where all
+    folds are finished `report` (file), `num_test` and the figures of `run_finetuning`.
+    """
+    from dino_speech.studies.fold_systems import finetune_folds
+
+    chosen: dict[str, Any] = {key: recipe.get(key) for key in ("fold_column", "num_folds")}
+    refuse_test(recipe, "fold_column" if chosen["fold_column"] is not None else "num_folds")
+    labels = tuner.labels if tuner.objective == "ccc" else []
+    run = RecordedRun(recipe, read_train(recipe, labels))
+    options: dict[str, Any] = {
+        "valid": read_part(recipe, "valid", labels),
+        "device": device,
+        "resume": resume,
+        **run.place,
+    }
+    with run.keeping_recipe():
+        found = finetune_folds(tuner, run.manifest, **chosen, **options, num_workers=NUM_READING_THREADS)
+    course: dict[str, Any] = {"num_folds": len(found.folds), "folds": found.folds}
+    course |= {"num_skipped": found.num_skipped, "stop_reason": found.stop_reason}
+    if found.report is not None:
+        course |= {"report": str(found.path), "num_test": found.report.num_utterances, **figures_of(found.report)}
+    return run.summary(**course)
+
+
+KEYS = ("positive", "negative", "subject", "split", "vad", "silence_control", "age", "sex")
+
+
+def run_clinical(
+    recipe: Mapping[str, Any], tuner: "FineTuner", *, resume: bool = True, device: str | None = None
+) -> dict[str, Any]:
+    """Ask a clinical question of fine-tuned systems, and the same of silence: what `evaluate_clinical` does.
+
+    The recipe's key `clinical` holds `positive` (a value of the tuner's label) and, where wanted, the arguments of
+    `evaluate_clinical` named in `KEYS`; folds are those of `fold_column`, `num_folds` or the `split` in `clinical`.
+    Recordings are cut by the tuner's `segment_s`. The rows of `train_manifest` are both learnt from and judged, never
+    the same person.
+
+    Leaves `report.md` and `report.json` in the output folder, each fold's system below `recordings/` and `silence/`,
+    and the silent parts in `nonspeech/`. Finished folds are kept. Gives `report` (file), and what `RecordedRun.summary`
+    and `ClinicalReport.to_dict` give.
+    """
+    from dino_speech.data.silence import SETTINGS_FILE
+    from dino_speech.evaluation.clinical.evaluate import evaluate_clinical
+    from dino_speech.studies.finetuned_subjects import FineTunedSubjects
+
+    question = _question(recipe)
+    run = RecordedRun(recipe, read_train(recipe))
+    silence = run.folder / "nonspeech"
+    if not resume and (silence / SETTINGS_FILE).exists():  # what no run has written is not ours to delete
+        shutil.rmtree(silence)
+    with run.keeping_recipe():
+        report = evaluate_clinical(
+            None,
+            run.manifest,
+            label=tuner.labels[0],
+            num_folds=recipe.get("num_folds"),
+            fold_column=recipe.get("fold_column"),
+            segment_s=tuner.segment_s,
+            control_folder=str(run.folder),
+            classifier=FineTunedSubjects(tuner, **run.place, device=device, resume=resume),
+            **question,  # drawn folds do not depend on the seed of fine-tuning
+        )
+    report = replace(report, provenance=report.provenance | {"seed_of_fine_tuning": run.seed})
+    return run.summary(**report.to_dict(), report=str(report.write(run.folder)))
+
+
+def _question(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The checked key `clinical`."""
+    question = recipe["clinical"]
+    if not isinstance(question, Mapping) or question.get("positive") is None:
+        raise RecipeError("clinical: expected a mapping with the diagnosis to be found, e.g. {positive: ad}")
+    if unknown := sorted(set(question) - set(KEYS)):
+        raise RecipeError(f"clinical has no {unknown[0]!r}; possible: {', '.join(KEYS)}")
+    for key in ("valid_manifest", "valid_where"):
+        if recipe.get(key) is not None:
+            raise RecipeError(f"{key}: a clinical question has no validation set, its control could not use it")
+    refuse_test(recipe, "clinical")
+    return {key: value for key, value in question.items() if value is not None}

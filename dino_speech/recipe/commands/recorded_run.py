@@ -1,14 +1,14 @@
-"""What running a recipe shares, whatever it runs: keys that must be there, what is kept, the summary."""
+"""What running a recipe shares: the manifests that it names, keys that must be there, what is kept, the summary."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.kinds import DATA
+from dino_speech.recipe.load import DATA
 
 if TYPE_CHECKING:
     from dino_speech.data.manifest import Manifest
@@ -46,7 +46,7 @@ class RecordedRun:
     @contextmanager
     def keeping_recipe(self) -> Iterator[None]:
         """Keep the recipe when what is inside has finished or was interrupted, not where it was refused."""
-        from dino_speech.training.signals import Interrupted
+        from dino_speech.training.operating_system import Interrupted
 
         try:
             yield
@@ -68,13 +68,7 @@ class RecordedRun:
 
 
 def course_of(trainer: Any) -> dict[str, Any]:
-    """What a summary says of a training.
-
-    Returns:
-        `num_steps` (done by now), `last` (the last figures of the history), `best` (those of the monitor or of the
-        validation, or None), `num_skipped` and `skipped` (files), `stop_reason` ("max_minutes", or None where the run
-        is complete).
-    """
+    """What a summary says of a training: the `last` figures of its history, the `best` of monitor or validation, ..."""
     rows = [row for row in trainer.history_ if "loss" in row] or trainer.history_
     last = rows[-1] if rows else {}
     return {
@@ -94,11 +88,7 @@ def figures_of(report: "ClassificationReport | RegressionReport") -> dict[str, A
 
 
 def require(recipe: Mapping[str, Any], key: str, *kinds: type[Kind]) -> Kind:
-    """The value of the key by which a recipe's kind is known; what every recipe needs is there besides.
-
-    Raises:
-        RecipeError: a key is missing, with the option that gives it; or the value is no object of these classes.
-    """
+    """The value of the key by which a recipe's kind is known; what every recipe needs is there besides."""
     for needed in (DATA[0], DATA[2], key):
         if recipe.get(needed) is None:
             raise RecipeError(f"{_name(recipe)}: no {needed}; write it into the recipe, or give --{needed}=VALUE")
@@ -110,11 +100,7 @@ def require(recipe: Mapping[str, Any], key: str, *kinds: type[Kind]) -> Kind:
 
 
 def refuse_test(recipe: Mapping[str, Any], instead: str) -> None:
-    """Refuse a test set where folds or a split already say who is judged.
-
-    Raises:
-        RecipeError: naming both.
-    """
+    """Refuse a test set where folds or a split already say who is judged."""
     for key in ("test_manifest", "test_where"):
         if recipe.get(key) is not None:
             raise RecipeError(f"{_name(recipe)}: {key} and {instead} both say what is judged; give one of them")
@@ -131,3 +117,68 @@ def keep_recipe(recipe: Mapping[str, Any], folder: Path) -> None:
 
 def _name(recipe: Mapping[str, Any]) -> str:
     return str(getattr(recipe, "path", "recipe"))
+
+
+OPTIONS = ("manifest", "where", "columns", "label_range")
+
+
+def require_numbers(recipe: Mapping[str, Any], objective: str) -> None:
+    """Refuse a `label_range` where no numbers are learnt."""
+    if recipe.get("label_range") is not None and objective != "ccc":
+        raise RecipeError(f"label_range: the range of numbers, but {objective} learns classes; leave it out")
+
+
+def read_train(recipe: Mapping[str, Any], labels: Sequence[str] = ()) -> "Manifest":
+    """The rows of `train_manifest` that `where` selects; see `read_part`."""
+    return read_scaled(recipe, recipe["train_manifest"], labels, where=recipe.get("where"))
+
+
+def read_part(recipe: Mapping[str, Any], part: str, labels: Sequence[str] = ()) -> "Manifest | None":
+    """The rows of a part ("valid", "test", "labelled"); None where the recipe names none.
+
+    A part that has conditions and no manifest of its own is taken from `train_manifest`.
+    """
+    source, where = recipe.get(f"{part}_manifest"), recipe.get(f"{part}_where")
+    if source is None and where is None:
+        return None
+    return read_scaled(recipe, recipe["train_manifest"] if source is None else source, labels, where=where)
+
+
+def read_scaled(recipe: Mapping[str, Any], source: Any, labels: Sequence[str], *, where: Any = None) -> "Manifest":
+    """A manifest of the recipe's own corpus; with a `label_range` its labels are refused where they lie outside."""
+    from dino_speech.data.derived_manifests import rescale_labels
+    from dino_speech.data.manifest import read_manifest
+
+    own = recipe.get("label_range")
+    return rescale_labels(read_manifest(source, where=where), labels, own, onto=own)
+
+
+def read_others(recipe: Mapping[str, Any], labels: Sequence[str]) -> dict[str, "Manifest"]:
+    """The corpora of the key `others`, by name: each a file, or a mapping of `OPTIONS`.
+
+    With a `label_range` of the recipe's own corpus each of them says its own, and is brought onto the former.
+    """
+    given = recipe.get("others") or {}
+    if not isinstance(given, Mapping):
+        raise RecipeError(f"others is {given!r}; expected names of corpora with their manifests, {{NAME: FILE.csv}}")
+    return {str(name): _read(str(name), one, labels, recipe.get("label_range")) for name, one in given.items()}
+
+
+def _read(name: str, given: Any, labels: Sequence[str], own_range: Any) -> "Manifest":
+    from dino_speech.data.derived_manifests import rename_labels, rescale_labels
+    from dino_speech.data.manifest import read_manifest
+
+    options = dict(given) if isinstance(given, Mapping) else {"manifest": given}
+    if unknown := [key for key in options if key not in OPTIONS]:
+        raise RecipeError(f"others.{name}: has no {unknown[0]!r}; possible: {', '.join(OPTIONS)}")
+    if options.get("manifest") is None:
+        raise RecipeError(f"others.{name}: no manifest; give --others.{name}.manifest=FILE.csv")
+    label_range = options.get("label_range")
+    if (label_range is None) != (own_range is None):
+        raise RecipeError(
+            f"others.{name}: label_range is {label_range!r}, that of train_manifest {own_range!r}; give both, each"
+            " corpus its own, or neither"
+        )
+    manifest = read_manifest(options["manifest"], where=options.get("where"))
+    renamed = rename_labels(manifest, options.get("columns") or {})
+    return rescale_labels(renamed, labels, label_range, onto=own_range)

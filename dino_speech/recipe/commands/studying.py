@@ -6,8 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.errors import RecipeError
-from dino_speech.recipe.commands.manifests import read_others, read_train, require_numbers
-from dino_speech.recipe.commands.recorded_run import RecordedRun, keep_recipe, require
+from dino_speech.recipe.commands.recorded_run import (
+    RecordedRun,
+    keep_recipe,
+    read_others,
+    read_train,
+    require,
+    require_numbers,
+)
 
 SEEDS = (1986, 1987, 1988)
 
@@ -66,9 +72,8 @@ def _trials(given: Any) -> Any:
     found: dict[str, Any] = {}
     for name, one in given.items():
         if isinstance(one, Mapping) and set(one) != {"trials", "manifest"}:
-            raise RecipeError(
-                f"trials.{name}: has {', '.join(one)}; expected trials and manifest, or one file of trials"
-            )
+            has = ", ".join(one)
+            raise RecipeError(f"trials.{name}: has {has}; expected trials and manifest, or one file of trials")
         both = isinstance(one, Mapping)
         found[name] = (read_trials(one["trials"]), one["manifest"]) if both else read_trials(one)
     return found
