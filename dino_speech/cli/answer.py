@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dino_speech.plain_data import plain
-
 if TYPE_CHECKING:
     from dino_speech.data.checking import Finding
     from dino_speech.data.utterances import Skipped
@@ -26,6 +24,8 @@ class Answer:
 
 def as_json(data: Mapping[str, Any]) -> str:
     """One line of strict JSON: NaN and infinity, which JSON does not know, become null."""
+    from dino_speech.plain_data import plain  # which loads NumPy, as help need not
+
     return json.dumps(plain(data), ensure_ascii=False, allow_nan=False)
 
 

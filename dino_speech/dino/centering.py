@@ -48,11 +48,7 @@ class Center(nn.Module):
 
     @torch.no_grad()
     def accumulate(self, teacher_logits: Tensor) -> None:
-        """Add the teacher's logits (..., K) of a micro-batch, as they are before centering; `value` stays.
-
-        Raises:
-            RuntimeError: the average of this step is under way already.
-        """
+        """Add the teacher's logits (..., K) of a micro-batch, as they are before centering; `value` stays."""
         if self._mean is not None:
             raise RuntimeError("Center.accumulate: after begin_step, and before step")
         rows = teacher_logits.detach().flatten(0, -2)
@@ -61,11 +57,7 @@ class Center(nn.Module):
 
     @torch.no_grad()
     def begin_step(self) -> None:
-        """Start averaging over the ranks what was added, once all of a step is: it travels while others compute.
-
-        Raises:
-            RuntimeError: nothing was added since the last step.
-        """
+        """Start averaging over the ranks what was added, once all of a step is: it travels while others compute."""
         if self._num_rows == 0:
             raise RuntimeError("Center.step: no teacher logits since the last step; call accumulate per micro-batch")
         self._total[-1] = self._num_rows
@@ -73,11 +65,7 @@ class Center(nn.Module):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the center towards the mean of all rows added since the last step, on all ranks together.
-
-        Raises:
-            RuntimeError: nothing was added since the last step.
-        """
+        """Move the center towards the mean of all rows added since the last step, on all ranks together."""
         if self._mean is None:
             self.begin_step()
         assert self._mean is not None
@@ -97,16 +85,7 @@ class Center(nn.Module):
 
 @torch.no_grad()
 def softmax_targets(teacher_logits: Tensor, center: Tensor | None, temperature: float) -> Tensor:
-    """Centered and sharpened targets, softmax((logits - center) / temperature), at least float32.
-
-    Args:
-        teacher_logits: (..., K).
-        center: (K,), or None for no centering.
-        temperature: above 0; lower is sharper.
-
-    Returns:
-        (..., K) without gradient; rows sum to 1.
-    """
+    """Centered, sharpened targets (..., K): softmax((logits - center) / temperature); no gradient, at least float32."""
     with torch.autocast(teacher_logits.device.type, enabled=False):
         logits = _full_precision(teacher_logits)
         return torch.softmax((logits if center is None else logits - center) / temperature, dim=-1)

@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,11 +35,7 @@ def batch_mean_entropy(targets: Tensor) -> float:
 
 
 def student_teacher_kl(loss: float, targets: Tensor) -> float:
-    """Mean KL divergence from the teacher's targets (L, B, K) to the student's other views, in nats.
-
-    Args:
-        loss: what `DINOLoss` gave for these targets; no other terms.
-    """
+    """Mean KL divergence from the teacher's targets (L, B, K) to the student's other views, in nats, by `DINOLoss`."""
     return loss - _entropy(targets).mean().item()
 
 
@@ -69,9 +66,8 @@ def rank_me(embeddings: Tensor) -> float:
 def teacher_gap(teacher: nn.Module, student: nn.Module) -> float:
     """Distance of all parameters of teacher and student, relative to the student's norm; 0 where they are equal."""
     pairs = zip(teacher.parameters(), student.parameters(), strict=True)
-    own = list(student.parameters())
     distances = torch._foreach_norm([a.float() - b.float() for a, b in pairs])
-    norms = torch._foreach_norm([parameter.float() for parameter in own])
+    norms = torch._foreach_norm([parameter.float() for parameter in student.parameters()])
     return (torch.stack(distances).norm() / torch.stack(norms).norm()).item()
 
 
@@ -238,9 +234,7 @@ class CollapseDoctor:
         grace_steps: first steps in which nothing is reported; an untrained encoder gives all files nearly the same
             embedding, so give it at least the warm-up.
 
-    Attributes:
-        figures: the last measurement.
-        findings: of the last measurement.
+    `figures` and `findings` are those of the last measurement.
     """
 
     def __init__(self, *, patience: int = 3, grace_steps: int = 0) -> None:
@@ -252,20 +246,10 @@ class CollapseDoctor:
         self._window: deque[dict[str, float]] = deque(maxlen=patience)
 
     def examine(
-        self,
-        step: int,
-        *,
-        loss: Tensor | float,
-        targets: Tensor,
-        embeddings: Tensor,
-        center: Tensor | None = None,
-        teacher: nn.Module | None = None,
-        student: nn.Module | None = None,
+        self, step: int, *, loss: Tensor | float, targets: Tensor, embeddings: Tensor, **further: Any
     ) -> list[Finding]:
-        """Measure (see `measure`), and log what is newly found, and what is gone."""
-        self.figures = measure(
-            loss=float(loss), targets=targets, embeddings=embeddings, center=center, teacher=teacher, student=student
-        )
+        """Measure (`further` is what else `measure` takes), and log what is newly found, and what is gone."""
+        self.figures = measure(loss=float(loss), targets=targets, embeddings=embeddings, **further)
         if step <= self.grace_steps:
             return []
         self._window.append(self.figures)

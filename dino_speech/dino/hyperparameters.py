@@ -26,91 +26,55 @@ from dino_speech.training.settings import OLD_RUN_NAMES, RunSettings, Settings, 
 
 @dataclass
 class ObjectiveSettings(Settings):
-    """What the student is to achieve: the teacher's targets, and what is added to the loss, each with its weight.
+    """What the student is to achieve: the teacher's targets, and what is added to the loss, each with its weight."""
 
-    Args:
-        loss: "dino", or one of your own (`register_objective`).
-        student_temperature: of the student's softmax, > 0.
-        teacher_temperature: of the teacher's, > 0; lower is sharper.
-        teacher_temperature_start: where it begins; None: constant.
-        teacher_temperature_warmup: length of its linear way from start to end.
-        centering: "mean" (moving average of the teacher's logits) or "sinkhorn" (balanced within the batch).
-        center_momentum: of the moving average, in [0, 1).
-        koleo_weight: of the regulariser that spreads embeddings of a batch; 0: off.
-    """
-
-    loss: str = "dino"
-    student_temperature: Positive = 0.1  # [C]
-    teacher_temperature: Positive = 0.04  # [C]
-    teacher_temperature_start: Positive | None = None  # [C]: constant
-    teacher_temperature_warmup: Length = 0  # [C]
-    centering: Literal["mean", "sinkhorn"] = "sinkhorn"  # [ours], [DINOv2]: steadier in small batches; [C]: mean
-    center_momentum: Share = 0.9  # [C]
-    koleo_weight: NotNegative = 0.1  # [DINOv2], Sec. 4; [C]: none
+    loss: str = "dino"  # or one of your own (`register_objective`)
+    student_temperature: Positive = 0.1  # of the student's softmax [C]
+    teacher_temperature: Positive = 0.04  # of the teacher's; lower is sharper [C]
+    teacher_temperature_start: Positive | None = None  # where it begins; None: constant [C]
+    teacher_temperature_warmup: Length = 0  # its linear way from start to end [C]
+    # "mean": moving average of the teacher's logits [C]; "sinkhorn": balanced within the batch [DINOv2], and so [ours]:
+    # steadier in small batches
+    centering: Literal["mean", "sinkhorn"] = "sinkhorn"
+    center_momentum: Share = 0.9  # of the moving average [C]
+    koleo_weight: NotNegative = 0.1  # of the regulariser that spreads a batch's embeddings [DINOv2], Sec. 4; [C]: none
 
 
 @dataclass
 class HeadSettings(Settings):
-    """The head on the encoder, which only training needs.
+    """The head on the encoder, which only training needs: see `DINOHead`."""
 
-    Args:
-        num_prototypes: K, its outputs.
-        hidden_dim: width of the hidden layers.
-        bottleneck_dim: width of the normalised bottleneck.
-        num_layers: layers before the last one.
-        batch_norm: BatchNorm in the hidden layers.
-    """
-
-    num_prototypes: Count = 4_096  # [ours] [C]: 65_536, for 1.1 million utterances
+    num_prototypes: Count = 4_096  # K, its outputs [ours]; [C]: 65_536, for 1.1 million utterances
     hidden_dim: Count = 2_048  # [C]
     bottleneck_dim: Count = 256  # [C]
-    num_layers: Count = 3  # [C]
-    batch_norm: bool = True  # [ours]: learns faster at small scale; [C]: without
+    num_layers: Count = 3  # before the last one [C]
+    batch_norm: bool = True  # in the hidden layers [ours]: learns faster at small scale; [C]: without
 
 
 @dataclass
 class ScheduleSettings(Settings):
-    """How long, in what batches, and what changes on the way.
-
-    Args:
-        length: of the run; not a share.
-        batch_size: utterances per optimizer step, over all processes and micro-batches together.
-        accumulation_steps: micro-batches per optimizer step, for a batch that does not fit into memory.
-        warmup: length in which the learning rate rises, from 0; None: a tenth of the run.
-        lr_end: the last learning rate; a cosine leads there.
-        weight_decay_end: at the last step, by a cosine; None: constant.
-        freeze_last_layer: length in which the head's last layer stands still; None: one epoch, but at most a twentieth
-            of the run.
-    """
+    """How long, in what batches, and what changes on the way."""
 
     length: LengthOfRun = "70 epochs"  # [C]
-    batch_size: Count = 64  # [ours]: fits a laptop; [C]: 128
-    accumulation_steps: Count = 1
-    warmup: Length | None = None  # [ours]; [C]: 10 of 70 epochs
-    lr_end: NotNegative = 1e-6  # [C]
-    weight_decay_end: NotNegative | None = None  # [C]: constant
-    freeze_last_layer: Length | None = None  # [C]: one epoch
+    batch_size: Count = 64  # utterances per step, over all processes and micro-batches [ours]: fits a laptop; [C]: 128
+    accumulation_steps: Count = 1  # micro-batches per step, for a batch that does not fit into memory
+    warmup: Length | None = None  # in which lr rises from 0; None: a tenth of the run [ours]; [C]: 10 of 70 epochs
+    lr_end: NotNegative = 1e-6  # a cosine leads there [C]
+    weight_decay_end: NotNegative | None = None  # at the last step, by a cosine; None: constant [C]
+    # In which the head's last layer stands still; None: one epoch [C], but at most a twentieth of the run.
+    freeze_last_layer: Length | None = None
 
 
 @dataclass
 class OptimizerSettings(Settings):
-    """How the weights move.
-
-    Args:
-        name: "adamw", "adam" or "sgd".
-        lr: the peak learning rate, used as given, whatever the batch size.
-        weight_decay: at the first step; not for biases and other one-dimensional parameters.
-        betas: of Adam and AdamW.
-        momentum: of SGD.
-        clip_norm: limit of the global norm of all gradients; None: no limit.
-    """
+    """How the weights move."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"  # [DINO]; [C]: Adam with amsgrad
-    lr: Positive = 2e-3  # [ours]; [C]: 2.5e-3 at a batch of 128
-    weight_decay: NotNegative = 1e-4  # [C]
-    betas: tuple[float, float] = (0.9, 0.95)  # [C]
-    momentum: Share = 0.9  # SGD as in the speech recipes of wespeaker and 3D-Speaker
-    clip_norm: Positive | None = 3.0  # [DINO], there per parameter; [C]: none
+    lr: Positive = 2e-3  # at its peak, whatever the batch size [ours]; [C]: 2.5e-3 at a batch of 128
+    weight_decay: NotNegative = 1e-4  # at the first step; not for biases and others with one dimension [C]
+    betas: tuple[float, float] = (0.9, 0.95)  # of Adam and AdamW [C]
+    momentum: Share = 0.9  # of SGD, as in the speech recipes of wespeaker and 3D-Speaker
+    clip_norm: Positive | None = 3.0  # of all gradients together; None: no limit [DINO], there per parameter; [C]: none
 
 
 @dataclass
@@ -176,13 +140,7 @@ class StepValues:
 
 @dataclass(frozen=True)
 class RunSteps(RunLength):
-    """The lengths of a run over some data, in optimizer steps.
-
-    Attributes:
-        warmup: in which the learning rate rises.
-        teacher_temperature_warmup: in which the teacher's temperature changes.
-        freeze_last_layer: in which the head's last layer stands still.
-    """
+    """The lengths of a run over some data, in optimizer steps; their names are those of the settings."""
 
     warmup: int
     teacher_temperature_warmup: int
@@ -216,13 +174,9 @@ class Hyperparameters:
         teacher_augment: the same for the teacher's long views, drawn independently; None: it hears what the student
             hears.
         spec_augment: masks on the student's features, `spec_augment(frames, generator=...)`.
-        objective: what is learnt: `ObjectiveSettings`.
-        head: `HeadSettings`.
-        teacher: `TeacherSettings`.
-        schedule: how long, in what batches: `ScheduleSettings`.
-        optimizer: `OptimizerSettings`.
-        run: how it is carried out, not what it computes; may change when it is resumed: `PretrainingRun`.
-        whitening: of the finished encoder: `WhiteningSettings`.
+        objective, head, teacher, schedule, optimizer: groups; their classes say what is in them.
+        run: how it is carried out, not what it computes; may change when it is resumed.
+        whitening: of the finished encoder.
 
     Raises:
         InputError: a value outside its range; the message names it.
@@ -272,11 +226,7 @@ class Hyperparameters:
 
 
 def completed_identity(saved: dict[str, Any]) -> dict[str, Any]:
-    """A saved run's identity as a run of today states it.
-
-    Settings that stood side by side go into their groups, lengths become steps, and a setting that came later has its
-    default.
-    """
+    """A saved run's identity as today's states it: settings in groups, lengths in steps, later ones by default."""
     if "crops" not in saved:  # another kind of training
         return saved
     moved, _ = move_old_names({name: value for name, value in saved.items() if name != "precision"}, OLD_NAMES)

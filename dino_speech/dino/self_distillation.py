@@ -53,17 +53,11 @@ Export = Callable[[SpeechEncoder, str, int], None]  # an encoder, where below th
 
 @dataclass(frozen=True)
 class Views:
-    """What the networks hear of a micro-batch.
+    """What the networks hear of a micro-batch."""
 
-    Args:
-        student: frames (V*B, T, F), one entry per length of crop.
-        teacher: frames (L*B, T, F).
-        last: of its step.
-    """
-
-    student: list[Tensor]
-    teacher: Tensor
-    last: bool
+    student: list[Tensor]  # frames (V*B, T, F), one entry per length of crop
+    teacher: Tensor  # frames (L*B, T, F)
+    last: bool  # of its step
 
 
 @dataclass(frozen=True)
@@ -76,24 +70,7 @@ class Seen:
 
 
 class SelfDistillation(Training):
-    """Trains a student network against its own moving average.
-
-    Args:
-        hyper: the hyper-parameters.
-        network: the student: encoder and head.
-        steps: the lengths of the run.
-        sampler: the utterances of each step.
-        dataset: their crops.
-        device: to train on.
-        monitor: judges the teacher every `run.monitor_every`; None: nothing does.
-        export: writes an encoder.
-
-    Attributes:
-        teacher: the moving average.
-        center: of its logits.
-        doctor: the collapse doctor.
-        best: the monitor's best figures so far, and their `step`.
-    """
+    """Trains a student network against its own moving average; a monitor, where there is one, judges the teacher."""
 
     def __init__(
         self,
@@ -121,15 +98,8 @@ class SelfDistillation(Training):
             student_temperature=hyper.objective.student_temperature,
             teacher_temperature=hyper.objective.teacher_temperature,
         )
-        chosen = hyper.optimizer
-        self.optimizer = build_optimizer(
-            chosen.name,
-            self.network,
-            lr=chosen.lr,
-            weight_decay=chosen.weight_decay,
-            betas=chosen.betas,
-            momentum=chosen.momentum,
-        )
+        chosen = {key: value for key, value in vars(hyper.optimizer).items() if key not in ("name", "clip_norm")}
+        self.optimizer = build_optimizer(hyper.optimizer.name, self.network, **chosen)
         self.doctor = CollapseDoctor(grace_steps=steps.warmup)
         self.monitor_every = max(1, steps.count(hyper.run.monitor_every))
         self.best: dict[str, Any] | None = None
@@ -155,13 +125,7 @@ class SelfDistillation(Training):
         set_step_values(optimizer, lr=values.lr, weight_decay=values.weight_decay)
 
     def hear(self, batch: Mapping[str, Tensor], step: int, micro_batch: int) -> Views:
-        """Augment the crops and compute their features, all crops of one length together.
-
-        Args:
-            batch: `long` and `short` (B, V, S), `index` (B,).
-            step: of the run.
-            micro_batch: of the step.
-        """
+        """Augment the crops, `long` and `short` (B, V, S), and compute their features, all of one length together."""
         self.seen, hyper, extract = None, self.hyper, self.network.encoder.extract_features
         draw = seeded_generator(self.sampler.seed, "augment", step, rank(), micro_batch)
         lengths = [batch[name].to(self.device, non_blocking=True) for name in ("long", "short")]
@@ -220,15 +184,9 @@ class SelfDistillation(Training):
     def row(self, step: int, means: Mapping[str, Tensor], grad_norm: float) -> dict[str, Any]:
         """Losses, the doctor's figures, and the values of the schedules."""
         assert self.seen is not None
-        findings = self.doctor.examine(
-            step,
-            loss=self.seen.loss,
-            targets=self.seen.targets,
-            embeddings=self.seen.embeddings,
-            center=self.center.value if self.hyper.objective.centering == "mean" else None,
-            teacher=self.teacher,
-            student=self.network,
-        )
+        center = self.center.value if self.hyper.objective.centering == "mean" else None
+        networks = {"teacher": self.teacher, "student": self.network}
+        findings = self.doctor.examine(step, **vars(self.seen), center=center, **networks)
         row: dict[str, Any] = {"epoch": round(step / self.steps.steps_per_epoch, 3)}
         row |= {"loss": float(means["dino"].float()), "koleo": float(means["koleo"].float()), "grad_norm": grad_norm}
         row |= {name: value for name, value in self.doctor.figures.items() if name not in NOT_LOGGED}

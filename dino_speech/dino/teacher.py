@@ -29,16 +29,10 @@ BatchNormPolicy = Literal["train", "ema"]
 
 @dataclass
 class TeacherSettings(Settings):
-    """How the teacher follows the student.
+    """How the teacher follows the student."""
 
-    Args:
-        momentum: weight of the old teacher in its moving average at the first step, in [0, 1].
-        momentum_end: the same at the last step; a cosine in between.
-        batchnorm: "train" or "ema", see `Teacher`.
-    """
-
-    momentum: Share = 0.996  # arXiv 2208.05445
-    momentum_end: Share = 1.0  # arXiv 2208.05445
+    momentum: Share = 0.996  # of the old teacher in its moving average, at the first step: arXiv 2208.05445
+    momentum_end: Share = 1.0  # at the last step, a cosine in between: arXiv 2208.05445
     batchnorm: BatchNormPolicy = "train"  # arXiv 2104.14294, official code
 
 

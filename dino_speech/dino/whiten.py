@@ -17,16 +17,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class WhiteningSettings(Settings):
-    """What is done to the finished encoder, anew if it is asked of a complete run.
+    """What is done to the finished encoder, anew if it is asked of a complete run."""
 
-    Args:
-        shrinkage: whiten the embeddings by those of `utterances` of the training utterances, no labels needed; 0 to 1,
-            see `Whitening`; None: leave them as they are.
-        utterances: how many, drawn by the seed.
-    """
-
-    shrinkage: Share | None = None  # the paper: none
-    utterances: Count = 2_000  # ours: ten times the usual dimensions
+    shrinkage: Share | None = None  # see `Whitening`; None: embeddings stay as they are, as in the paper
+    utterances: Count = 2_000  # of the training set, no labels needed; ours: ten times the usual dimensions
 
 
 def whiten(
@@ -36,13 +30,6 @@ def whiten(
 
     With fewer utterances than twice the embedding's dimensions it only warns: the covariance would be mostly chance,
     and the directions that it misses would be blown up.
-
-    Args:
-        encoder: changed in place.
-        utterances: to draw from; never those of a test set.
-        num_utterances: how many are drawn, if there are so many.
-        shrinkage: see `Whitening`.
-        seed: of the draw.
 
     Source: ours. What DINO learns in hours of speech lies in few directions, and cosine scoring hears only those.
     """

@@ -24,14 +24,7 @@ MAX_DATA_WAIT = 0.05  # ours: of the time
 
 
 class Progress:
-    """A tqdm bar where stderr is a terminal, else one line per logged step.
-
-    Args:
-        num_steps: optimizer steps of the whole run.
-        start_step: steps done before.
-        enabled: False shows nothing.
-        stream: where to write; None: stderr.
-    """
+    """A tqdm bar where stderr (or another stream) is a terminal, else one line per logged step."""
 
     def __init__(
         self, num_steps: int, *, start_step: int = 0, enabled: bool = True, stream: TextIO | None = None
@@ -41,15 +34,8 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._enabled = enabled
         self._num_steps = num_steps
-        terminal = enabled and self._stream.isatty()
-        self._bar = tqdm(
-            total=num_steps,
-            initial=start_step,
-            file=self._stream,
-            disable=not terminal,
-            unit="step",
-            dynamic_ncols=True,
-        )
+        options = {"file": self._stream, "disable": not (enabled and self._stream.isatty()), "dynamic_ncols": True}
+        self._bar = tqdm(total=num_steps, initial=start_step, unit="step", **options)
 
     def advance(self) -> None:
         """One optimizer step is done."""
@@ -120,11 +106,7 @@ class Stopwatch:
         self._utterances += num_utterances
 
     def lap(self, wait_s: float) -> dict[str, float]:
-        """Figures since the last lap.
-
-        Args:
-            wait_s: seconds waited for data since training began.
-        """
+        """Figures since the last lap, of `wait_s` seconds waited for data since training began."""
         now = time.perf_counter()
         seconds = max(now - self._start - self._paused_s, 1e-9)
         figures = {
@@ -149,12 +131,9 @@ def advise_on_waiting(row: Mapping[str, Any], num_workers: int, cache_gib: float
 
 
 class History:
-    """Rows of figures, kept in memory and on disk.
+    """Rows of figures, in memory and, where enabled (on the main process), in `history.jsonl` and `tensorboard/`.
 
-    Args:
-        folder: gets `history.jsonl` and `tensorboard/`.
-        start_step: rows of later steps are dropped: they belong to steps that a resumed run takes again.
-        enabled: False (on all processes but the main one) writes nothing.
+    Rows of steps after `start_step` are dropped: a resumed run takes these steps again.
     """
 
     def __init__(self, folder: Path, *, start_step: int = 0, enabled: bool = True) -> None:
@@ -187,14 +166,7 @@ class History:
 
 
 class Logbook:
-    """Figures of the steps, for the history, a bar or lines, and TensorBoard; only the main process writes.
-
-    Args:
-        run: says how often.
-        folder: of the run.
-        step: optimizer steps that are done.
-        num_steps: of the whole run.
-    """
+    """Figures of the steps, for the history, a bar or lines, and TensorBoard; only the main process writes."""
 
     def __init__(self, run: RunSettings, folder: Path, step: int, num_steps: int) -> None:
         self.run = run

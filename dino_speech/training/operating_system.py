@@ -22,14 +22,10 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR
 
 
 class Interrupted(SystemExit):
-    """Raised by `fit` after a signal, when the state is saved; the same call again goes on from there.
+    """Raised by `fit` after the signal `signum`, with the state saved after `step`; the same call goes on from there.
 
     As a `SystemExit` it ends a script with the shell's usual exit code for the signal (130 for SIGINT, 143 for
     SIGTERM, 138 for SIGUSR1) and without a traceback, and is not swallowed by `except Exception`.
-
-    Attributes:
-        signum: the signal.
-        step: optimizer steps done.
     """
 
     def __init__(self, signum: int, step: int) -> None:
@@ -44,9 +40,6 @@ class StopSignals:
     """Context in which SIGINT, SIGTERM and SIGUSR1 only leave a note; a second SIGINT stops at once.
 
     Outside the main thread Python delivers no signals, and the context does nothing.
-
-    Attributes:
-        signum: the signal that arrived, else None.
     """
 
     def __init__(self) -> None:
@@ -80,14 +73,7 @@ _NEVER = 2**31 - 1
 
 @contextlib.contextmanager
 def freed_memory_kept(*, on: bool = True) -> Iterator[bool]:
-    """Within, freed memory is kept for reuse; afterwards what is free goes back to the system.
-
-    Args:
-        on: False: nothing happens, as for work on a GPU.
-
-    Yields:
-        whether it worked: on Linux with glibc; elsewhere nothing happens either.
-    """
+    """Within, freed memory is kept for reuse, afterwards it goes back; yields whether it works (`on`, Linux, glibc)."""
     library = _glibc() if on else None
     if library is None:
         yield False

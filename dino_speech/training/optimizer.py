@@ -29,21 +29,9 @@ def split_by_decay(parameters: Iterable[nn.Parameter], *, weight_decay: float) -
     ]
 
 
-def build_optimizer(
-    name: str,
-    module: nn.Module,
-    *,
-    lr: float,
-    weight_decay: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    momentum: float = 0.9,
-) -> Optimizer:
-    """AdamW, Adam (weight decay as an l2 penalty) or SGD with momentum over the trained parameters of `module`.
-
-    Raises:
-        InputError: an unknown name.
-    """
-    return optimizer_of(name, param_groups(module, weight_decay=weight_decay), lr=lr, betas=betas, momentum=momentum)
+def build_optimizer(name: str, module: nn.Module, *, lr: float, weight_decay: float, **options: Any) -> Optimizer:
+    """AdamW, Adam (weight decay as an l2 penalty) or SGD with momentum over the trained parameters of `module`."""
+    return optimizer_of(name, param_groups(module, weight_decay=weight_decay), lr=lr, **options)
 
 
 def optimizer_of(
@@ -54,11 +42,7 @@ def optimizer_of(
     betas: tuple[float, float] = (0.9, 0.999),
     momentum: float = 0.9,
 ) -> Optimizer:
-    """The same over given parameter groups, which may state their own `lr`.
-
-    Raises:
-        InputError: an unknown name.
-    """
+    """The same over given parameter groups, which may state their own `lr`."""
     # Fused: one pass over the parameters instead of a dozen, on a CPU too.
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)

@@ -86,11 +86,7 @@ class Processes:
 
 
 def share(weight: Tensor) -> Tensor | float:
-    """What a mean over this process's part of a batch counts beside the other parts', on average 1.
-
-    Args:
-        weight: 0-d, what the mean was divided by: a number of frames, a sum of weights.
-    """
+    """What a mean over this process's part of a batch counts beside the others', on average 1; `weight` divided it."""
     return weight / mean_across_ranks(weight) if world_size() > 1 else 1.0
 
 

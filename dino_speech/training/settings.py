@@ -55,28 +55,15 @@ class Settings:
 
 @dataclass
 class RunSettings(Settings):
-    """How a run is carried out, not what it computes: all of it may change when the run is resumed.
+    """How a run is carried out, not what it computes: all of it may change when the run is resumed."""
 
-    Args:
-        precision: "auto", "bf16", "fp16" or "fp32"; what "auto" becomes must stay the same.
-        num_workers: reading processes; None: what the cores allow.
-        cache_gib: memory for decoded waves, in GiB; a corpus that fits is decoded once.
-        log_every: optimizer steps between rows of the history.
-        save_every_minutes: minutes between saved states.
-        save_every_steps: optimizer steps between saved states, in addition; None: only by minutes.
-        max_minutes: stop cleanly after this long, wherever the schedules are; `fit` again goes on. None: no limit.
-
-    Raises:
-        InputError: a value outside its range; the message names it.
-    """
-
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    num_workers: CountFromZero | None = None
-    cache_gib: NotNegative = 2.0  # ours: 18 hours of speech; only what is used is taken
-    log_every: Count = 20
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"  # what "auto" becomes must stay the same
+    num_workers: CountFromZero | None = None  # reading processes; None: what the cores allow
+    cache_gib: NotNegative = 2.0  # memory for decoded waves; ours: 18 hours of speech; only what is used is taken
+    log_every: Count = 20  # optimizer steps between rows of the history
     save_every_minutes: Positive = 10.0
-    save_every_steps: Count | None = None
-    max_minutes: Positive | None = None
+    save_every_steps: Count | None = None  # in addition
+    max_minutes: Positive | None = None  # stop cleanly after so long, wherever the schedules are; `fit` again goes on
 
 
 # What `run` held when it stood flat.
@@ -137,11 +124,7 @@ def place_of(new: str) -> tuple[str, str, str]:
 
 
 def move_old_names(given: Mapping[str, Any], old_names: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Arguments with each former flat name moved into its group, and the names that were moved, old to new.
-
-    Raises:
-        InputError: a setting is given by its old and by its new name.
-    """
+    """Arguments with each former flat name moved into its group, and the names that were moved, old to new."""
     groups = {place_of(new)[0] for new in old_names.values()}
     moved = {name: v for name, v in given.items() if name not in old_names or (name in groups and is_group(v))}
     used = {}

@@ -26,38 +26,20 @@ logger = logging.getLogger(__name__)
 VERSION = 2  # 1: each kind of training had its own sums of figures
 RUN_FILE = "hyperparameters.json"
 # What recipes, folds, rounds of pseudo-labels and the quickstart put into a folder before its run begins.
-BEFORE_A_RUN = frozenset(
-    (
-        "recipe.yaml",
-        "rows.sha256",
-        "pseudo_labels.csv",
-        "embeddings",
-        "synthetic",
-        "train.csv",
-        "test.csv",
-        "trials.txt",
-    )
-)
+BEFORE_A_RUN = {"recipe.yaml", "rows.sha256", "pseudo_labels.csv", "embeddings"}
+BEFORE_A_RUN |= {"synthetic", "train.csv", "test.csv", "trials.txt"}
 LOGS = (".log", ".out", ".err")
 
 
 @dataclass
 class TrainingState:
-    """All that the next step depends on.
+    """All that the next step depends on."""
 
-    Attributes:
-        step: optimizer steps done; also the position in the data, because the loader has no other state.
-        identity: what must not differ for the run to be the same one (nested plain data).
-        modules: a state dict by name: student, teacher, center, optimizer, scaler.
-        rng: the random generators of each rank, as `capture_rng` gives them.
-        extra: plain numbers that logging continues from.
-    """
-
-    step: int
-    identity: dict[str, Any]
-    modules: dict[str, Any]
-    rng: list[dict[str, Any]]
-    extra: dict[str, Any] = field(default_factory=dict)
+    step: int  # of the optimizer, done; also the position in the data, because the loader has no other state
+    identity: dict[str, Any]  # what must not differ for the run to be the same one (nested plain data)
+    modules: dict[str, Any]  # a state dict by name: student, teacher, center, optimizer, scaler
+    rng: list[dict[str, Any]]  # the random generators of each rank, as `capture_rng` gives them
+    extra: dict[str, Any] = field(default_factory=dict)  # plain numbers that logging continues from
     version: int = VERSION
 
 
@@ -78,11 +60,7 @@ def save_state(state: TrainingState, folder: Path, *, best: bool = False) -> Pat
 
 
 def load_state(path: Path) -> TrainingState:
-    """Read a state file; only tensors and plain data can be in it, nothing that runs.
-
-    Raises:
-        InputError: the file is damaged, or was written by a later version.
-    """
+    """Read a state file; only tensors and plain data can be in it, nothing that runs."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = TrainingState(**content)
@@ -115,16 +93,11 @@ def capture_rng() -> dict[str, Any]:
     """The state of the global random generators (torch CPU and CUDA, numpy, python) as tensors and plain numbers."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
     version, internal, gauss_next = random.getstate()
+    numbers = torch.from_numpy(np.asarray(keys).astype(np.int64))
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() and torch.cuda.is_initialized() else None,
-        "numpy": [
-            name,
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            int(position),
-            int(has_gauss),
-            float(gauss),
-        ],
+        "numpy": [name, numbers, int(position), int(has_gauss), float(gauss)],
         "python": [version, list(internal), gauss_next],
     }
 
@@ -166,12 +139,8 @@ def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
     """
     old, new = _flatten(saved), _flatten(current)
     absent = "(absent)"
-    keys = [*new, *(key for key in old if key not in new)]
-    return [
-        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
-        for key in keys
-        if old.get(key, absent) != new.get(key, absent)
-    ]
+    pairs = {key: (old.get(key, absent), new.get(key, absent)) for key in (*new, *old)}
+    return [f"{key}: {before} -> {now}" for key, (before, now) in pairs.items() if before != now]
 
 
 def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -188,11 +157,7 @@ def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def refuse_other_things(folder: Path) -> None:
-    """Refuse an output folder that is no run's and holds something; logs and hidden files may be there.
-
-    Raises:
-        InputError: naming what was found.
-    """
+    """Refuse an output folder that is no run's and holds something; logs and hidden files may be there."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give an output folder that does not exist yet")
     if not folder.exists() or (folder / RUN_FILE).exists():
@@ -207,11 +172,7 @@ def refuse_other_things(folder: Path) -> None:
 
 
 def prepare_folder(folder: Path, description: str, *, keep: bool) -> None:
-    """Make a run's output folder with the description of the run; what a former run left is deleted unless it goes on.
-
-    Raises:
-        InputError: the folder holds other things, and no run.
-    """
+    """Make a run's output folder, with its description; what a former run left is deleted unless it goes on."""
     if not keep:
         refuse_other_things(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -226,15 +187,9 @@ def prepare_folder(folder: Path, description: str, *, keep: bool) -> None:
 def state_to_resume(
     path: Path, identity: dict[str, Any], completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
 ) -> TrainingState | None:
-    """The saved state of this very run, None where there is none.
+    """The saved state of this very run, None where there is none; that of another run is refused.
 
-    Args:
-        path: the state's file.
-        identity: of the run that is to go on.
-        completed: turns a saved identity, perhaps of an older version, into what this version would have saved.
-
-    Raises:
-        InputError: the state is of a run with other hyper-parameters or data.
+    `completed` turns a saved identity, perhaps of an older version, into what this version would have saved.
     """
     if not path.exists():
         return None

@@ -20,71 +20,42 @@ from dino_speech.training.settings import RunSettings
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps that share an optimizer and a loader; a training has one or more.
-
-    Args:
-        optimizer: moves what the stage trains.
-        loader: the micro-batches of this process, from the step on with which the stage was begun or resumed.
-        first: the stage's first step, counted over all stages from 0.
-        last: the first step behind the stage.
-    """
+    """Steps that share an optimizer and a loader; a training has one or more."""
 
     optimizer: Optimizer
-    loader: CropLoader
-    first: int
-    last: int
+    loader: CropLoader  # this process's micro-batches, from the step on with which the stage was begun or resumed
+    first: int  # step, counted over all stages from 0
+    last: int  # the first step behind the stage
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a training finds between two steps, the same on all processes but for `collapsed`.
+    """What a training finds between two steps, the same on all processes but for `collapsed`."""
 
-    Args:
-        best: it was never better: save, also as `best.pt`.
-        stage_is_over: before its last step.
-        collapsed: stop; one process that says so is enough.
-    """
-
-    best: bool = False
-    stage_is_over: bool = False
-    collapsed: bool = False
+    best: bool = False  # it was never better: save, also as `best.pt`
+    stage_is_over: bool = False  # before its last step
+    collapsed: bool = False  # stop; one process that says so is enough
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave.
+    """What a run gave."""
 
-    Args:
-        history: the rows of `history.jsonl`.
-        skipped: reason by file, of the files that could not be used.
-        step: optimizer steps that are done.
-        stop_reason: "max_minutes" or "collapse" where it was ended before its last step, else None.
-    """
-
-    history: list[dict[str, Any]]
-    skipped: dict[str, str]
-    step: int
-    stop_reason: str | None = None
+    history: list[dict[str, Any]]  # rows of `history.jsonl`
+    skipped: dict[str, str]  # reason by file that could not be used
+    step: int  # optimizer steps that are done
+    stop_reason: str | None = None  # "max_minutes" or "collapse" where it was ended before its last step
 
 
 class Training:
-    """What differs from one training to another. Steps are counted from 0 over all stages, as they were planned.
-
-    Attributes:
-        manifest: the utterances that are trained on.
-        device: where the networks are.
-        num_steps: optimizer steps of the whole run.
-        batch_size: utterances per optimizer step, over all processes and micro-batches.
-        accumulation_steps: micro-batches per step.
-        clip_norm: limit of the global norm of all gradients; None: no limit.
-    """
+    """What differs from one training to another. Steps are counted from 0 over all stages, as they were planned."""
 
     manifest: Manifest
     device: torch.device
-    num_steps: int
-    batch_size: int
-    accumulation_steps: int = 1
-    clip_norm: float | None = None
+    num_steps: int  # of the optimizer, in the whole run
+    batch_size: int  # utterances per optimizer step, over all processes and micro-batches
+    accumulation_steps: int = 1  # micro-batches per step
+    clip_norm: float | None = None  # of all gradients together; None: no limit
 
     def parts(self) -> dict[str, nn.Module]:
         """What is kept in a state, by its name there."""
@@ -113,12 +84,9 @@ class Training:
         """Move what follows the weights; `taken` is false where loss scaling skipped the step and nothing may move."""
 
     def row(self, step: int, means: Mapping[str, Tensor], grad_norm: float) -> dict[str, Any]:
-        """The history's row after `step` steps; called on the main process.
+        """The history's row after `step` steps, on the main process; of the last one `grad_norm`, before clipping.
 
-        Args:
-            step: steps that are done.
-            means: of the figures of `losses`, and of `grad_norm`, since the last row: 0-d, float64.
-            grad_norm: of the last step, before clipping.
+        `means` are those of the figures of `losses`, and of `grad_norm`, since the last row: 0-d, float64.
         """
         raise NotImplementedError
 
@@ -158,15 +126,8 @@ def batch_of(batch_size: int, num_utterances: int) -> int:
 
 def deal(num_utterances: int, batch_size: int, *, seed: int, num_steps: int, start_step: int = 0) -> StepSampler:
     """This process's part of each step's batch."""
-    return StepSampler(
-        num_utterances,
-        batch_size,
-        seed=seed,
-        num_steps=num_steps,
-        start_step=start_step,
-        rank=rank(),
-        world_size=world_size(),
-    )
+    steps = {"num_steps": num_steps, "start_step": start_step}
+    return StepSampler(num_utterances, batch_size, seed=seed, **steps, rank=rank(), world_size=world_size())
 
 
 def read_batches(
@@ -177,10 +138,6 @@ def read_batches(
     skipped: SkippedFiles | None = None,
 ) -> CropLoader:
     """A loader with as many workers as the run says, or the cores allow."""
-    return make_loader(
-        dataset,
-        sampler,
-        num_workers=default_num_workers(local_world_size()) if run.num_workers is None else run.num_workers,
-        pin_memory=device.type == "cuda",
-        skipped=skipped,
-    )
+    num_workers = default_num_workers(local_world_size()) if run.num_workers is None else run.num_workers
+    on_gpu = device.type == "cuda"
+    return make_loader(dataset, sampler, num_workers=num_workers, pin_memory=on_gpu, skipped=skipped)
