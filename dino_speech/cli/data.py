@@ -47,12 +47,8 @@ def add_commands(subparsers: Subparsers) -> None:
     parser.add_argument("source", metavar="MANIFEST", help="a manifest (CSV), or a folder")
     add_options(parser, "--output", required=True, help="where the shards go")
     parser.add_argument("--shard-mb", type=float, default=256, help="millions of bytes per shard (%(default)s)")
-    parser.add_argument(
-        "--codec",
-        choices=("flac", "as-found"),
-        default="flac",
-        help="flac: mono, 16 kHz, 16 bits; as-found: copy whole files as they are (%(default)s)",
-    )
+    codec = "flac: mono, 16 kHz, 16 bits; as-found: copy whole files as they are (%(default)s)"
+    parser.add_argument("--codec", choices=("flac", "as-found"), default="flac", help=codec)
     add_options(parser, "--num-threads")
 
 

@@ -142,11 +142,8 @@ def add_commands(subparsers: Subparsers) -> None:
         parser.add_argument("recipe", metavar="RECIPE.yaml", help="a HyperPyYAML file, e.g. of recipes/YourSpeech")
         add_options(parser, "--device")
         add_options(parser, "--restart", help="delete the former run in the output folder instead of going on with it")
-        parser.add_argument(
-            "--trust-recipe",
-            action="store_true",
-            help="let the recipe name any Python object: it is run like a program",
-        )
+        trust = "let the recipe name any Python object: it is run like a program"
+        parser.add_argument("--trust-recipe", action="store_true", help=trust)
 
 
 def _run(arguments: argparse.Namespace) -> Answer:

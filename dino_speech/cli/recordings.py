@@ -14,6 +14,7 @@ from dino_speech.cli.options import (
     add_command,
     add_options,
     choose_device,
+    chosen,
     load_chosen_encoder,
     positive_int,
 )
@@ -154,11 +155,6 @@ def _verify(arguments: argparse.Namespace) -> Answer:
 
     verifier = Verifier(load_chosen_encoder(arguments), threshold=arguments.threshold)
     decision = verifier.compare_files(arguments.a, arguments.b)
-    data = {
-        "score": decision.score,
-        "same_speaker": decision.same_speaker,
-        "threshold": arguments.threshold,
-        "encoder": arguments.encoder,
-    }
+    data = {"score": decision.score, "same_speaker": decision.same_speaker, **chosen(arguments, "threshold", "encoder")}
     verdict = {None: "not decided: give --threshold", True: "same speaker", False: "different speakers"}
     return Answer(data, table([("score", decision.score), ("decision", verdict[decision.same_speaker])]))

@@ -82,13 +82,8 @@ def measure(
 ) -> dict[str, float]:
     """All figures of a step, plain numbers for the log.
 
-    Args:
-        loss: the DINO loss alone.
-        targets: (L, B, K) the teacher's.
-        embeddings: (..., D) the teacher's, of the same views.
-        center: (K,) if the targets were centered.
-        teacher: with `student`, for the gap between them.
-        student: the module that the teacher copies.
+    `loss` is the DINO loss alone; `targets` (L, B, K) and `embeddings` (..., D) are the teacher's, of the same views;
+    `center` (K,) is given if the targets were centered, `teacher` and `student` for the gap between them.
 
     Returns:
         `loss`, `loss_fraction` (of ln K), `teacher_entropy`, `batch_mean_entropy`, `prototypes_used` (effective number

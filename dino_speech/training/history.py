@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from torch import Tensor
 from dino_speech.data.atomic import write_atomically
 from dino_speech.data.loading.loaders import CropLoader
 from dino_speech.distributed import is_main_process, mean_across_ranks
+from dino_speech.plain_data import plain
 from dino_speech.training.settings import RunSettings
 
 logger = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class History:
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row; nested figures are named `group/figure` in TensorBoard. What is not finite becomes None."""
-        row = _finite(row)
+        row = plain(row)
         self.rows.append(row)
         if not self._enabled:
             return
@@ -222,14 +222,6 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    # JSON has no NaN and no infinity.
-    plain = {name: _finite(value) if isinstance(value, dict) else value for name, value in row.items()}
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in plain.items()
-    }
 
 
 def _scalars(row: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

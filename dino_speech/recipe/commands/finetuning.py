@@ -155,14 +155,9 @@ def run_folds(
     refuse_test(recipe, "fold_column" if chosen["fold_column"] is not None else "num_folds")
     labels = tuner.labels if tuner.objective == "ccc" else []
     run = RecordedRun(recipe, read_train(recipe, labels))
-    options: dict[str, Any] = {
-        "valid": read_part(recipe, "valid", labels),
-        "device": device,
-        "resume": resume,
-        **run.place,
-    }
+    chosen |= {"valid": read_part(recipe, "valid", labels), "device": device, "resume": resume, **run.place}
     with run.keeping_recipe():
-        found = finetune_folds(tuner, run.manifest, **chosen, **options, num_workers=NUM_READING_THREADS)
+        found = finetune_folds(tuner, run.manifest, **chosen, num_workers=NUM_READING_THREADS)
     course: dict[str, Any] = {"num_folds": len(found.folds), "folds": found.folds}
     course |= {"num_skipped": found.num_skipped, "stop_reason": found.stop_reason}
     if found.report is not None:

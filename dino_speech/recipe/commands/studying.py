@@ -23,10 +23,9 @@ def run_study(recipe: Mapping[str, Any], *, resume: bool = True, device: str | N
 
     Leaves `table.md`, `table.csv`, the cells in `cells/`, and a picture per figure (with matplotlib).
 
-    Returns:
-        Plain data: `output_folder`, `seeds`, `num_cells`, `rows` (settings and, by figure, `mean`, `min`, `max` over
-        seeds and `interval`), `num_skipped` and `skipped` (cells that could not be run), `failures` (the same, message
-        by cell), `table` (file), `pictures`, `num_utterances`, `hours`, `seconds` (of this call).
+    Gives what `RecordedRun.summary` gives, but `seeds` for the seed, `num_cells`, `rows` (settings and, by figure,
+    `mean`, `min`, `max` over seeds and `interval`), `skipped` (cells that could not be run; `failures`: message by
+    cell), `table` (file) and `pictures`.
     """
     from dino_speech.studies.adaptation import AdaptationStudy
     from dino_speech.studies.transfer import TransferStudy
