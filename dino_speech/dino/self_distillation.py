@@ -185,7 +185,7 @@ class SelfDistillation(Training):
         """Losses, the doctor's figures, and the values of the schedules."""
         assert self.seen is not None
         center = self.center.value if self.hyper.objective.centering == "mean" else None
-        networks = {"teacher": self.teacher, "student": self.network}
+        networks: dict[str, Any] = {"teacher": self.teacher, "student": self.network}
         findings = self.doctor.examine(step, **vars(self.seen), center=center, **networks)
         row: dict[str, Any] = {"epoch": round(step / self.steps.steps_per_epoch, 3)}
         row |= {"loss": float(means["dino"].float()), "koleo": float(means["koleo"].float()), "grad_norm": grad_norm}

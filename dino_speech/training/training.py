@@ -126,8 +126,8 @@ def batch_of(batch_size: int, num_utterances: int) -> int:
 
 def deal(num_utterances: int, batch_size: int, *, seed: int, num_steps: int, start_step: int = 0) -> StepSampler:
     """This process's part of each step's batch."""
-    steps = {"num_steps": num_steps, "start_step": start_step}
-    return StepSampler(num_utterances, batch_size, seed=seed, **steps, rank=rank(), world_size=world_size())
+    part: dict[str, Any] = {"rank": rank(), "world_size": world_size()}
+    return StepSampler(num_utterances, batch_size, seed=seed, num_steps=num_steps, start_step=start_step, **part)
 
 
 def read_batches(
