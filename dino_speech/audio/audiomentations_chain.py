@@ -81,24 +81,19 @@ def _build(spec: dict[str, Any], number: int) -> Callable[..., np.ndarray]:
     arguments = {key: value for key, value in spec.items() if key != "name"}
     name, known = str(spec.get("name")), transform_names()
     if name not in known:
-        raise InputError(
-            f"transform {number}: {name!r} is not a transform of audiomentations {audiomentations.__version__}"
-            f"{_did_you_mean(name, known)}"
-        )
+        problem = f"transform {number}: {name!r} is not a transform"
+        raise InputError(f"{problem} of audiomentations {audiomentations.__version__}{_did_you_mean(name, known)}")
     transform = getattr(audiomentations, name)
     parameters = [p for p in inspect.signature(transform).parameters if p != "self"]
     for argument in arguments:
         if argument not in parameters:
-            raise InputError(
-                f"transform {number}, {name}: no argument {argument!r}{_did_you_mean(argument, parameters)}; it has"
-                f" {', '.join(parameters)}"
-            )
+            problem = f"transform {number}, {name}: no argument {argument!r}{_did_you_mean(argument, parameters)}"
+            raise InputError(f"{problem}; it has {', '.join(parameters)}")
     try:
         return transform(**arguments)
     except Exception as error:  # audiomentations refuses values by assertions, ValueErrors and its own exceptions
-        raise InputError(
-            f"transform {number}, {name}: {str(error) or 'a value is out of its range'} ({arguments})"
-        ) from error
+        problem = f"transform {number}, {name}: {str(error) or 'a value is out of its range'} ({arguments})"
+        raise InputError(problem) from error
 
 
 def _did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -122,10 +122,8 @@ class Augment:
             InputError: the waves are not (N, time), or the generator is not the CPU's.
         """
         if waves.ndim != 2 or generator.device.type != "cpu":
-            raise InputError(
-                f"waves of shape {tuple(waves.shape)}, generator on {generator.device}: expected (N, time) and a CPU"
-                " generator, so that what is drawn is the same on every device"
-            )
+            problem = f"waves of shape {tuple(waves.shape)}, generator on {generator.device}: expected (N, time)"
+            raise InputError(f"{problem} and a CPU generator, so that what is drawn is the same on every device")
         with torch.autocast(waves.device.type, enabled=False):
             augmented = waves.detach().to(torch.float32, copy=True)
             self._reverberate(augmented, generator)

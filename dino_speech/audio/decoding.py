@@ -117,9 +117,8 @@ def _by_ffmpeg(path: Path, wave: str) -> str:
     except subprocess.TimeoutExpired:
         reason = f"not done after {FFMPEG_TIMEOUT_S:.0f} s"
     if not Path(wave).is_file() or done.returncode:
-        raise AudioError(
-            f"{path}: ffmpeg does not decode it ({reason}); copy it again, or leave it out of the manifest"
-        )
+        problem = f"{path}: ffmpeg does not decode it ({reason}); copy it again, or leave it out of the manifest"
+        raise AudioError(problem)
     return wave
 
 
@@ -152,10 +151,8 @@ def header_of(file: soundfile.SoundFile) -> AudioInfo:
     duration_s = file.frames / file.samplerate
     promised_s = _promised_s(file, duration_s)
     if promised_s > duration_s + CUT_OFF_S:
-        raise AudioError(
-            f"{file.name}: cut off: its header promises {promised_s:.2f} s, and it holds {duration_s:.2f} s; copy it"
-            " again, or leave it out of the manifest"
-        )
+        problem = f"{file.name}: cut off: its header promises {promised_s:.2f} s, and it holds {duration_s:.2f} s"
+        raise AudioError(f"{problem}; copy it again, or leave it out of the manifest")
     return AudioInfo(file.frames, file.samplerate, file.channels, duration_s)
 
 
@@ -171,10 +168,8 @@ def _promised_s(file: soundfile.SoundFile, duration_s: float) -> float:
 def decode(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
     """Samples start..stop of every channel: (stop - start, channels) float32. AudioError: the file ends before."""
     if stop - start > LONGEST_S * file.samplerate:
-        raise AudioError(
-            f"{file.name}: {(stop - start) / file.samplerate / 3600:.1f} hours at once; expected at most "
-            f"{LONGEST_S / 3600:g}: name parts of it by start and stop in the manifest"
-        )
+        problem = f"{file.name}: {(stop - start) / file.samplerate / 3600:.1f} hours at once; expected"
+        raise AudioError(f"{problem} at most {LONGEST_S / 3600:g}: name parts of it by start and stop in the manifest")
     inexact = file.format in INEXACT_SEEK_FORMATS
     first = start
     if inexact:
@@ -186,10 +181,8 @@ def decode(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
     missing = stop - start - len(samples)
     # The header of an mp3 may promise a frame or two more than there are.
     if missing > (0.1 * file.samplerate if inexact else 0) or not len(samples):
-        raise AudioError(
-            f"{file.name}: cut off or damaged: {missing} of the samples {start}..{stop} do not decode though its header"
-            " promises them; copy it again, or leave it out of the manifest"
-        )
+        problem = f"{file.name}: cut off or damaged: {missing} of the samples {start}..{stop} do not decode"
+        raise AudioError(f"{problem} though its header promises them; copy it again, or leave it out of the manifest")
     return samples
 
 

@@ -49,10 +49,8 @@ class SpecAugment:
     def __call__(self, frames: Tensor, *, generator: torch.Generator) -> Tensor:
         """Mask a batch (B, T, F) on any device, by a CPU generator: a new tensor of the same shape and type."""
         if frames.ndim != 3 or generator.device.type != "cpu":
-            raise InputError(
-                f"frames of shape {tuple(frames.shape)}, generator on {generator.device}: expected (B, T, F) and a CPU"
-                " generator"
-            )
+            problem = f"frames of shape {tuple(frames.shape)}, generator on {generator.device}"
+            raise InputError(f"{problem}: expected (B, T, F) and a CPU generator")
         num_crops, num_frames, num_bands = frames.shape
         if num_bands == 1:
             raise InputError("SpecAugment masks bands, but this encoder hears waves, which have none; leave it out")

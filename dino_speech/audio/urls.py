@@ -45,10 +45,8 @@ def check_url(url: str) -> None:
     """Refuse (`UnusableURLError`) a URL that is no plain address of one of `PROTOCOLS`, whoever has named it."""
     found = ORIGIN.match(url)
     if found is None or found["protocol"].lower() not in PROTOCOLS or "::" in url:
-        raise UnusableURLError(
-            f"{url[:200]}: not a URL that is read; expected one of {', '.join(PROTOCOLS)}, without '::': "
-            "copy the file to this machine, or to such a place"
-        )
+        problem = f"{url[:200]}: not a URL that is read; expected one of {', '.join(PROTOCOLS)}, without '::'"
+        raise UnusableURLError(f"{problem}: copy the file to this machine, or to such a place")
 
 
 def urls_are_allowed() -> bool:
@@ -76,10 +74,8 @@ def check_named_by_file(url: str, place: str, *, asked: str = "") -> None:
     check_url(url)
     if urls_are_allowed() or (asked and origin_of(asked) == origin_of(url)):
         return
-    raise UnusableURLError(
-        f"{place}: names {url[:200]}, and nothing is fetched from {origin_of(url)} before you agree; if you know who "
-        f"wrote this file: --allow-urls, or {ALLOWED}=1 in the environment"
-    )
+    problem = f"{place}: names {url[:200]}, and nothing is fetched from {origin_of(url)} before you agree; if"
+    raise UnusableURLError(f"{problem} you know who wrote this file: --allow-urls, or {ALLOWED}=1 in the environment")
 
 
 def file_system(url: str) -> tuple[Any, str]:

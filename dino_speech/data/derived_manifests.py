@@ -34,9 +34,8 @@ def segment_manifest(
     hop_s = segment_s if hop_s is None else hop_s
     min_s = segment_s / 2 if min_s is None else min_s
     if not 0 < hop_s <= segment_s or not min_s > 0:
-        raise InputError(
-            f"segment_s={segment_s}, hop_s={hop_s}, min_s={min_s}: expected 0 < hop_s <= segment_s and 0 < min_s"
-        )
+        problem = f"segment_s={segment_s}, hop_s={hop_s}, min_s={min_s}: expected 0 < hop_s <= segment_s and 0 < min_s"
+        raise InputError(problem)
     length, hop = (seconds_to_samples(seconds) for seconds in (segment_s, hop_s))
     least = min(length, seconds_to_samples(min_s))
     rows = (row for utterance in manifest for row in _segments(utterance, length, hop, least, recording))

@@ -27,10 +27,8 @@ def speaker_folds(
         _check_classes(kinds, groups)
     if num_folds < 2 or np.unique(groups).size < num_folds:
         num = np.unique(groups).size
-        raise InputError(
-            f"{num} speakers cannot make {num_folds} speaker-disjoint folds; expected 2 folds or more and at"
-            f" least one speaker for each: use num_folds between 2 and {num}, or more speakers"
-        )
+        problem = f"{num} speakers cannot make {num_folds} speaker-disjoint folds; expected 2 folds or more and at"
+        raise InputError(f"{problem} least one speaker for each: use num_folds between 2 and {num}, or more speakers")
     if classes is not None:
         _check_enough(kinds, groups, num_folds)
     folds = group_folds(kinds, groups, num_folds=num_folds, seed=seed)
@@ -38,10 +36,8 @@ def speaker_folds(
         check_disjoint(groups[train].tolist(), groups[test].tolist())
         absent = sorted(set(kinds.tolist()) - set(kinds[train].tolist()))
         if classes is not None and (absent or len(folds) < num_folds):
-            raise InputError(
-                f"no {num_folds} speaker-disjoint folds found whose training parts all hold class {list_some(absent)};"
-                " use fewer folds, leave this class out, or add speakers"
-            )
+            problem = f"no {num_folds} speaker-disjoint folds found whose training parts all hold class"
+            raise InputError(f"{problem} {list_some(absent)}; use fewer folds, leave this class out, or add speakers")
     return folds
 
 
@@ -52,23 +48,19 @@ def _check_classes(classes: NDArray, groups: NDArray) -> None:
         if num_blank := int((values == "").sum()):
             raise InputError(f"{num_blank} utterances have a blank {name}; leave them out, or fill it in")
     if np.unique(classes).size < 2:
-        raise InputError(
-            f"all {classes.size} utterances are {str(classes[0])!r}; a classification needs at least two classes"
-        )
+        problem = f"all {classes.size} utterances are {str(classes[0])!r}; a classification needs at least two classes"
+        raise InputError(problem)
 
 
 def _check_enough(classes: NDArray, groups: NDArray, num_folds: int) -> None:
     names, counts = np.unique(classes, return_counts=True)
     if counts.max() < num_folds:
-        raise InputError(
-            f"the largest class has {counts.max()} utterances, too few for {num_folds} folds; use fewer folds"
-        )
+        problem = f"the largest class has {counts.max()} utterances, too few for {num_folds} folds; use fewer folds"
+        raise InputError(problem)
     lonely = [repr(name) for name in names.tolist() if np.unique(groups[classes == name]).size < 2]
     if lonely:
-        raise InputError(
-            f"class {list_some(lonely)}: all utterances are of one speaker; speaker-disjoint"
-            " folds need two speakers per class: leave this class out, or add speakers"
-        )
+        problem = f"class {list_some(lonely)}: all utterances are of one speaker; speaker-disjoint"
+        raise InputError(f"{problem} folds need two speakers per class: leave this class out, or add speakers")
 
 
 def manifest_folds(
@@ -130,7 +122,5 @@ def check_disjoint(train_speakers: Sequence[str], test_speakers: Sequence[str]) 
     """Refuse a split that has a speaker on both sides; blank names are speakers nobody knows and are not compared."""
     both = sorted((set(train_speakers) & set(test_speakers)) - {""})
     if both:
-        raise InputError(
-            f"{len(both)} speakers are on both sides of the split ({list_some(both)}); a result would measure how well"
-            " speakers are recognised: move all utterances of a speaker to one side"
-        )
+        problem = f"{len(both)} speakers are on both sides of the split ({list_some(both)}); a result would measure"
+        raise InputError(f"{problem} how well speakers are recognised: move all utterances of a speaker to one side")

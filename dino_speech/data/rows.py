@@ -89,9 +89,8 @@ class ManifestRows:
         header = _check_header(self._given, [name.strip() for name in found])
         absent = [name for name in self._where if name not in header]
         if absent:
-            raise InputError(
-                f"{self._given}: no column {absent[0]!r} to select rows by; found columns: {', '.join(found)}"
-            )
+            problem = f"{self._given}: no column {absent[0]!r} to select rows by; found columns: {', '.join(found)}"
+            raise InputError(problem)
         return reader, _Layout(self.name, header, found)
 
     def _not_text(self) -> InputError:
@@ -143,10 +142,8 @@ class _Layout:
 
     def utterance(self, cells: list[str], origin: str) -> Utterance:
         if len(cells) != self.num_columns:
-            raise InputError(
-                f"{origin}: found {len(cells)} cells, but the header names {self.num_columns} columns;"
-                " put a cell that holds the separator in double quotes"
-            )
+            problem = f"{origin}: found {len(cells)} cells, but the header names {self.num_columns} columns"
+            raise InputError(f"{problem}; put a cell that holds the separator in double quotes")
         name, wav = cells[self.id].strip(), cells[self.wav].strip()
         if not name:
             raise _BadCellError("ID", name, "a name that no other row has")

@@ -109,9 +109,8 @@ def resolve(trials: Trials, manifest: Manifest) -> tuple[NDArray[np.int64], NDAr
         side, names = next((s, n) for s, n in (("enroll", trials.enroll), ("test", trials.test)) if unknown[0] in n)
         place = trials.place(names.index(unknown[0]))
         if positions[unknown[0]] == -1:
-            raise InputError(
-                f"{place}: {side} {unknown[0]!r} is a file that several rows of {manifest.name} share; use IDs"
-            )
+            problem = f"{place}: {side} {unknown[0]!r} is a file that several rows of {manifest.name} share; use IDs"
+            raise InputError(problem)
         raise InputError(
             f"{place}: {side} {unknown[0]!r} is neither an ID nor a path of {manifest.name} ({len(unknown)} names are"
             f" unknown: {list_some(unknown)}); use the manifest that the trials were made for, or correct the names"
@@ -134,10 +133,8 @@ def make_trials(manifest: Manifest, *, label: str = "speaker", seed: int = 0, ma
     names = np.unique(speakers[known])
     by_speaker = {name: np.flatnonzero(speakers == name) for name in names.tolist()}
     if len(by_speaker) < 2 or max(map(len, by_speaker.values())) < 2:
-        raise InputError(
-            f"{manifest.name}: column {label!r} names {len(by_speaker)} speakers in {known.size} labelled rows; trials"
-            " need at least two speakers, one of them with two utterances"
-        )
+        problem = f"{manifest.name}: column {label!r} names {len(by_speaker)} speakers in {known.size} labelled rows"
+        raise InputError(f"{problem}; trials need at least two speakers, one of them with two utterances")
     rng = np.random.default_rng(seed)
     targets = _draw_targets(list(by_speaker.values()), max(1, max_trials // 2), rng)
     sexes = np.array(manifest.label("sex")) if "sex" in manifest.columns else np.full(len(manifest), "")

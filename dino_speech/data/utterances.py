@@ -110,10 +110,8 @@ class Manifest(Sequence[Utterance]):
         values = [utterance.labels.get(name, "") for utterance in self]
         blank = [utterance.origin or utterance.id for utterance, value in zip(self, values, strict=True) if not value]
         if blank and not allow_blank:
-            raise InputError(
-                f"{self.name}: column {name!r} is blank in {len(blank)} of {len(self)} rows ({list_some(blank)});"
-                " expected a label in each; fill them in, or select the labelled rows"
-            )
+            problem = f"{self.name}: column {name!r} is blank in {len(blank)} of {len(self)} rows ({list_some(blank)})"
+            raise InputError(f"{problem}; expected a label in each; fill them in, or select the labelled rows")
         return values
 
     def numbers(self, name: str, *, allow_blank: bool = True) -> list[float]:
@@ -182,7 +180,5 @@ def _refuse_duplicates(utterances: Sequence[Utterance]) -> None:
         earlier = first.setdefault(utterance.id, utterance)
         if earlier is not utterance:
             places = f"{earlier.origin} and {utterance.origin}" if utterance.origin else "two places"
-            raise InputError(
-                f"column 'ID': found {utterance.id!r} twice, in {places}; expected unique IDs."
-                " Rename one of them, or remove the row that was copied"
-            )
+            problem = f"column 'ID': found {utterance.id!r} twice, in {places}"
+            raise InputError(f"{problem}; expected unique IDs. Rename one of them, or remove the row that was copied")

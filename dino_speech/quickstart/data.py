@@ -83,10 +83,8 @@ def own_data(source: str | Path, folder: Path, *, seed: int, speaker_from_parent
     notes.append(f"{source}: {num_found} files found, {len(usable)} used, {len(skipped)} unusable.")
     if len(usable) < MIN_TRAIN_FILES + 2:
         listed = "".join(f"\n  {item.name}: {item.reason}" for item in skipped[:10])
-        raise InputError(
-            f"{source}: {len(usable)} usable files; the quickstart needs at least {MIN_TRAIN_FILES + 2} "
-            f"(a useful encoder needs hundreds). Unusable: {len(skipped)}{listed}"
-        )
+        problem = f"{source}: {len(usable)} usable files; the quickstart needs at least {MIN_TRAIN_FILES + 2}"
+        raise InputError(f"{problem} (a useful encoder needs hundreds). Unusable: {len(skipped)}{listed}")
     train, test, with_trials = _split(usable, rng, notes)
     folder.mkdir(parents=True, exist_ok=True)
     train_path, test_path = folder / "train.csv", folder / "test.csv"

@@ -21,9 +21,8 @@ def _iemocap_tables(tree: Tree) -> dict[str, Labels]:
             lines = path.read_text("utf-8", "replace").splitlines()
             folders[path.parent.name] += [(f"{path} row {row}", line) for row, line in enumerate(lines, start=1)]
     if not folders["EmoEvaluation"]:
-        raise InputError(
-            f"{tree.source}: no Session*/dialog/EmoEvaluation/Ses*.txt, which hold the labels; unpack them too"
-        )
+        problem = f"{tree.source}: no Session*/dialog/EmoEvaluation/Ses*.txt, which hold the labels; unpack them too"
+        raise InputError(problem)
     matches = (TEXT_LINE.fullmatch(line) for _, line in folders["transcriptions"])
     said = {match["id"]: match["text"].strip() for match in matches if match}
     labels = {
@@ -50,10 +49,8 @@ def _iemocap_labels(file: NamedFile, tables: dict[str, Labels]) -> Labels | str:
         return "no label in EmoEvaluation"
     folder = re.search(r"Session(\d)", file.place)
     if folder and folder[1] != file["fold"]:
-        raise InputError(
-            f"{file.path}: lies in Session{folder[1]}, but its name says session {file['fold']}; a speaker would be"
-            " in two folds. Take the file from the owners' archive"
-        )
+        problem = f"{file.path}: lies in Session{folder[1]}, but its name says session {file['fold']}"
+        raise InputError(f"{problem}; a speaker would be in two folds. Take the file from the owners' archive")
     return tables[file.id]
 
 
@@ -190,10 +187,8 @@ def _urdu_labels(file: NamedFile, tables: None) -> Labels:
     emotion = decode(emotions, file["emotion"], "emotion", file.path)
     wrong = {*emotions.values()}.intersection(file.place.lower().split("/")) - {emotion}
     if wrong:
-        raise InputError(
-            f"{file.path}: lies in the folder {min(wrong)!r}, but its name says {file['emotion']} ({emotion});"
-            " take the file from the owners' archive"
-        )
+        problem = f"{file.path}: lies in the folder {min(wrong)!r}, but its name says {file['emotion']} ({emotion})"
+        raise InputError(f"{problem}; take the file from the owners' archive")
     return {}
 
 

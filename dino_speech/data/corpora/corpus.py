@@ -289,7 +289,5 @@ def decode(codes: Mapping[str, Any], code: str, what: str, place: object) -> Any
         return codes[code]
     if code.lower() in codes:
         return codes[code.lower()]
-    raise InputError(
-        f"{place}: {what} {code!r} is none of this corpus ({', '.join(codes)}); correct the label or the file's name,"
-        " or take the file out"
-    )
+    problem = f"{place}: {what} {code!r} is none of this corpus ({', '.join(codes)})"
+    raise InputError(f"{problem}; correct the label or the file's name, or take the file out")

@@ -66,10 +66,8 @@ def _adress_labels(file: NamedFile, subjects: dict[str, Labels]) -> Labels | str
     labels, folder = subjects[file["recording"]], file.path.parent.name
     expected = labels["diagnosis"] if labels["split"] == "train" else None
     if ADRESS.codes["diagnosis"].get(folder.lower()) != expected:
-        raise InputError(
-            f"{file.place}: lies in the folder {folder!r}, but the tables say {labels['split']},"
-            f" {labels['diagnosis'] or 'diagnosis unknown'}; take both from the owners' archive"
-        )
+        problem = f"{file.place}: lies in the folder {folder!r}, but the tables say {labels['split']}"
+        raise InputError(f"{problem}, {labels['diagnosis'] or 'diagnosis unknown'}; take both from the owners' archive")
     return labels
 
 
@@ -142,9 +140,8 @@ def _adresso_labels(file: NamedFile, tables: dict[str, Labels]) -> Labels:
         raise InputError(f"{file.path}: a recording to train on lies in {folder!r}; expected the folder ad or cn")
     diagnosis = diagnoses[folder.lower()]
     if known.get("diagnosis", diagnosis) != diagnosis:
-        raise InputError(
-            f"{file.path}: lies in {folder.lower()!r}, but the table of scores says {known['diagnosis']!r}"
-        )
+        problem = f"{file.path}: lies in {folder.lower()!r}, but the table of scores says {known['diagnosis']!r}"
+        raise InputError(problem)
     return {"split": "train", **known, "diagnosis": diagnosis}
 
 

@@ -40,10 +40,8 @@ def shard_numbers(manifest: Manifest) -> NDArray[np.int64]:
     for row, utterance in enumerate(manifest):
         archive = file_of(utterance.wav)
         if archive == utterance.wav:
-            raise InputError(
-                f"shards_at_once is set, but {utterance.id} lies in no shard ({utterance.wav}); train from the"
-                " manifest.csv that `dino-speech shard` writes, or leave shards_at_once out"
-            )
+            problem = f"shards_at_once is set, but {utterance.id} lies in no shard ({utterance.wav}); train from"
+            raise InputError(f"{problem} the manifest.csv that `dino-speech shard` writes, or leave shards_at_once out")
         found[row] = numbers.setdefault(archive, len(numbers))
     return found
 
@@ -126,10 +124,8 @@ class StepSampler(Sampler[list[Key]]):
 
     def __post_init__(self) -> None:
         if self.num_items < self.batch_size:
-            raise InputError(
-                f"the manifest has {self.num_items} utterances, fewer than batch_size = {self.batch_size}: lower "
-                f"batch_size to {self.num_items} or less, or add utterances"
-            )
+            problem = f"the manifest has {self.num_items} utterances, fewer than batch_size = {self.batch_size}"
+            raise InputError(f"{problem}: lower batch_size to {self.num_items} or less, or add utterances")
         parts = self.accumulation_steps * self.world_size
         if self.batch_size % parts:
             raise InputError(

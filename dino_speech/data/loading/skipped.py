@@ -63,10 +63,8 @@ class SkippedFiles:
         """Raise the error that ends the run, with the first reasons."""
         first = "; ".join(f"{file}: {reason}" for file, reason in list(self.reasons.items())[:3])
         listed = f" (listed in {self._path})" if self._path else ""
-        raise InputError(
-            f"{how_many} cannot be used{listed}: {first}. Check the manifest with `dino-speech check MANIFEST`, "
-            "then leave out or repair the bad files"
-        )
+        problem = f"{how_many} cannot be used{listed}: {first}. Check the manifest with `dino-speech check MANIFEST`"
+        raise InputError(f"{problem}, then leave out or repair the bad files")
 
     def _write(self, new: dict[str, str]) -> None:
         before = len(self.reasons)

@@ -55,9 +55,8 @@ def read_index(folder: StrPath) -> dict[str, Any]:
         with open_bytes(place) as file:
             index: dict[str, Any] = json.loads(file.read())
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{place}: no index of shards ({error}); give the folder that `dino-speech shard` wrote to its end"
-        ) from error
+        problem = f"{place}: no index of shards ({error}); give the folder that `dino-speech shard` wrote to its end"
+        raise InputError(problem) from error
     if not isinstance(index, dict) or index.get("version", VERSION) > VERSION or "shards" not in index:
         raise InputError(f"{place}: not an index of shards that this version of dino_speech can read")
     shards: list[Any] = index["shards"] if isinstance(index["shards"], list) else [None]
@@ -75,6 +74,5 @@ def _refuse_damaged(folder: Path, index: dict[str, Any]) -> None:
         size = path.stat().st_size if path.is_file() else None
         if size != shard["num_bytes"]:
             found = "is missing" if size is None else f"has {size} bytes"
-            raise InputError(
-                f"{path}: {found}; expected {shard['num_bytes']} bytes: copy it again, or write the shards again"
-            )
+            problem = f"{path}: {found}; expected {shard['num_bytes']} bytes: copy it again, or write the shards again"
+            raise InputError(problem)

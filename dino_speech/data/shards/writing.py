@@ -96,10 +96,8 @@ class _Writing:
         """Whether the folder holds these very shards already; InputError where it holds others."""
         for path in (self.folder / INDEX, self.folder / PROGRESS / "identity.json"):
             if path.exists() and read_json(path).get("identity") != self.identity:
-                raise InputError(
-                    f"{self.folder}: holds shards of another manifest, or with another shard_mb or codec; give another"
-                    " --output, or delete the folder"
-                )
+                problem = f"{self.folder}: holds shards of another manifest, or with another shard_mb or codec"
+                raise InputError(f"{problem}; give another --output, or delete the folder")
         return (self.folder / INDEX).exists()
 
     def run(self, num_threads: int, progress: Callable[[Iterable[Any], int], Iterable[Any]]) -> None:
