@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 
@@ -45,7 +46,9 @@ def write_rows_atomically(path: Path, rows: Iterable[Iterable[object]]) -> None:
 
     def write(file: BinaryIO) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        # Rows end by a line feed; told of "\r\n", csv puts quotes around a cell that holds either of the two.
+        lines = SimpleNamespace(write=lambda line: text.write(line.removesuffix("\r\n") + "\n"))
+        csv.writer(lines, lineterminator="\r\n").writerows(rows)
         text.detach()  # flushed, and left open
 
     write_atomically(path, write)
@@ -66,7 +69,7 @@ def inert(cell: object) -> object:
         >>> inert("=1+1"), inert("-0.5"), inert(-0.5)
         ("'=1+1", '-0.5', -0.5)
     """
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
         return cell
     try:
         float(cell)
