@@ -74,28 +74,18 @@ def evaluate_clinical(
     Raises:
         InputError: no such column or value, a person with two classes or on both sides, or too few people.
     """
-    judge = _classifier(encoder, classifier, subject=subject, seed=seed, options=options)
+    if encoder is not None and classifier is None:
+        classifier = EmbeddingProbe(encoder, subject=subject, seed=seed, **options)
+    elif encoder is not None or classifier is None:
+        raise InputError("give either an encoder or a classifier")
     subjects, left_out = find_subjects(manifest, label=label, positive=positive, negative=negative, subject=subject)
     folds = make_folds(subjects, num_folds=num_folds, fold_column=fold_column, split=split, seed=seed)
     control = {"folder": control_folder, "vad": vad, "min_s": min_silence_s, "progress": options.get("progress", False)}
     bootstrap = {"num_resamples": num_resamples, "seed": seed}
-    found = _answers(judge, subjects, folds, segment_s, control if silence_control else None, bootstrap)
+    found = _answers(classifier, subjects, folds, segment_s, control if silence_control else None, bootstrap)
     found |= _balance(subjects, found["scores"], {True: positive, False: negative}, age, sex)
-    origin: dict[str, Any] = {
-        "provenance": provenance(seed=seed, manifest=manifest.paths),
-        "split": split or fold_column,
-    }
-    return ClinicalReport(**found, **origin, skipped=left_out + found["scores"].skipped)
-
-
-def _classifier(
-    encoder: SpeechEncoder | None, classifier: SubjectClassifier | None, *, options: dict[str, Any], **shared: Any
-) -> SubjectClassifier:
-    if classifier is not None and encoder is None:
-        return classifier
-    if encoder is None or classifier is not None:
-        raise InputError("give either an encoder or a classifier")
-    return EmbeddingProbe(encoder, **shared, **options)
+    found |= {"provenance": provenance(seed=seed, manifest=manifest.paths), "split": split or fold_column}
+    return ClinicalReport(**found, skipped=left_out + found["scores"].skipped)
 
 
 def _answers(

@@ -33,25 +33,16 @@ MIN_PEOPLE = 5  # ours: of each class; fewer say nothing even where they are tol
 
 @dataclass(frozen=True)
 class SilenceControl(PlainData):
-    """What the recordings tell without the voice; pairs of numbers are (positive, negative) people.
+    """What the recordings tell without the voice; pairs of numbers are (positive, negative) people."""
 
-    Args:
-        result: figures on the non-speech parts; None: not possible, `reason` says why in one line.
-        same_people: the figures of the recordings themselves on the people of `result`, to compare with.
-        num_missing: people without enough non-speech.
-        missing_p: Fisher's exact test of whether that differs between the classes.
-        nonspeech_fraction: the share of non-speech time alone as a score, on those who were judged.
-        vad: how speech was found.
-    """
-
-    result: SubjectResult | None
-    same_people: SubjectResult | None
-    reason: str
+    result: SubjectResult | None  # on the non-speech parts; None: not possible
+    same_people: SubjectResult | None  # of the recordings themselves, on the people of `result`
+    reason: str  # why there is no result
     num_people: tuple[int, int]
-    num_missing: tuple[int, int]
-    missing_p: float
-    nonspeech_fraction: TrivialScore | None
-    vad: dict[str, Any]
+    num_missing: tuple[int, int]  # people without enough non-speech
+    missing_p: float  # Fisher's exact test of whether that differs between the classes
+    nonspeech_fraction: TrivialScore | None  # the share of non-speech time alone as a score
+    vad: dict[str, Any]  # how speech was found
 
     @property
     def above_chance(self) -> bool:
@@ -86,6 +77,8 @@ def control_silence(
     `classifier`, `folds` and `scores` are those of the main result, `subjects` its recordings, not cut into segments;
     `folder`, `vad` and `min_s` are `evaluate_clinical`'s, `bootstrap` is `num_resamples` and `seed`.
     """
+    from scipy.stats import fisher_exact
+
     detector = build_vad(vad)
     used = frozenset().union(*(fold.train | fold.test for fold in folds))
     with tempfile.TemporaryDirectory(prefix="silence-") if folder is None else nullcontext(folder) as place:
@@ -93,8 +86,8 @@ def control_silence(
             subjects.rows_of(used), Path(place, "nonspeech"), vad=detector, min_s=min_s, progress=progress
         )
         present = frozenset(row.labels[subjects.column] for row in parts.manifest)
-        people, missing = _by_class(used, subjects), _by_class(used - present, subjects)
-        found, reason = None, _why_not(people, missing, detector)
+        people, missing, left = (_by_class(some, subjects) for some in (used, used - present, used & present))
+        found, reason = None, _why_not(people, left, detector)
         if not reason:
             silent = replace(subjects, manifest=cut(parts.manifest, segment_s))
             found, reason = _judge(classifier, silent, folds, present)
@@ -104,7 +97,7 @@ def control_silence(
         reason=reason,
         num_people=people,
         num_missing=missing,
-        missing_p=_fisher(people, missing),
+        missing_p=float(fisher_exact([left, missing]).pvalue),
         nonspeech_fraction=trivial_score(nonspeech_fractions(parts, subjects.column), scores, **bootstrap),
         vad=detector.to_dict(),
     )
@@ -146,21 +139,13 @@ def _judge(
     return found, ""
 
 
-def _fisher(people: tuple[int, int], missing: tuple[int, int]) -> float:
-    from scipy.stats import fisher_exact
-
-    present = [number - gone for number, gone in zip(people, missing, strict=True)]
-    return float(fisher_exact([present, list(missing)]).pvalue)
-
-
 def _by_class(people: "Sequence[str] | frozenset[str]", subjects: Subjects) -> tuple[int, int]:
     """How many are positive and negative."""
     classes = [subjects.classes[name] for name in people]
     return sum(classes), len(classes) - sum(classes)
 
 
-def _why_not(people: tuple[int, int], missing: tuple[int, int], vad: VAD) -> str:
-    present = [number - gone for number, gone in zip(people, missing, strict=True)]
+def _why_not(people: tuple[int, int], present: tuple[int, int], vad: VAD) -> str:
     if min(present) >= MIN_PEOPLE:
         return ""
     name = vad.to_dict().get("name")

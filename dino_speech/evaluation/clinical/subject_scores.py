@@ -90,16 +90,9 @@ def _blind(test: Manifest, label: str) -> Manifest:
 def subject_figure(
     name: str, log_odds: NDArray, positive: NDArray[np.bool_], *, weights: NDArray | None = None
 ) -> float:
-    """One of `FIGURES`: F1, sensitivity and so on are those of the positive class, called from `THRESHOLD` on.
+    """One of `FIGURES`, a fraction; F1, sensitivity and so on are of the positive class, called from `THRESHOLD` on.
 
-    Args:
-        name: of the figure.
-        log_odds: (P,).
-        positive: (P,) the truth.
-        weights: (P,) how often each person counts; None: once.
-
-    Returns:
-        A fraction; NaN where the figure has nothing to count (one class only).
+    Log-odds and truth are (P,); `weights` (P,) say how often each person counts. NaN where there is nothing to count.
     """
     counts = np.ones(len(positive)) if weights is None else np.asarray(weights, dtype=np.float64)
     if name == "auc":

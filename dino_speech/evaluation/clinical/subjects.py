@@ -52,11 +52,7 @@ class Subjects:
 def find_subjects(
     manifest: Manifest, *, label: str, positive: str, negative: str | None = None, subject: str = "speaker"
 ) -> tuple[Subjects, list[Skipped]]:
-    """The rows that can be judged, marked positive or not, and those left out; the arguments of `evaluate_clinical`.
-
-    Raises:
-        InputError: no such column or value, only one class, or a person with two classes.
-    """
+    """The rows that can be judged, marked positive or not, and those left out; the arguments of `evaluate_clinical`."""
     values, people = manifest.label(label), manifest.label(subject)
     for value in (positive, negative):
         if value is not None and value not in values:
@@ -92,13 +88,10 @@ def make_folds(
     split: str | None = None,
     seed: int = 0,
 ) -> list[SubjectFold]:
-    """Who is learnt from and who is judged; nobody is both. The arguments are those of `evaluate_clinical`.
+    """Who is learnt from and who is judged; nobody is both. Arguments and errors are those of `evaluate_clinical`.
 
     Each value of `fold_column` is judged in turn, the others are learnt from; of `split`, "train" is learnt from and
     "test" judged, the rest is left out.
-
-    Raises:
-        InputError: more than one of the three is given, a person is on both sides, or a training part has one class.
     """
     if sum(option is not None for option in (num_folds, fold_column, split)) > 1:
         raise InputError("give one of num_folds, fold_column and split")
@@ -146,15 +139,10 @@ def _parts(subjects: Subjects, column: str) -> dict[str, frozenset[str]]:
 
 @dataclass(frozen=True, eq=False)
 class SegmentOdds:
-    """What a classifier says of N segments.
+    """What a classifier says of N segments."""
 
-    Args:
-        log_odds: (N,) natural-log odds of the positive class where both are equally common; NaN: cannot be judged.
-        skipped: segments, also of the training part, whose audio could not be used, and why.
-    """
-
-    log_odds: NDArray[np.float64]
-    skipped: Sequence[Skipped] = ()
+    log_odds: NDArray[np.float64]  # (N,) natural, of the positive class where both are equally common; NaN: not judged
+    skipped: Sequence[Skipped] = ()  # segments, also of the training part
 
 
 class SubjectClassifier(Protocol):

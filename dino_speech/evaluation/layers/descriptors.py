@@ -43,17 +43,11 @@ def describe(
     *,
     cache: str | os.PathLike[str] | None = None,
 ) -> Descriptors:
-    """Descriptors of a manifest's N utterances.
+    """Descriptors of a manifest's N utterances, by group: (N, Q) float64, a row of NaN where there is nothing.
 
-    Args:
-        manifest: N utterances; only those at `rows` are needed, the others may be NaN.
-        source: "egemaps"; or a CSV file with a column `ID` and columns of numbers; or an array (N, Q); or a mapping of
-            group names to such arrays.
-        cache: folder in which eGeMAPS are kept.
-
-    Returns:
-        Group name -> (N, Q) float64, a row of NaN where there is nothing. "egemaps" gives `eGeMAPS`, all of them, and
-        one group for each of `GROUPS`.
+    `source` is "egemaps" (gives `eGeMAPS`, all of them, and one group for each of `GROUPS`; kept in the folder
+    `cache`), a CSV file with a column `ID` and columns of numbers, an array (N, Q), or a mapping of names to such
+    arrays. Only the utterances at `rows` are needed.
 
     Raises:
         InputError: opensmile is not installed, a file that is none, or an array of another length.
@@ -132,19 +126,15 @@ def _checked(name: str, values: ArrayLike, manifest: Manifest) -> NDArray[np.flo
 
 def _egemaps(manifest: Manifest, rows: NDArray[np.integer], cache: str | os.PathLike[str] | None) -> Descriptors:
     wanted = [manifest[row] for row in rows.tolist()]
-    if cache is None:
-        arrays = _smile(wanted)
-    else:
-        store = ResumableStore(Path(cache))
-        arrays = store.arrays(EGEMAPS, utterances_digest(wanted), lambda: _smile(wanted))
-    names, found = arrays["names"].tolist(), arrays["values"]
+    digest = utterances_digest(wanted)
+    arrays = (
+        _smile(wanted) if cache is None else ResumableStore(Path(cache)).arrays(EGEMAPS, digest, lambda: _smile(wanted))
+    )
+    names = arrays["names"].tolist()
     values = np.full((len(manifest), len(names)), np.nan)
-    values[rows] = found
-    groups = {"eGeMAPS": values}
-    for group, beginnings in GROUPS.items():
-        columns = [i for i, name in enumerate(names) if name.startswith(beginnings)]
-        groups[group] = values[:, columns]
-    return groups
+    values[rows] = arrays["values"]
+    columns = {group: [i for i, name in enumerate(names) if name.startswith(GROUPS[group])] for group in GROUPS}
+    return {"eGeMAPS": values, **{group: values[:, places] for group, places in columns.items()}}
 
 
 def _smile(utterances: Sequence[Utterance]) -> dict[str, NDArray[Any]]:

@@ -31,14 +31,9 @@ class LabelledSpeech:
     embeddings: Embedding  # (N, D), all finite
     skipped: list[Skipped]
 
-    @property
-    def num_speakers(self) -> int:
-        """How many different speakers there are."""
-        return int(np.unique(self.speakers).size)
-
     def num_folds(self, wanted: int | None) -> int:
         """The wanted number of folds; None: 5, or the number of speakers where that is smaller, but 2 at least."""
-        return max(2, min(NUM_FOLDS, self.num_speakers)) if wanted is None else wanted
+        return max(2, min(NUM_FOLDS, np.unique(self.speakers).size)) if wanted is None else wanted
 
     def folds(self, wanted: int | None, *, seed: int, stratified: bool) -> list[Fold]:
         """Folds that no speaker crosses; `stratified`: the classes of the first column spread as evenly as can be."""

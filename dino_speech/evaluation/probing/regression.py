@@ -137,7 +137,7 @@ def regression_report(
         labels=labels,
         chance_ccc=0.0,
         intervals={name: interval(pair) for name, pair in columns.items()},
-        pearson={name: _pearson(*pair) for name, pair in columns.items()},
+        pearson={name: float(np.corrcoef(x, y)[0, 1]) if np.ptp(y) > 0 else np.nan for name, (x, y) in columns.items()},
         rmse={name: float(np.sqrt(np.mean((x - y) ** 2))) for name, (x, y) in columns.items()},
         deviation={name: float(x.std()) for name, (x, _) in columns.items()},
         num_speakers=int(np.unique(speakers).size),
@@ -145,7 +145,3 @@ def regression_report(
         predicted=predicted,
         **origin,
     )
-
-
-def _pearson(true: NDArray, predicted: NDArray) -> float:
-    return float(np.corrcoef(true, predicted)[0, 1]) if np.ptp(predicted) > 0 else float("nan")

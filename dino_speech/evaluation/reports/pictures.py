@@ -17,6 +17,13 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.one_thread import one_thread
 from dino_speech.metrics import det_curve
 
+Row = Mapping[str, Any]
+EDGE = 1e-4  # rates of 0 and 1 have no place on normal-deviate axes: drawn here
+MAX_DRAWN = 2_000  # points of one curve: beyond, the picture is the same and the file large
+MAX_NAMED = 20  # speakers with a colour of their own; the others are grey
+MAX_TSNE = 2_000  # takes a few seconds
+MAX_POINTS = 5_000  # of one panel: beyond, the picture is the same and the file large
+
 
 def has_matplotlib() -> bool:
     """Whether pictures can be drawn."""
@@ -26,11 +33,7 @@ def has_matplotlib() -> bool:
 def new_figure(
     width: float = 6, height: float = 4, *, num_panels: int = 1, num_columns: int | None = None
 ) -> list[Any]:
-    """A figure and its panels, in rows of `num_columns`; sizes in inches.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """A figure and its panels, in rows of `num_columns`; sizes in inches. Refused without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -47,14 +50,6 @@ def save_figure(figure: Any, path: str | PathLike[str]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=120)
     return target
-
-
-Row = Mapping[str, Any]
-EDGE = 1e-4  # rates of 0 and 1 have no place on normal-deviate axes: drawn here
-MAX_DRAWN = 2_000  # points of one curve: beyond, the picture is the same and the file large
-MAX_NAMED = 20  # speakers with a colour of their own; the others are grey
-MAX_TSNE = 2_000  # takes a few seconds
-MAX_POINTS = 5_000  # of one panel: beyond, the picture is the same and the file large
 
 
 def det_plot(path: str | PathLike[str], curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Path:
@@ -82,13 +77,7 @@ def det_plot(path: str | PathLike[str], curves: Mapping[str, tuple[ArrayLike, Ar
 def confusion_plot(path: str | PathLike[str], matrices: Mapping[str, ArrayLike], labels: Sequence[str]) -> Path:
     """Confusion matrices, one panel per system: colour is the share of the true class, numbers are utterances.
 
-    Args:
-        path: picture to write; it is returned.
-        matrices: name -> (C, C) counts, rows true, columns predicted.
-        labels: the C classes.
-
-    Raises:
-        InputError: no matrix, or one of another shape.
+    `matrices` are (C, C) counts by name, rows true, columns predicted; at least one, and all of the C `labels`.
     """
     num = len(labels)
     counts = {name: np.asarray(matrix) for name, matrix in matrices.items()}
@@ -110,15 +99,10 @@ def confusion_plot(path: str | PathLike[str], matrices: Mapping[str, ArrayLike],
 
 
 def agreement_plot(path: str | PathLike[str], pairs: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Path:
-    """Predicted against true numbers, one panel per label; the line is where they are equal.
-
-    Args:
-        path: picture to write; it is returned.
-        pairs: name -> (true (N,), predicted (N,)); of more than 5,000 points every so many are drawn.
-    """
+    """Predicted (N,) against true (N,) numbers, one panel per label; the line is where they are equal."""
     figure, *panels = new_figure(4 * len(pairs), 4, num_panels=len(pairs))
     for axes, (title, pair) in zip(panels, pairs.items(), strict=True):
-        true, predicted = (_thinned(np.asarray(side, dtype=np.float64)) for side in pair)
+        true, predicted = (np.asarray(side, dtype=np.float64)[:: -(-len(side) // MAX_POINTS)] for side in pair)
         axes.scatter(true, predicted, s=5, alpha=0.5, linewidths=0)
         ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
         axes.plot(ends, ends, color="0.7", linewidth=0.8, zorder=0)
@@ -135,11 +119,11 @@ def embedding_plot(
     method: str = "tsne",
     seed: int = 0,
 ) -> Path:
-    """Embeddings in two dimensions, one panel per encoder, coloured by label (the speaker).
+    """Embeddings (N, D) in two dimensions, one panel per encoder, coloured by label (the speaker).
 
     Args:
         path: picture to write; it is returned.
-        embeddings: name -> (N, D).
+        embeddings: by name.
         labels: N names; the commonest `MAX_NAMED` get a colour, the others are grey.
         method: "tsne" (cosine distance, on at most 2,000 utterances drawn with `seed`) or "pca" (of unit vectors).
         seed: of t-SNE and of the draw.
@@ -149,6 +133,8 @@ def embedding_plot(
     """
     names = np.asarray(labels)
     figure, *panels = new_figure(5 * len(embeddings), 5, num_panels=len(embeddings))
+    from matplotlib import colormaps
+
     found, counts = np.unique(names, return_counts=True)
     named = found[np.argsort(-counts, kind="stable")[:MAX_NAMED]]
     for axes, (title, rows) in zip(panels, embeddings.items(), strict=True):
@@ -156,7 +142,7 @@ def embedding_plot(
         other = ~np.isin(names[kept], named)
         axes.scatter(*points[other].T, s=6, color="0.8")
         for number, name in enumerate(named):
-            axes.scatter(*points[names[kept] == name].T, s=12, color=_colour(number), label=str(name))
+            axes.scatter(*points[names[kept] == name].T, s=12, color=colormaps["tab20"](number), label=str(name))
         axes.set(title=title, xticks=[], yticks=[])
     if len(found) <= MAX_NAMED:
         panels[-1].legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -166,10 +152,7 @@ def embedding_plot(
 def training_plot(path: str | PathLike[str], history: Sequence[Row], *, x: str = "step") -> Path:
     """One panel per number that the history holds, over `x`; rows need not all have the same keys.
 
-    Figures nested one level down are named `group/figure`.
-
-    Raises:
-        InputError: the history holds no numbers over `x`.
+    Figures nested one level down are named `group/figure`. A history without numbers over `x` is refused.
     """
     history = [_flat(row) for row in history]
     names = [
@@ -210,21 +193,11 @@ def _in_two_dimensions(rows: NDArray, num: int, method: str, seed: int) -> tuple
         return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(unit[kept]), kept
 
 
-def _colour(number: int) -> Any:
-    from matplotlib import colormaps
-
-    return colormaps["tab20"](number % 20)
-
-
 def _flat(row: Row) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in row.items():
         flat |= {f"{name}/{key}": item for key, item in value.items()} if isinstance(value, Mapping) else {name: value}
     return flat
-
-
-def _thinned(values: NDArray) -> NDArray:
-    return values[:: -(-len(values) // MAX_POINTS)]
 
 
 def _is_number(value: Any) -> bool:

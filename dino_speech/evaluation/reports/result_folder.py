@@ -27,8 +27,7 @@ def write_results(
 
     Args:
         folder: made if it does not exist.
-        reports: name of the system -> its report; all of one kind, classifications of the same classes, clinical ones
-            of the same question.
+        reports: name of the system -> its report; all of one kind, of the same classes or clinical question.
         further: heading -> rows of more tables, after the others.
 
     Returns:

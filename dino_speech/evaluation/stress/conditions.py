@@ -198,22 +198,15 @@ TABLE: tuple[tuple[str, Callable[..., Tensor], dict[str, Parameters]], ...] = (
 
 @dataclass(frozen=True)
 class Condition:
-    """One way in which speech is changed.
+    """One way in which speech is changed."""
 
-    Args:
-        name: unique, for example "white_noise_10db".
-        kind: the family, by which conditions are chosen, for example "white_noise".
-        parameters: what `change` is called with beside wave and generator.
-        change: (wave (time,), generator, **parameters) -> wave of any length.
-    """
-
-    name: str
-    kind: str
+    name: str  # unique, for example "white_noise_10db"
+    kind: str  # by which conditions are chosen, for example "white_noise"
     parameters: Parameters = field(default_factory=dict)
     change: Callable[..., Tensor] = field(default=lambda wave, generator: wave, repr=False)
 
     def __call__(self, wave: Tensor, generator: torch.Generator) -> Tensor:
-        """Change a wave (time,) at 16 kHz; what is random follows from the generator alone."""
+        """Change a wave (time,) at 16 kHz to one of any length; what is random follows from the generator alone."""
         return self.change(wave, generator, **self.parameters)
 
 

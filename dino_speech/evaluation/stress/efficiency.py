@@ -115,7 +115,7 @@ def measure_efficiency(
         batch_size=batch_size,
         num_threads=used,
         num_rounds=num_rounds,
-        device=_device_name(encoder.device),
+        device=torch.cuda.get_device_name(encoder.device) if encoder.device.type == "cuda" else str(encoder.device),
         provenance=provenance(),
     )
 
@@ -176,7 +176,3 @@ def _peak_memory(network: Callable[[Tensor], Tensor], waves: Tensor) -> int:
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return max(accumulate(changes, initial=0))
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -25,6 +25,9 @@ from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weight
 from dino_speech.metrics import RankedTrials, det_curve
 from dino_speech.plain_data import PlainData
 
+NUM_BINS = 5  # ours: of equally many utterances each, for matching numbers
+Weigh = Callable[..., float]  # (how often each counts, None: once; name of the group) -> its figure
+Resample = Callable[[Callable[[NDArray], float]], Interval]
 NUM_EXCHANGES = 50
 Rows = NDArray[np.int64]
 
@@ -57,13 +60,8 @@ def speaker_spread(
 ) -> SpeakerSpread:
     """One figure per speaker; without a single speaker who has enough, all figures are NaN.
 
-    Args:
-        measure: rows of utterances (or trials) -> figure; raises `InputError` where they do not suffice for one.
-        owners: (N,) the speaker of each; those with fewer than `min_items` are left out.
-        strata: (N,) what is kept when predictions are exchanged: the class, or the bin of a number.
-        chance: the figure of guessing.
-        higher_is_better: False for an EER.
-        seed: of the exchanges.
+    `measure` maps rows of items to a figure, or raises `InputError` where they do not suffice. `owners` (N,) are the
+    speakers; those with fewer than `min_items` are left out. `strata` (N,) are kept when predictions are exchanged.
     """
     rng = np.random.default_rng(seed)
     names, codes = np.unique(owners, return_inverse=True)
@@ -109,11 +107,6 @@ def _exchange(strata: NDArray, rng: np.random.Generator) -> Rows:
         rows = np.flatnonzero(strata == stratum)
         order[rows] = rng.permutation(rows)
     return order
-
-
-NUM_BINS = 5  # ours: of equally many utterances each, for matching numbers
-Weigh = Callable[..., float]  # (how often each counts, None: once; name of the group) -> its figure
-Resample = Callable[[Callable[[NDArray], float]], Interval]
 
 
 @dataclass(frozen=True)

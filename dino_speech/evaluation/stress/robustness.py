@@ -26,9 +26,10 @@ from dino_speech.evaluation.verification.scoring import Backend
 from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
 from dino_speech.metrics import RankedTrials, det_curve
 from dino_speech.models.embed_files import Transform
-from dino_speech.plain_data import PlainData
+from dino_speech.plain_data import PlainData, plain
 from dino_speech.provenance import provenance
 
+NUM_RESAMPLES = 500  # ours: for each condition, of which there are some forty
 UNCHANGED_WITHIN = 0.05  # of the range of the labels: audeering's ser-tests, whose labels range from 0 to 1
 
 Figure = Callable[[NDArray | None], float]  # how often each utterance or trial counts (None: once) -> the figure
@@ -126,7 +127,6 @@ def _measured(
     return measure(true, predicted, weights=weights)
 
 
-NUM_RESAMPLES = 500  # ours: for each condition, of which there are some forty
 Judge = LabelJudge | TrialJudge
 
 
@@ -140,13 +140,9 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {
-            "name": self.condition.name,
-            "kind": self.condition.kind,
-            "parameters": dict(self.condition.parameters),
-            "changes": {name: change.to_dict() for name, change in self.changes.items()},
-            "skipped": [item.to_dict() for item in self.skipped],
-        }
+        condition = {name: getattr(self.condition, name) for name in ("name", "kind", "parameters")}
+        found: dict[str, Any] = plain({**condition, "changes": self.changes, "skipped": self.skipped})
+        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,6 @@
 """A whole back-end: projection, score normalisation and calibration, each learnt from speech not judged.
 
-Material is refused, with names, where it shares a speaker or a recording with the trials. What each part does is in
-`scoring.py`, `plda.py` and `calibration.py`. Letters: `N` utterances, `T` trials.
+Material is refused, with names, where it shares a speaker or a recording with the trials. Letters: `T` trials.
 """
 
 from collections.abc import Callable, Sequence

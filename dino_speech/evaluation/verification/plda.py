@@ -122,7 +122,13 @@ class PLDA:
         centred = vectors - self.center_
         residuals = _residuals(centred, codes, counts)
         within = residuals.T @ residuals / (len(rows) - counts.size)
-        _check_within(within)
+        variances = np.linalg.eigvalsh(within)
+        rank = int((variances > NULL * variances[-1]).sum()) if variances[-1] > 0 else 0
+        if rank < len(within):
+            raise InputError(
+                f"the utterances vary within speakers in {rank} of {len(within)} dimensions; PLDA needs all of them:"
+                " use a smaller lda_dim, or more speakers with several different utterances"
+            )
         total = centred.T @ centred / len(rows)
         self._run_em(_sums(centred, codes, counts), counts, total, within)
         self.num_utterances_, self.num_speakers_ = len(rows), counts.size
@@ -227,16 +233,6 @@ def _sums(rows: NDArray, codes: NDArray, counts: NDArray) -> NDArray[np.float64]
 def _residuals(rows: NDArray, codes: NDArray, counts: NDArray) -> NDArray[np.float64]:
     """(N, d) rows minus the mean of their speaker."""
     return rows - (_sums(rows, codes, counts) / counts[:, None])[codes]
-
-
-def _check_within(within: NDArray) -> None:
-    variances = np.linalg.eigvalsh(within)
-    rank = int((variances > NULL * variances[-1]).sum()) if variances[-1] > 0 else 0
-    if rank < len(within):
-        raise InputError(
-            f"the utterances vary within speakers in {rank} of {len(within)} dimensions; PLDA needs all of them: use a"
-            " smaller lda_dim, or more speakers with several different utterances"
-        )
 
 
 def _diagonalize(within: NDArray, between: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -27,6 +27,9 @@ from numpy.typing import NDArray
 
 from dino_speech.errors import InputError
 
+NORMS = ("z", "t", "s", "as")
+TOP = 300  # WeSpeaker's recipes for VoxCeleb (top_n)
+BLOCK = 4_000_000  # cohort scores held at once: 16 MB, however long the list
 CHUNK = 65_536  # trials scored at once: bounds the memory of a list of millions
 
 
@@ -60,11 +63,9 @@ class Backend(Protocol):
 
     def project(self, embeddings: NDArray) -> Projection:
         """Map embeddings (N, D); a row of NaN stays one."""
-        ...
 
     def describe(self) -> dict[str, Any]:
         """What was used, as plain data for a report."""
-        ...
 
 
 class CosineBackend:
@@ -98,11 +99,6 @@ def normalize(embeddings: NDArray) -> NDArray[np.float32]:
     return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
-NORMS = ("z", "t", "s", "as")
-TOP = 300  # WeSpeaker's recipes for VoxCeleb (top_n)
-BLOCK = 4_000_000  # cohort scores held at once: 16 MB, however long the list
-
-
 @dataclass(frozen=True, eq=False)
 class CohortStatistics:
     """Mean and deviation of each utterance's cohort scores, (N,) each; NaN for utterances that were not asked for."""
@@ -112,12 +108,9 @@ class CohortStatistics:
 
 
 class ScoreNorm:
-    """One kind of normalisation against one cohort.
+    """One kind of normalisation against one cohort, which the same back-end as the trials has mapped.
 
-    Args:
-        kind: "z", "t", "s" or "as".
-        cohort: C utterances, mapped by the same back-end as the trials.
-        top: "as" only: how many of the cohort each utterance is compared with; None: 300, or all where fewer.
+    `top` is for "as" only: how many of the cohort each utterance is compared with; None: 300, or all where fewer.
 
     Raises:
         InputError: an unknown kind, fewer than two cohort utterances, `top` below 2 or above C, or with another kind.

@@ -20,10 +20,9 @@ class VerificationDecision(PlainData):
 
 
 class Verifier:
-    """Compares two files.
+    """Compares two files, which `encoder` embeds.
 
     Args:
-        encoder: embeds them.
         threshold: accept where score >= threshold. There is no default: it depends on the encoder and on what a wrong
             decision costs; `VerificationReport.eer_threshold` on the person's own trials is a start.
         mean: (D,) subtracted from both embeddings, as in `evaluate_verification`.
@@ -35,11 +34,7 @@ class Verifier:
         self.mean = mean
 
     def compare_files(self, first: str | PathLike[str], second: str | PathLike[str]) -> VerificationDecision:
-        """Score two files.
-
-        Raises:
-            AudioError: one of them cannot be read.
-        """
+        """Score two files; one that cannot be read raises an `AudioError`."""
         embeddings = np.stack([self.encoder.embed_file(path).cpu().numpy() for path in (first, second)])
         score = float(cosine_scores(embeddings, np.array([0]), np.array([1]), mean=self.mean)[0])
         return VerificationDecision(score, None if self.threshold is None else score >= self.threshold)
