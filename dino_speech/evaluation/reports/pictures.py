@@ -102,7 +102,8 @@ def agreement_plot(path: str | PathLike[str], pairs: Mapping[str, tuple[ArrayLik
     """Predicted (N,) against true (N,) numbers, one panel per label; the line is where they are equal."""
     figure, *panels = new_figure(4 * len(pairs), 4, num_panels=len(pairs))
     for axes, (title, pair) in zip(panels, pairs.items(), strict=True):
-        true, predicted = (np.asarray(side, dtype=np.float64)[:: -(-len(side) // MAX_POINTS)] for side in pair)
+        both = np.asarray(pair, dtype=np.float64)  # (2, N)
+        true, predicted = both[:, :: -(-both.shape[1] // MAX_POINTS)]
         axes.scatter(true, predicted, s=5, alpha=0.5, linewidths=0)
         ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
         axes.plot(ends, ends, color="0.7", linewidth=0.8, zorder=0)
