@@ -39,12 +39,8 @@ def embed_manifest(
 ) -> EmbeddedManifest:
     """Embed each utterance once; audio that cannot be read is skipped and listed.
 
-    Args:
-        encoder: None where `embedded` is given.
-        manifest: what to embed.
-        rows: positions of the utterances that are needed; the rows of the others are NaN. None: all.
-        embedded: embeddings of this very manifest, used instead of the encoder.
-        options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
+    `rows` are the positions that are needed, None: all; the others' rows are NaN. `embedded`, of this very manifest, is
+    used instead of the encoder; `options` are passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
 
     Raises:
         InputError: neither encoder nor embeddings, embeddings of something else, or nothing could be embedded.

@@ -56,10 +56,7 @@ def embed_to_file(
     num_workers: int = NUM_READING_THREADS,
     **options: Any,
 ) -> EmbedReport:
-    """Embed into one npz file, replaced at once: `ids` (N,) text and `embeddings` (N, D) float32.
-
-    What cannot be read is listed and left out. Arguments and refusals are those of `embed_to_folder`.
-    """
+    """Embed as `embed_to_folder` does, into one npz file: `ids` (N,) text and `embeddings` (N, D) float32."""
     given, target = Inputs(inputs), Path(output)
     given.survey()
     target.parent.mkdir(parents=True, exist_ok=True)  # now, not after an hour of embedding

@@ -1,7 +1,4 @@
-"""A limit on the tensors that are made while a stranger's file says how large they are.
-
-The size is counted before the memory is taken: a line of JSON may ask for a million times a million weights.
-"""
+"""A limit on tensors made while a stranger's file says how large they are: counted before the memory is taken."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

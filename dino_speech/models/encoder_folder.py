@@ -73,8 +73,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def read_header(path: Path, *, format_name: str, version: int, what: str) -> dict[str, Any]:
     """The JSON object of a folder of ours (`what`: its kind, for messages), without the format's own keys.
 
-    Raises:
-        InputError: the file is missing or damaged, or the format is not one that this version reads.
+    InputError: the file is missing or damaged, or the format is not one that this version reads.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -16,10 +16,7 @@ Result = TypeVar("Result")
 
 
 def recompute_activations(encoder: Any, on: bool = True) -> None:
-    """Whether training of a `SpeechEncoder` recomputes: less memory, about a third more work, the same numbers.
-
-    A network that names no parts is one part.
-    """
+    """Whether a `SpeechEncoder` recomputes in training: less memory, a third more work, the same numbers."""
     in_parts = hasattr(encoder.backbone, "recompute")
     if in_parts:
         encoder.backbone.recompute = on

@@ -28,10 +28,7 @@ EMBEDDING_DIM = 192  # arXiv 2005.07143
 
 @dataclass(frozen=True)
 class Resolved:
-    """Options made complete; `embedding_dim` where the person asks for none.
-
-    `load` puts pretrained weights into the network that was built; None: they stay random.
-    """
+    """Options made complete; `load` puts pretrained weights into the built network, None: they stay random."""
 
     features: dict[str, Any]
     backbone: dict[str, Any]

@@ -95,8 +95,7 @@ FIGURES = ("uar", "micro_f1", "macro_f1")
 def cell_of(parts: Mapping[str, Sequence[Judged]], *, seed: int) -> CellResult:
     """Figures of all folds together, with intervals over speakers, of what each fold's system said by corpus.
 
-    Those of corpus "", the one that was trained on, have plain names; another's end in its name, and of its classes
-    there is only the UAR.
+    The names of those of another corpus than "", the one that was trained on, end in its name; of classes only UAR.
     """
     figures: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}

@@ -113,19 +113,14 @@ def run_grid(
 ) -> GridTable:
     """Run every cell that is not finished yet, and write `table.md` and `table.csv` after each.
 
-    Interrupted at any moment, the finished cells are kept; the same call goes on. A cell that fails for its data or
-    settings is listed in the table, and the others are run; it is tried again by the next call.
+    Interrupted at any moment, the finished cells are kept (`cells/<name>/result.json`); the same call goes on. A cell
+    that fails for its data or settings is listed in the table, the others are run, and the next call tries it again.
 
     Args:
-        axes: the settings to combine, by name; the last varies fastest.
+        axes: the settings to combine with one another and each seed; the last varies fastest. InputError: one is empty.
         run_cell: (settings, seed, a folder of its own) -> figures; it must depend on nothing else.
-        seeds: each combination is run with each.
-        output_folder: made with its parents; `cells/<name>/result.json` are the finished cells.
         identity: plain data on all else that a cell depends on (data, weights, common settings), or a function of a
             cell's settings that gives it; with another identity a cell is another cell.
-
-    Raises:
-        InputError: an axis or the seeds are empty.
     """
     for name, values in {**axes, "seeds": seeds}.items():
         if not len(values):

@@ -90,10 +90,7 @@ NUM_COLUMNS = 3
 
 
 def plot_comparison(rows: Sequence[SystemRow], path: str | PathLike[str], *, floor: str) -> Path:
-    """Draw, for each task, the figure with its interval, the same over costs, what stays under conditions, and groups.
-
-    Rows are drawn in their order from top to bottom; the row `floor` has a line.
-    """
+    """Draw for each task its figure with a line at the floor, the same over costs, under conditions, and by groups."""
     figures = [name for name in rows[0]["figures"] if is_headline(name)]
     panels: list[tuple[Any, str]] = []
     for name in figures:

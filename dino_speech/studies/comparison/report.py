@@ -148,10 +148,7 @@ MAX_PAIRS = 3  # of groups, in the table for reading
 
 
 def summarise_outcomes(outcomes: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any] | None:
-    """Figure -> `unchanged` (share of predictions) and `change`, means over the conditions, and by kind in `kinds`.
-
-    `outcomes` is what `JudgedEncoder.outcomes` gives by condition; None where no condition counts.
-    """
+    """By figure `unchanged` (share of predictions) and `change`, means over conditions and by kind, or None."""
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for outcome in (task for name in names for task in outcomes[name].values()):
         changes = {name: (change["unchanged"], change["change"]) for name, change in outcome["changes"].items()}

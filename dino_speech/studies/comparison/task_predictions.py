@@ -73,9 +73,9 @@ def figure_names(task: LabelTask | TrialTask) -> list[str]:
 def figures_with_differences(
     predictions: TaskPredictions, floor: TaskPredictions | None, *, num_resamples: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Each figure as plain data: `value`, `interval`, and `difference` from the floor with `difference_interval`.
+    """By figure `value`, `interval`, and `difference` from the floor (None: it is it) with `difference_interval`.
 
-    For the difference the same speakers are drawn on both sides; `floor` is None for the floor itself.
+    For the difference the same speakers are drawn on both sides.
     """
     others: Mapping[str, Statistic] = {} if floor is None else floor.statistics()
     found: dict[str, dict[str, Any]] = {}
