@@ -188,7 +188,8 @@ class Augment:
         levels = (2 * torch.rand(len(rows), NUM_EQUALISER_BANDS, generator=generator) - 1) * self.filter_db
         gains = effects.equaliser_gains((levels * equalised[rows, None]).to(waves.device), num_frequencies)
         banded = limited[rows].nonzero()[:, 0]
-        low_hz, high_hz = (_log_uniform(*r, len(banded), generator) for r in (self.band_low_hz, self.band_high_hz))
+        limits = (self.band_low_hz, self.band_high_hz)
+        low_hz, high_hz = (a * (b / a) ** torch.rand(len(banded), generator=generator) for a, b in limits)
         band = effects.band_gains(low_hz.to(waves.device), high_hz.to(waves.device), num_frequencies)
         gains[banded.to(waves.device)] *= band
         rows = rows.to(waves.device)
@@ -204,10 +205,6 @@ class Augment:
 def _chosen(num: int, probability: float, generator: torch.Generator) -> Tensor:
     """The rows that something happens to."""
     return (torch.rand(num, generator=generator) < probability).nonzero()[:, 0]
-
-
-def _log_uniform(low: float, high: float, num: int, generator: torch.Generator) -> Tensor:
-    return low * (high / low) ** torch.rand(num, generator=generator)
 
 
 def _check(settings: dict[str, Any]) -> None:

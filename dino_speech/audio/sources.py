@@ -117,7 +117,13 @@ class _Window(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         length = max(0, min(len(buffer), self._size - self._position))
-        data = _read_at(self._file, self._offset + self._position, length)
+        first = self._offset + self._position
+        if hasattr(os, "pread"):
+            data = os.pread(self._file.fileno(), length, first)  # moves no position, which others share
+        else:
+            with io.FileIO(self._file.name) as own:
+                own.seek(first)
+                data = own.read(length)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -127,14 +133,6 @@ class _Window(io.RawIOBase):
 def _open_archive(archive: str, *_version: int) -> io.FileIO:
     """Kept open: each opening asks the metadata server of a network file system. Closed when nobody holds it."""
     return io.FileIO(archive)
-
-
-def _read_at(file: io.FileIO, offset: int, length: int) -> bytes:
-    if hasattr(os, "pread"):
-        return os.pread(file.fileno(), length, offset)  # moves no position, which others share
-    with io.FileIO(file.name) as own:
-        own.seek(offset)
-        return own.read(length)
 
 
 @lru_cache(maxsize=REMOTE_SOUNDS)

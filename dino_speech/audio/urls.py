@@ -49,11 +49,6 @@ def check_url(url: str) -> None:
         raise UnusableURLError(f"{problem}: copy the file to this machine, or to such a place")
 
 
-def urls_are_allowed() -> bool:
-    """Whether a person has allowed every host that a manifest or a recipe names."""
-    return os.environ.get(ALLOWED, "") not in ("", "0")
-
-
 @contextmanager
 def urls_agreed_to(agreed: bool = True) -> Iterator[None]:
     """Inside, every host that a manifest or a recipe names is agreed to, in this process and in those it starts."""
@@ -72,7 +67,7 @@ def check_named_by_file(url: str, place: str, *, asked: str = "") -> None:
     What lies on the same host as `asked`, a URL that the person gave, is agreed to.
     """
     check_url(url)
-    if urls_are_allowed() or (asked and origin_of(asked) == origin_of(url)):
+    if os.environ.get(ALLOWED, "") not in ("", "0") or (asked and origin_of(asked) == origin_of(url)):
         return
     problem = f"{place}: names {url[:200]}, and nothing is fetched from {origin_of(url)} before you agree; if"
     raise UnusableURLError(f"{problem} you know who wrote this file: --allow-urls, or {ALLOWED}=1 in the environment")

@@ -49,11 +49,8 @@ def read_manifest(
         raise InputError("read_manifest was given no file; expected at least one CSV")
     manifests = [_read_one(p, where or {}) for p in paths]
     columns = dict.fromkeys(name for manifest in manifests for name in manifest.columns)
-    joined = Manifest(
-        (utterance for manifest in manifests for utterance in manifest),
-        paths=[p for manifest in manifests for p in manifest.paths],
-        columns=list(columns),
-    )
+    sources = [p for manifest in manifests for p in manifest.paths]
+    joined = Manifest((row for manifest in manifests for row in manifest), paths=sources, columns=list(columns))
     joined = joined.select(**where) if where else joined
     if must_exist:
         check_files(joined)

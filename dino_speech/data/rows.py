@@ -157,7 +157,10 @@ class _Layout:
                 check_named_by_file(wav, f"{origin}, column {self.found['wav']!r}", asked=self.folder)
             except UnusableURLError as error:
                 raise InputError(str(error)) from None
-        duration = _positive_seconds(cells[self.duration])
+        duration = _number(cells[self.duration])
+        if not 0 < duration < math.inf:
+            found = cells[self.duration].strip()
+            raise _BadCellError("duration", found, "a positive number of seconds, with a decimal point")
         labels = {column: cells[i].strip() for i, column in self.labels}
         return Utterance(name, join_place(self.folder, wav), duration, start, stop, labels, origin)
 
@@ -167,13 +170,6 @@ def _number(cell: str) -> float:
         return float(cell)
     except ValueError:
         return math.nan
-
-
-def _positive_seconds(cell: str) -> float:
-    seconds = _number(cell)
-    if not 0 < seconds < math.inf:
-        raise _BadCellError("duration", cell.strip(), "a positive number of seconds, with a decimal point")
-    return seconds
 
 
 def _sample_index(column: str, cell: str) -> int | None:

@@ -178,22 +178,14 @@ def write_nonspeech(
     settings = {"part": part, "vad": detector.to_dict(), "margin_s": margin_s, "min_s": min_s}
     _check_settings(folder, settings)
     work = partial(_write_part, folder=folder, part=part, vad=detector, margin_s=margin_s, min_s=min_s)
-    done, skipped = complete_parts(
-        manifest,
-        folder / "parts.csv",
-        work,
-        file_of=lambda name: folder / _file(name),
-        num_threads=num_threads,
-        progress=progress,
-    )
+    form: dict[str, Any] = {"num_threads": num_threads, "progress": progress}
+    table = folder / "parts.csv"
+    done, skipped = complete_parts(manifest, table, work, file_of=lambda name: folder / _file(name), **form)
     if not done:
         reasons = list_some([item.reason for item in skipped])
         raise InputError(f"{manifest.name}: none of {len(manifest)} recordings can be read ({reasons})")
-    rows = [
-        Utterance(u.id, str(folder / _file(u.id)), done[u.id].part_s, labels=u.labels)
-        for u in manifest
-        if u.id in done and not done[u.id].problem
-    ]
+    written = [u for u in manifest if u.id in done and not done[u.id].problem]
+    rows = [Utterance(u.id, str(folder / _file(u.id)), done[u.id].part_s, labels=u.labels) for u in written]
     parts = Manifest(rows, paths=[str(folder / "manifest.csv")], columns=manifest.columns)
     if rows:
         write_manifest(parts, folder / "manifest.csv")

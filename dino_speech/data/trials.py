@@ -46,9 +46,8 @@ class Trials:
 
     def place(self, index: int) -> str:
         """Where trial `index` stands, for messages."""
-        return (
-            f"{self.path} line {self.rows[index]}" if len(self.rows) else f"{self.path or 'trials'} number {index + 1}"
-        )
+        where = f"line {self.rows[index]}" if len(self.rows) else f"number {index + 1}"
+        return f"{self.path or 'trials'} {where}"
 
 
 def read_trials(path: str | os.PathLike[str]) -> Trials:
@@ -115,9 +114,8 @@ def resolve(trials: Trials, manifest: Manifest) -> tuple[NDArray[np.int64], NDAr
             f"{place}: {side} {unknown[0]!r} is neither an ID nor a path of {manifest.name} ({len(unknown)} names are"
             f" unknown: {list_some(unknown)}); use the manifest that the trials were made for, or correct the names"
         )
-    enroll, test = (
-        np.array([positions[name] for name in side], dtype=np.int64) for side in (trials.enroll, trials.test)
-    )
+    sides = (trials.enroll, trials.test)
+    enroll, test = (np.array([positions[name] for name in side], dtype=np.int64) for side in sides)
     return enroll, test
 
 

@@ -106,13 +106,16 @@ def quickstart(
 
     if not has_matplotlib():
         notes.append("No pictures: matplotlib is not installed (pip install 'dino-speech[plots]').")
+    parts = {"encoder": ENCODER, "crops": CROPS, "augment": AUGMENT, "head": HEAD, "teacher": TEACHER}
+    parts["optimizer"] = OPTIMIZER
+    schedule = {"batch_size": trainer.schedule.batch_size, "length": trainer.schedule.length}
     report = QuickstartReport(
         floor=floor,
         untrained=untrained,
         pretrained=pretrained,
         data=prepared,
         folder=output,
-        settings=_plain_settings(trainer),
+        settings={**parts, "schedule": schedule, "run": {"max_minutes": trainer.run.max_minutes}},
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
         provenance=provenance(seed=seed, manifest=[prepared.train_path, prepared.test_path]),
@@ -141,12 +144,6 @@ def _pretrain(
         logged = trainer.history_[-1]["step"] if trainer.history_ else 0  # a slow machine may not get to the first row
         notes.append(f"Time was up before step {num_steps} (last figures at step {logged}): expect less of it.")
     return trainer
-
-
-def _plain_settings(trainer: DINOPretrainer) -> dict[str, Any]:
-    parts = {"encoder": ENCODER, "crops": CROPS, "augment": AUGMENT, "head": HEAD, "teacher": TEACHER}
-    schedule = {"batch_size": trainer.schedule.batch_size, "length": trainer.schedule.length}
-    return {**parts, "optimizer": OPTIMIZER, "schedule": schedule, "run": {"max_minutes": trainer.run.max_minutes}}
 
 
 def _judge(name: str, encoder: SpeechEncoder, data: QuickstartData, notes: list[str], *, seed: int) -> SystemFigures:

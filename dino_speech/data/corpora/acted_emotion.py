@@ -149,10 +149,9 @@ EMODB = Corpus(
 )
 """The Berlin Database of Emotional Speech.
 
-Facts (Burkhardt et al. 2005, Interspeech; the owners' pages emodb.bilderbar.info/docu and
-database.syntheticspeech.de): ten German actors (five men, five women), ten sentences, seven emotions; of about 800
-recordings the 535 are given out that listeners recognised and found natural. Age and sex of each speaker are on the
-owners' page.
+Facts (Burkhardt et al. 2005, Interspeech; the owners' pages emodb.bilderbar.info/docu and database.syntheticspeech.de):
+ten German actors (five men, five women), ten sentences, seven emotions; of about 800 recordings the 535 are given out
+that listeners recognised and found natural. Age and sex of each speaker are on the owners' page.
 
 Layout: `wav/03a01Wa.wav` = speaker, sentence, first letter of the German emotion (Wut, Langeweile, Ekel, Angst,
 Freude, Trauer, neutral), version. No official split; `fold` is the speaker (1 to 10): leave one speaker out, the

@@ -214,9 +214,8 @@ URDU = Corpus(
 )
 """URDU.
 
-Facts (Latif et al. 2018, arXiv 1812.10411): 400 utterances of about 2.5 s from Urdu talk shows on YouTube,
-unscripted, 100 for each of four emotions. The owners speak of 38 speakers (27 men, 11 women); the names of the files
-give 29.
+Facts (Latif et al. 2018, arXiv 1812.10411): 400 utterances of about 2.5 s from Urdu talk shows on YouTube, unscripted,
+100 for each of four emotions. The owners speak of 38 speakers (27 men, 11 women); the names of the files give 29.
 
 Layout: `Angry/SM1_F10_A010.wav` (by the README with a folder per speaker between) = speaker (SM: man, SF: woman),
 number of the speaker's file, first letter of the emotion and number within it (A01 to A0100); folders Angry, Happy,

@@ -14,10 +14,6 @@ WHOLE, CHUNKS = "Full_wave_enhanced_audio", "Normalised_audio-chunks"
 ADRESS_ANSWERS = {"0": "control", "1": "ad"}
 
 
-def _is_whole(place: str) -> bool:
-    return WHOLE.lower() in place.lower().split("/")
-
-
 def _adress_subjects(tree: Tree) -> dict[str, Labels]:
     """Subject -> labels, of both splits."""
     subjects: dict[str, Labels] = {}
@@ -72,10 +68,8 @@ def _adress_labels(file: NamedFile, subjects: dict[str, Labels]) -> Labels | str
 
 
 def _adress_chunks(tree: Tree, rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    parts: dict[bool, list[Row]] = {True: [], False: []}
-    for row in rows:
-        parts[_is_whole(tree.place(row.file))].append(row)
-    return parts[True], parts[False]
+    whole = [row for row in rows if WHOLE.lower() in tree.place(row.file).lower().split("/")]
+    return whole, [row for row in rows if row not in whole]
 
 
 ADRESS = Corpus(

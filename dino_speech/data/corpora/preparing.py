@@ -69,12 +69,16 @@ def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> di
     }
     write_problems(problems, folder)
     write_text_atomically(folder / "prepared.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    write_text_atomically(
-        folder / "README.md", counts_page(manifest, summary, label=corpus.label, licence=corpus.licence)
-    )
+    page = counts_page(manifest, summary, label=corpus.label, licence=corpus.licence)
+    write_text_atomically(folder / "README.md", page)
     if corpus.further:
-        num, unreadable = _write_further(corpus, further_rows, source, folder / corpus.further.file)
-        summary |= {corpus.further.num_key: num, corpus.further.unreadable_key: unreadable}
+        further, path = corpus.further, folder / corpus.further.file
+        path.unlink(missing_ok=True)
+        summary |= {further.num_key: 0, further.unreadable_key: []}
+        if further_rows:
+            manifest, summary[further.unreadable_key] = build_manifest(corpus, further_rows, source)
+            summary[further.num_key] = len(manifest)
+            write_manifest(manifest, path)
     return summary
 
 
@@ -125,16 +129,6 @@ def read_rows(rows: Sequence[Row], columns: Sequence[str], source: str | Path) -
     if not utterances:
         raise InputError(f"{source}: none of {len(rows)} files can be read ({list_some(unreadable)})")
     return utterances, unreadable
-
-
-def _write_further(corpus: Corpus, rows: Sequence[Row], source: str | Path, path: Path) -> tuple[int, list[str]]:
-    """How many rows the second manifest has, and what is unreadable."""
-    path.unlink(missing_ok=True)
-    if not rows:
-        return 0, []
-    manifest, unreadable = build_manifest(corpus, rows, source)
-    write_manifest(manifest, path)
-    return len(manifest), unreadable
 
 
 def write_problems(problems: dict[str, list[str]], output: Path) -> None:

@@ -143,17 +143,15 @@ class StepSampler(Sampler[list[Key]]):
         """(position, index) of all utterances of a step, over all ranks and micro-batches."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
-            self._order = epoch, self._epoch_order(epoch)
+            draw: dict[str, int] = {"seed": self.seed, "epoch": epoch}
+            if self.shards is None:
+                self._order = epoch, mixed_order(self.num_items, **draw)
+            else:
+                at_once, world_size = self.shards_at_once, self.world_size
+                self._order = epoch, shard_order(self.shards, **draw, shards_at_once=at_once, world_size=world_size)
         first = step_of_epoch * self.batch_size
         indices = self._order[1][first : first + self.batch_size]
         return list(enumerate(indices, start=step * self.batch_size))
-
-    def _epoch_order(self, epoch: int) -> list[int]:
-        if self.shards is None:
-            return mixed_order(self.num_items, seed=self.seed, epoch=epoch)
-        return shard_order(
-            self.shards, seed=self.seed, epoch=epoch, shards_at_once=self.shards_at_once, world_size=self.world_size
-        )
 
     def __iter__(self) -> Iterator[list[Key]]:
         parts = self.accumulation_steps * self.world_size

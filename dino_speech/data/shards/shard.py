@@ -43,15 +43,11 @@ def encode(utterance: Utterance, *, copy_files: bool) -> Encoded | str:
         wave = load_audio(utterance.wav, start=utterance.start or 0, stop=utterance.stop).numpy()
     except (InputError, OSError) as error:
         return str(error)
-    return Encoded(_as_flac(wave), "flac", len(wave))
-
-
-def _as_flac(wave: np.ndarray) -> bytes:
     # Not as floats: libsndfile scales them by 32,767 on writing but by 32,768 on reading.
     samples = np.clip(np.round(wave * 32_768.0), -32_768, 32_767).astype(np.int16)
-    file = io.BytesIO()
-    soundfile.write(file, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return file.getvalue()
+    flac = io.BytesIO()
+    soundfile.write(flac, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return Encoded(flac.getvalue(), "flac", len(wave))
 
 
 class Failed(NamedTuple):
