@@ -43,12 +43,9 @@ def bootstrap_interval(
 ) -> Interval:
     """Interval of a statistic of utterances, resampled by group (speaker).
 
-    Args:
-        statistic: for example `lambda weights: uar(true, predicted, weights=weights)`.
-        groups: (N,) the speaker of each utterance, at least two.
-        num_resamples: 1000 for a report, 200 for a look.
-        confidence: 0 to 1; the interval leaves out (1 - confidence) / 2 on each side.
-        seed: of the resampling.
+    `statistic` is such as `lambda weights: uar(true, predicted, weights=weights)`, `groups` (N,) the speaker of each
+    utterance, at least two; `num_resamples` 1000 for a report, 200 for a look. The interval leaves out
+    (1 - confidence) / 2 on each side.
     """
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     draws = _draw_counts(names.size, num_resamples, seed, "speakers")
@@ -77,13 +74,9 @@ def bootstrap_trials(
     A trial counts as often as the product of its two speakers' counts, a trial within one speaker as often as that
     speaker (once, not squared). Resamples that leave no target or no non-target are left out.
 
-    Args:
-        statistics: name -> function of the `DetCurve`, for example `{"eer": DetCurve.eer}`.
-        scores: (N,) scores.
-        labels: (N,) 1 target, 0 non-target.
-        enroll_speakers: (N,) speaker of each trial's enrolment side; None (both): trials are resampled one by one.
-        test_speakers: (N,) speaker of each trial's test side.
-        options: `num_resamples`, `confidence` and `seed`, as of `bootstrap_interval`.
+    `statistics` are functions of the `DetCurve` by name, for example `{"eer": DetCurve.eer}`; scores, labels (1 target,
+    0 non-target) and the speakers of both sides (N,) each. Without speakers, trials are resampled one by one. `options`
+    are `num_resamples`, `confidence` and `seed`, as of `bootstrap_interval`.
 
     Source: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007), with one set of speakers on both
     sides of the trials.

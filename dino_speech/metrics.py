@@ -22,10 +22,8 @@ Weights = ArrayLike | None  # (N,) how often each trial or utterance counts; Non
 class DetCurve:
     """All operating points of a list of scored trials, from "accept all" to "reject all".
 
-    Args:
-        thresholds: (G + 1,) the distinct scores ascending, then infinity.
-        p_miss: (G + 1,) fraction of targets below the threshold, from 0 to 1.
-        p_false_alarm: (G + 1,) fraction of non-targets at or above the threshold, from 1 to 0.
+    All are (G + 1,): `thresholds` the distinct scores ascending, then infinity; `p_miss` the fraction of targets below
+    the threshold, from 0 to 1; `p_false_alarm` that of non-targets at or above it, from 1 to 0.
     """
 
     thresholds: Floats

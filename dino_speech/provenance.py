@@ -27,15 +27,10 @@ def provenance(
 ) -> dict[str, Any]:
     """Plain data that says what made a result.
 
-    Args:
-        seed: the seed that the result depends on.
-        manifest: a manifest file, or several; each is named with its SHA-256. One that is gone has the hash None.
-        command: the words of the command; None: this process's own.
-
-    Returns:
-        Keys `dino_speech`, `python`, one per package of `PACKAGES` (None: not installed), `platform`, `device`,
-        `git_commit` (None outside a checkout; `-dirty` is added where tracked files differ from it), `command`,
-        `seed`, `manifests` (a list of {path, sha256}) and `time` (UTC, ISO 8601). All can be written as JSON.
+    `seed` is what the result depends on, `manifest` a file or several, `command` its words (None: this process's own).
+    Keys: `dino_speech`, `python`, one per package of `PACKAGES` (None: not installed), `platform`, `device`,
+    `git_commit` (None outside a checkout; `-dirty` is added where tracked files differ from it), `command`, `seed`,
+    `manifests` (a list of {path, sha256}; the hash of one that is gone is None) and `time` (UTC, ISO 8601).
     """
     manifests = [manifest] if isinstance(manifest, (str, Path)) else list(manifest or [])
     return {

@@ -57,9 +57,8 @@ def synthesize_corpus(
 
     Args:
         folder: is made; receives `wav/*.wav` (16 kHz, 16 bits), `train.csv`, `test.csv`, `trials.txt`, `corpus.json`.
-        num_train: number of training files.
-        num_train_speakers: number of speakers they are spread over.
-        num_test_speakers: number of other speakers, at least 2.
+        num_train, num_train_speakers: training files, and the speakers that they are spread over.
+        num_test_speakers: other speakers, at least 2.
         num_test_files: files per test speaker, at least 2; the four emotions in turn.
         seed: same seed, same files, sample by sample.
         overwrite: replace a synthetic corpus of other settings that is there, instead of refusing.
@@ -134,9 +133,7 @@ def record(wave: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
     """Send a wave through a random channel: frequency response, coloured noise, level.
 
     Without it a speaker's mean spectrum would give him away; with it, as on telephones and cheap microphones, the
-    mean spectrum is as much the channel's as the speaker's.
-
-    (time,) at 16 kHz -> (time,) float32, its peak below 1.
+    mean spectrum is as much the channel's as the speaker's. (time,) at 16 kHz -> (time,) float32, its peak below 1.
     """
     from scipy.fft import irfft, next_fast_len, rfft
 

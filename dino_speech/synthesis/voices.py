@@ -88,16 +88,9 @@ def random_voice(rng: np.random.Generator) -> Voice:
 
 
 def speak(voice: Voice, prosody: Prosody, *, duration_s: float, rng: np.random.Generator) -> np.ndarray:
-    """One utterance of random syllables.
+    """One utterance of random syllables, of at least 0.5 s: (time,) float64 at 16 kHz, about -20 dBFS if neutral.
 
-    Args:
-        voice: who speaks.
-        prosody: how; each utterance departs from it a little, so that emotions overlap.
-        duration_s: length in seconds, at least 0.5.
-        rng: of the phones, the contour and the noise.
-
-    Returns:
-        (time,) float64 at 16 kHz; level as spoken (about -20 dBFS for neutral speech).
+    Each utterance departs from `prosody` a little, so that emotions overlap.
     """
     num_samples = seconds_to_samples(duration_s)
     num_frames = -(-num_samples // _FRAME)
@@ -278,10 +271,8 @@ def pulse_train(
     """Glottal pulses along a pitch contour, `pitch_hz` (time,) at every sample.
 
     `jitter` is the relative deviation of a period's length, 0.002 (healthy) to 0.03 (rough), `shimmer` that of its
-    amplitude, 0.02 to 0.15; the rest as in `pulse_table`.
-
-    Returns:
-        The pulses (time,), and how open the glottis is (time,) in [0, 1]: breath noise flows through the opening.
+    amplitude, 0.02 to 0.15; the rest as in `pulse_table`. The pulses (time,), and how open the glottis is (time,) in
+    [0, 1]: breath noise flows through the opening.
     """
     cycle = np.cumsum(pitch_hz) / SAMPLE_RATE
     num_cycles = int(cycle[-1]) + 3

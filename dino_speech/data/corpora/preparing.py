@@ -212,9 +212,7 @@ def prepare_folder(
 ) -> dict[str, Any]:
     """Any folder of audio -> `manifest.csv`, and `trials.txt` where the folders are named after speakers; the summary.
 
-    Args:
-        speaker_from_parent: take the name of the folder that a file lies in as its `speaker`.
-        seed: of the draw of trials.
+    `speaker_from_parent`: take the name of the folder that a file lies in as its `speaker`; `seed`: of the trials.
     """
     manifest = scan_folder(source, speaker_from_parent=speaker_from_parent)
     folder = Path(output)
