@@ -81,4 +81,4 @@ def _cell(value: Any) -> str:
 
 def escaped(text: str) -> str:
     """A label of somebody's manifest as text in Markdown: no HTML, no link or picture, no new line or cell."""
-    return re.sub(r"(?<=\])(?=\()|(?=[`|])", r"\\", html.escape(" ".join(text.splitlines()), quote=False))
+    return re.sub(r"(?<=\])(?=\()|(?=[`|\\])", r"\\", html.escape(" ".join(text.splitlines()), quote=False))

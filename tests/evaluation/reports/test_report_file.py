@@ -11,7 +11,7 @@ import soundfile  # noqa: F401  (loaded before matplotlib is hidden below)
 
 from dino_speech.errors import InputError
 from dino_speech.evaluation.reports import pictures
-from dino_speech.evaluation.reports.report_file import write_report
+from dino_speech.evaluation.reports.report_file import escaped, write_report
 from dino_speech.intervals import Interval
 
 PNG = b"\x89PNG"
@@ -131,3 +131,8 @@ def test_labels_are_text_whatever_they_hold(tmp_path: Path) -> None:
     assert "\n# d" not in before
     assert before.count("|") - before.count("\\|") == 3 * 3  # two columns, three lines
     assert json.loads((tmp_path / "report.json").read_text())["title"] == label
+
+
+@pytest.mark.parametrize(("label", "text"), [("a\\|b", r"a\\\|b"), ("[1] of 2", "[1] of 2"), ("[a](b)", r"[a]\(b)")])
+def test_a_backslash_of_a_label_frees_nothing(label: str, text: str) -> None:
+    assert escaped(label) == text
