@@ -12,7 +12,7 @@ from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.evaluation.stress.group_differences import Comparison, compare_labels, compare_trials
-from dino_speech.evaluation.stress.tasks import LabelTask, TrialTask, stress_task
+from dino_speech.evaluation.stress.label_and_trial_tasks import LabelTask, TrialTask, stress_task
 from dino_speech.evaluation.verification.scoring import Backend
 from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance

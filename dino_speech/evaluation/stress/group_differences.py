@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.stress.tasks import METRICS, LabelTask, TrialTask
+from dino_speech.evaluation.stress.label_and_trial_tasks import METRICS, LabelTask, TrialTask
 from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
 from dino_speech.metrics import RankedTrials, det_curve
 from dino_speech.plain_data import PlainData

@@ -21,7 +21,7 @@ from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.stress.conditions import Condition, choose_conditions, standard_conditions
-from dino_speech.evaluation.stress.tasks import METRICS, LabelTask, TrialTask, stress_task
+from dino_speech.evaluation.stress.label_and_trial_tasks import METRICS, LabelTask, TrialTask, stress_task
 from dino_speech.evaluation.verification.scoring import Backend
 from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
 from dino_speech.metrics import RankedTrials, det_curve

@@ -23,8 +23,8 @@ from dino_speech.evaluation.stress.conditions import Condition
 from dino_speech.evaluation.stress.efficiency import measure_efficiency
 from dino_speech.evaluation.stress.fairness import compare_groups
 from dino_speech.evaluation.stress.group_differences import label_spread, trial_spread
+from dino_speech.evaluation.stress.label_and_trial_tasks import LabelTask, TrialTask, label_task, trial_task
 from dino_speech.evaluation.stress.robustness import NUM_RESAMPLES, Judge, LabelJudge, TrialJudge, judge_condition
-from dino_speech.evaluation.stress.tasks import LabelTask, TrialTask, label_task, trial_task
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.evaluation.stress.tasks import LabelTask, TrialTask
+from dino_speech.evaluation.stress.label_and_trial_tasks import LabelTask, TrialTask
 from dino_speech.evaluation.verification.evaluate import MAX_RESAMPLED
 from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
 from dino_speech.metrics import RankedTrials, ccc, uar
