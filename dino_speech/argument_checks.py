@@ -30,6 +30,7 @@ CountFromZero = Annotated[int, COUNT_FROM_ZERO]
 Positive = Annotated[float, POSITIVE]
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Share = Annotated[float, SHARE]
+PositiveShare = Annotated[float, POSITIVE, SHARE]
 
 
 def require_declared(owner: object) -> None:

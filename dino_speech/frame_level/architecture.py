@@ -10,41 +10,27 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from torch import nn
-
 from dino_speech.errors import InputError
 
-# Our name, which is also the `model_type` of a checkpoint's config.json -> names of the classes in transformers.
-CLASSES = {
-    "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model"),
-    "hubert": ("HubertConfig", "HubertModel"),
-    "wavlm": ("WavLMConfig", "WavLMModel"),
-}
+# Our name, which is also the `model_type` of a checkpoint's config.json -> how names of classes in transformers begin.
+CLASSES = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}
 # What stands behind the transformer is not used here, and would only be weights that nothing reads.
 FORCED = {"add_adapter": False}
 
 
 def require_transformers() -> Any:
-    """The module transformers.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """The module transformers; where it is not installed, an `InputError` says how."""
     try:
         return import_module("transformers")
     except ImportError as error:
-        raise InputError(
-            f"wav2vec 2.0, HuBERT and WavLM need transformers ({error}): pip install 'dino-speech[ssl]'"
-        ) from error
+        need = f"wav2vec 2.0, HuBERT and WavLM need transformers ({error})"
+        raise InputError(f"{need}: pip install 'dino-speech[ssl]'") from error
 
 
 def complete_config(model_type: str, given: Any = None) -> dict[str, Any]:
-    """Every option of an architecture as plain data.
+    """Every option of an architecture, one of `CLASSES`, as plain data.
 
-    Args:
-        model_type: one of `CLASSES`.
-        given: options that differ from the defaults (which are those of the base model), or a config object of
-            transformers.
+    `given` are the options that differ from the defaults (those of the base model), or a config object of transformers.
 
     Raises:
         InputError: transformers is not installed, an option is unknown, or a value is not one that it takes.
@@ -61,13 +47,11 @@ def complete_config(model_type: str, given: Any = None) -> dict[str, Any]:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(f"config of {model_type!r} has no option {option!r}{hint}")
     options = {key: value for key, value in data.items() if key in known}
-    built = _class(model_type, 0)
+    built = own_class(model_type, "Config")
     try:
         whole = built(**{**options, **FORCED}).to_dict()
-    except (TypeError, ValueError) as error:
-        raise InputError(f"config of {model_type!r}: {error}") from error
-    except Exception as error:  # validation errors of huggingface_hub, which are of a class of their own
-        if type(error).__module__.startswith("huggingface_hub"):
+    except Exception as error:  # validation errors of huggingface_hub are of a class of their own
+        if isinstance(error, (TypeError, ValueError)) or type(error).__module__.startswith("huggingface_hub"):
             raise InputError(f"config of {model_type!r}: {error}") from error
         raise
     plain: dict[str, Any] = json.loads(json.dumps({key: whole[key] for key in sorted(known) if key in whole}))
@@ -75,42 +59,28 @@ def complete_config(model_type: str, given: Any = None) -> dict[str, Any]:
 
 
 def build_model(model_type: str, config: Mapping[str, Any]) -> Any:
-    """The bare model of transformers with random weights.
-
-    Raises:
-        InputError: transformers is not installed, or does not take this configuration.
-    """
+    """The bare model of transformers with random weights; a configuration that it does not take: an `InputError`."""
     try:
-        return _class(model_type, 1)(config_object(model_type, config))
+        return own_class(model_type, "Model")(config_object(model_type, config))
     except (TypeError, ValueError, KeyError) as error:
         raise InputError(f"config of {model_type!r}: {error}") from error
 
 
 def config_object(model_type: str, config: Mapping[str, Any]) -> Any:
     """The config as transformers wants it."""
-    return _class(model_type, 0)(**config)
+    return own_class(model_type, "Config")(**config)
 
 
-def model_class(model_type: str) -> Any:
-    """The class of the bare model."""
-    return _class(model_type, 1)
-
-
-def conv_layers(model: nn.Module) -> Any:
-    """The convolutions of a model's front."""
-    return model.feature_extractor.conv_layers  # type: ignore[union-attr]
-
-
-def _class(model_type: str, which: int) -> Any:
-    return getattr(require_transformers(), CLASSES[model_type][which])
+def own_class(model_type: str, which: str) -> Any:
+    """The class of an architecture's "Config" or bare "Model"."""
+    return getattr(require_transformers(), CLASSES[model_type] + which)
 
 
 def _own_options(model_type: str) -> set[str]:
     """Options of the architecture itself, without those that every model of transformers has."""
-    return set(inspect.signature(_class(model_type, 0).__init__).parameters) - _base_options() - {"self", "kwargs"}
+    parameters = set(inspect.signature(own_class(model_type, "Config").__init__).parameters)
+    return parameters - _base_options() - {"self", "kwargs"}
 
 
 def _base_options() -> set[str]:
-    transformers = require_transformers()
-    base: dict[str, Any] = transformers.PretrainedConfig().to_dict()
-    return set(base)
+    return set(require_transformers().PretrainedConfig().to_dict())

@@ -1,7 +1,7 @@
 """Distillation: a small student learns to say what several layers of a frame-level teacher say, frame by frame.
 
 No label is read. The student is the teacher's own first layers, or any other encoder of this library (an ECAPA-TDNN).
-The loss is in `imitation.py`.
+Letters: `B` utterances, `S` samples, `T` frames of the teacher, `H` hidden, `C` channels of the student, `D` embedding.
 """
 
 import copy
@@ -12,27 +12,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from dino_speech.argument_checks import require_choice, require_ranges
+from dino_speech.argument_checks import Count, NotNegative
 from dino_speech.data.atomic import write_atomically
 from dino_speech.data.loading.loaders import StepSampler
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.distributed import join_processes
 from dino_speech.errors import InputError
-from dino_speech.frame_level.chunk_training import chunks_of, minimise
-from dino_speech.frame_level.encoder_copy import frame_level_copy, network_of
-from dino_speech.frame_level.imitation import Imitation
-from dino_speech.frame_level.network import Wav2Vec2, embedding_dim_of
-from dino_speech.frame_level.parameters import StepParameters
+from dino_speech.frame_level.chunk_training import ChunkRun, ChunkTrainer, Objective
+from dino_speech.frame_level.network import Wav2Vec2, embedding_dim_of, frame_level_copy, network_of
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.encoder_config import EncoderConfig
 from dino_speech.models.fingerprint import fingerprint
-from dino_speech.models.precision import choose_precision
 from dino_speech.models.registry import encoder_from_config
-from dino_speech.provenance import provenance
-from dino_speech.training.processes import Processes
 from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
-from dino_speech.training.state import seed_everything
 from dino_speech.training.training import read_batches
 
 HEADS_FILE = "heads.safetensors"
@@ -41,8 +36,8 @@ MAX_HELD_OUT_STEPS = 50
 
 @in_groups(OLD_RUN_NAMES)
 @dataclass
-class Distiller(StepParameters):
-    """Trains a student on a teacher's layers; the loop's options are `StepParameters`'.
+class Distiller(ChunkTrainer):
+    """Trains a student on a teacher's layers; other options and `fit`: `ChunkTrainer`. Heads: `heads.safetensors`.
 
     Args:
         teacher: a wav2vec 2.0, HuBERT or WavLM; stays as it is.
@@ -63,12 +58,10 @@ class Distiller(StepParameters):
     Attributes:
         student_: the trained student.
         heads_: its heads.
-        history_: the rows of `history.jsonl`: `loss`, `cosine`, and `loss_N` for each layer.
-        skipped_: reason by file, of the files that could not be used.
-        stop_reason_: "max_minutes" where the run was ended before its last step, else None.
+        history_: among others `cosine`, and `loss_N` for each layer.
 
     Raises:
-        InputError: a value outside its range.
+        InputError: a value outside its range; of `fit` also: the teacher has no frames, or lacks a layer.
 
     Source: student, layers and loss: DistilHuBERT, arXiv 2110.01900, Eq. 1 and Sec. 3.1 (two layers, 4, 8, 12);
         numbers of the loop in the recipe from its code (s3prl); distillation for dimensional emotion: 2305.19184.
@@ -78,74 +71,32 @@ class Distiller(StepParameters):
     teacher: SpeechEncoder
     _: KW_ONLY
     student: SpeechEncoder | None = None
-    num_layers: int = 2
+    num_layers: Count = 2
     layers: Sequence[int] | None = None
     layer_weights: Sequence[float] | None = None
     loss: Literal["l1_cosine", "mse"] = "l1_cosine"
-    cosine_weight: float = 1.0
-    utterance_weight: float | None = None
+    cosine_weight: NotNegative = 1.0
+    utterance_weight: NotNegative | None = None
+
+    purpose = "distillation"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choice(self, "loss", ("l1_cosine", "mse"))
-        require_ranges(self, counts=("num_layers",), not_negative=("cosine_weight", "utterance_weight"))
         weights = self.layer_weights
         if weights is not None and not (len(weights) == len(self.layers or (0, 0, 0)) and all(w > 0 for w in weights)):
             raise InputError(f"layer_weights = {weights!r}: expected a positive number for each of the layers")
 
-    def fit(
-        self,
-        manifest: Manifest | str | PathLike[str],
-        *,
-        output_folder: str | PathLike[str],
-        seed: int = 1986,
-        device: str | torch.device | None = None,
-        resume: bool = True,
-    ) -> "Distiller":
-        """Train the student, and leave it at `<output_folder>/encoder`, for `load_encoder`.
-
-        A run that was stopped goes on from its last saved state, to the same numbers. The heads are kept in
-        `heads.safetensors`. Global random generators are seeded.
-
-        Args:
-            manifest: audio; its labels are not read.
-            output_folder: made with its parents.
-            seed: of everything random.
-            device: "cpu", "cuda", "cuda:N"; None: a GPU where there is one.
-            resume: False starts anew.
-
-        Raises:
-            InputError: the teacher has no frames or lacks a layer, a state of another run is in `output_folder`, or
-                most files are unusable.
-            NonFiniteLoss: the loss was NaN or infinite.
-            Interrupted: SIGINT or SIGTERM arrived; the state is saved.
-        """
-        manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-        folder, chosen = Path(output_folder), join_processes(device)
-        precision = choose_precision(self.run.precision, chosen)
+    def identity(self, manifest: Manifest, seed: int, precision: str) -> dict[str, Any]:
+        """With the weights of the teacher, and of the student where one was given."""
         start = None if self.student is None else fingerprint(self.student)
         weights = {"teacher_weights": fingerprint(self.teacher), "student_weights": start}
-        identity = self.identity(manifest, seed, precision) | weights
-        seed_everything(seed)
-        objective = self.objective().to(chosen)
-        student = objective.student
-        found = minimise(
-            objective,
-            self,
-            manifest,
-            min_samples=max(student.min_samples, self.teacher.min_samples),
-            folder=folder,
-            identity=identity,
-            seed=seed,
-            device=chosen,
-            resume=resume,
-        )
-        self.objective_ = objective
-        self.student_, self.heads_ = student.eval().cpu(), objective.heads.cpu()
-        self.history_, self.skipped_, self.stop_reason_ = found.history, found.skipped, found.stop_reason
-        origin = provenance(seed=seed, manifest=list(manifest.paths)) | {"distillation": identity}
-        Processes().from_main(lambda: self._save(folder, origin))
-        return self
+        return super().identity(manifest, seed, precision) | weights
+
+    def _objective(self, run: ChunkRun) -> "Imitation":
+        return self.objective()
+
+    def _keep(self, objective: "Imitation", run: ChunkRun) -> None:
+        self.objective_, self.student_, self.heads_ = objective, objective.student.eval().cpu(), objective.heads.cpu()
 
     def _save(self, folder: Path, origin: dict[str, Any]) -> None:
         from safetensors.torch import save
@@ -154,7 +105,7 @@ class Distiller(StepParameters):
         tensors = {name: value.detach().contiguous() for name, value in self.heads_.state_dict().items()}
         write_atomically(folder / HEADS_FILE, lambda file: file.write(save(tensors)))
 
-    def objective(self) -> Imitation:
+    def objective(self) -> "Imitation":
         """What is minimised, with the student as it begins and new heads."""
         student = first_layers(self.teacher, self.num_layers) if self.student is None else copy.deepcopy(self.student)
         weight = self.utterance_weight
@@ -174,7 +125,7 @@ class Distiller(StepParameters):
         self,
         manifest: Manifest | str | PathLike[str],
         *,
-        objective: Imitation | None = None,
+        objective: "Imitation | None" = None,
         device: str | torch.device | None = None,
     ) -> dict[str, float]:
         """The figures of the history on other speech, nothing trained: means over one random chunk of each utterance.
@@ -193,14 +144,13 @@ class Distiller(StepParameters):
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
         chosen = join_processes(device)
         judged.to(chosen).eval()
-        least = max(judged.student.min_samples, self.teacher.min_samples)
         size = min(self.batch_size, len(manifest))
         steps = min(MAX_HELD_OUT_STEPS, len(manifest) // size)
         sums: dict[str, float] = {}
         sampler = StepSampler(len(manifest), size, seed=0, num_steps=steps)
-        loader = read_batches(chunks_of(manifest, self, min_samples=least, seed=0), sampler, self.run, chosen)
+        chunks = self.chunks_of(manifest, min_samples=judged.min_samples, seed=0)
         with torch.inference_mode():
-            for batch in loader:
+            for batch in read_batches(chunks, sampler, self.run, chosen):
                 waves = batch["long"].squeeze(1).to(chosen)
                 for name, value in judged.losses(waves, batch["index"], 0).items():
                     sums[name] = sums.get(name, 0.0) + float(value) / steps
@@ -234,3 +184,97 @@ def first_layers(teacher: SpeechEncoder, num_layers: int) -> SpeechEncoder:
     weights = teacher.state_dict()
     student.load_state_dict({name: weights[name] for name in student.state_dict()})
     return student
+
+
+class Imitation(Objective):
+    """The loss between what the student's heads say and what the teacher's layers say; options as of `Distiller`."""
+
+    def __init__(
+        self,
+        student: SpeechEncoder,
+        teacher: SpeechEncoder,
+        layers: Sequence[int],
+        *,
+        weights: Sequence[float] | None = None,
+        loss: str = "l1_cosine",
+        cosine_weight: float = 1.0,
+        utterance_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.student, self.layers, self.kind = student, list(layers), loss
+        self.cosine_weight, self.utterance_weight = cosine_weight, utterance_weight
+        whole = sum(weights) if weights else 1.0
+        self.weights = [w / whole for w in weights] if weights else [1 / len(layers)] * len(layers)
+        self.min_samples = max(student.min_samples, teacher.min_samples)
+        # In a tuple: neither trained nor saved with the objective.
+        self.fixed = (teacher.eval().requires_grad_(False),)
+        hidden, width = network_of(teacher).model.config.hidden_size, frame_width(student)
+        self.heads = nn.ModuleDict({str(layer): nn.Linear(width, hidden) for layer in layers})
+        heads = {str(layer): nn.Linear(student.embedding_dim, hidden) for layer in (layers if utterance_weight else [])}
+        self.utterance_heads = nn.ModuleDict(heads)
+
+    def losses(self, waves: Tensor, index: Tensor, step: int) -> dict[str, Tensor]:
+        """`loss`; each layer's `loss_N`; of frames the mean `cosine`, and how much of their variance is `explained`."""
+        targets = self.targets(waves)
+        last = LastFrames()
+        embedding = self.student.run(waves, None, last)
+        frames = match_length(last.frames, targets[0].shape[1])
+        figures = {"loss": frames.new_zeros((), dtype=torch.float32)}
+        cosines, shares = [], []
+        for layer, weight, target in zip(self.layers, self.weights, targets, strict=True):
+            said = self.heads[str(layer)](frames)
+            loss, cosine = self.distance(said, target)
+            if self.utterance_weight:
+                whole, _ = self.distance(self.utterance_heads[str(layer)](embedding), target.mean(1))
+                figures["loss"] = figures["loss"] + weight * self.utterance_weight * whole
+            figures["loss"] = figures["loss"] + weight * loss
+            figures[f"loss_{layer}"] = loss
+            cosines.append(cosine)
+            spread = (target - target.mean((0, 1))).square().mean()
+            shares.append(1 - F.mse_loss(said.detach().float(), target) / spread)
+        return {**figures, "cosine": torch.stack(cosines).mean(), "explained": torch.stack(shares).mean()}
+
+    @torch.no_grad()
+    def targets(self, waves: Tensor) -> list[Tensor]:
+        """Chunks (B, S) -> what the teacher's layers say, each (B, T, H) float32."""
+        teacher = self.fixed[0].to(waves.device)
+        network = network_of(teacher)
+        conv, _ = network.convolve(teacher.extract_features(waves)[0], None)
+        states = network.transform(conv, None)
+        return [states[layer].float() for layer in self.layers]
+
+    def distance(self, said: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., H) and (..., H) -> the loss and the cosine, means over all but the last axis."""
+        said = said.float()
+        cosine = F.cosine_similarity(said, true, dim=-1)
+        if self.kind == "mse":
+            return F.mse_loss(said, true), cosine.mean()
+        return F.l1_loss(said, true) - self.cosine_weight * F.logsigmoid(cosine).mean(), cosine.mean()
+
+
+class LastFrames:
+    """A note that keeps the last layer that has frames."""
+
+    frames: Tensor  # (B, T, C)
+
+    def __call__(self, name: str, x: Tensor, mask: Tensor | None = None) -> None:
+        """Keep (B, T, C); what is pooled already is not of interest."""
+        if x.ndim == 3:
+            self.frames = x
+
+
+def frame_width(encoder: SpeechEncoder) -> int:
+    """Channels of an encoder's last frames."""
+    last, was_training = LastFrames(), encoder.training
+    encoder.eval()
+    with torch.inference_mode():
+        encoder.run(torch.zeros(1, 2 * encoder.min_samples, device=encoder.device), None, last)
+    encoder.train(was_training)
+    return last.frames.shape[2]
+
+
+def match_length(frames: Tensor, num_frames: int) -> Tensor:
+    """(B, T', C) -> (B, T, C), by means over time (of 10 ms to 20 ms), or by repetition."""
+    if frames.shape[1] == num_frames:
+        return frames
+    return F.adaptive_avg_pool1d(frames.transpose(1, 2), num_frames).transpose(1, 2)

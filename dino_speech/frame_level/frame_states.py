@@ -17,10 +17,9 @@ from dino_speech.data.manifest import Manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.distributed import world_size
 from dino_speech.errors import InputError
-from dino_speech.frame_level.chunk_training import Objective, chunks_of
-from dino_speech.frame_level.encoder_copy import CONVOLUTIONS, network_of
+from dino_speech.frame_level.chunk_training import ChunkTrainer, Objective
 from dino_speech.frame_level.masking import MaskFiller, masked_states, span_mask
-from dino_speech.frame_level.parameters import StepParameters
+from dino_speech.frame_level.network import network_of
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.training.processes import own_rows, share
@@ -48,16 +47,14 @@ def frames_of(encoder: SpeechEncoder, waves: Tensor) -> Tensor:
 class FrameLabels(Objective):
     """Each frame says the label of its utterance, and so does their mean; trains the encoder above its convolutions.
 
-    Args:
-        encoder: trained in place.
-        classes: (N,) class of each utterance; the losses let each class count the same.
+    `classes` (N,) are those of the utterances; the losses let each class count the same.
 
     Source: arXiv 2110.06309; see `PTAPT` for where this departs from it.
     """
 
     def __init__(self, encoder: SpeechEncoder, classes: Tensor) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.min_samples = encoder, encoder.min_samples
         freeze_convolutions(encoder)
         hidden, num_classes = network_of(encoder).model.config.hidden_size, int(classes.max()) + 1
         self.frame_head = _tanh_mlp(hidden, FRAME_WIDTH, num_classes)
@@ -84,12 +81,8 @@ class FrameLabels(Objective):
 class MaskedStates(Objective):
     """The clusters of frames that the encoder does not hear; trains the encoder above its convolutions.
 
-    Args:
-        encoder: trained in place.
-        extractor: hears the chunk whole, and gives the frames that are looked up among the centers; not trained.
-        centers: (K, H) by name.
-        masks: how frames are masked.
-        seed: of the masks, at each step.
+    The extractor, which is not trained, hears the chunk whole, and gives the frames that are looked up among the
+    centers, (K, H) by name. The seed is of the masks, at each step.
 
     Source: arXiv 2110.06309, as HuBERT (2106.07447, Sec. II-B) with cross-entropy on masked frames only.
     """
@@ -104,14 +97,12 @@ class MaskedStates(Objective):
         seed: int,
     ) -> None:
         super().__init__()
-        self.encoder, self.masks, self.seed = encoder, masks, seed
+        self.encoder, self.min_samples, self.masks, self.seed = encoder, encoder.min_samples, masks, seed
         freeze_convolutions(encoder)
         model: Any = network_of(encoder).model
         self.filler = MaskFiller(model)
-        hidden = model.config.hidden_size
-        self.heads = nn.ModuleDict(
-            {name: _tanh_mlp(hidden, PREDICTION_WIDTH, len(found)) for name, found in centers.items()}
-        )
+        heads = {k: _tanh_mlp(model.config.hidden_size, PREDICTION_WIDTH, len(found)) for k, found in centers.items()}
+        self.heads = nn.ModuleDict(heads)
         # In a tuple: neither trained nor saved with the objective.
         self.fixed: tuple[SpeechEncoder, dict[str, Tensor]] = (extractor.eval(), dict(centers))
 
@@ -148,22 +139,20 @@ class MaskedStates(Objective):
 
 
 def sample_frames(
-    extractor: SpeechEncoder, manifest: Manifest, hyper: Any, *, seed: int, device: torch.device
+    extractor: SpeechEncoder, manifest: Manifest, hyper: ChunkTrainer, num: int, *, seed: int, device: torch.device
 ) -> np.ndarray:
-    """Frames of random chunks, (N, H) float32: one chunk of each utterance, then a second..., up to `max_frames`."""
-    loop: StepParameters = hyper
-    size = min(loop.batch_size, len(manifest))
-    shape = frames_of(extractor.to(device), torch.zeros(1, seconds_to_samples(loop.chunk_s), device=device)).shape
+    """Frames of random chunks, (N, H) float32: one chunk of each utterance, then a second..., up to `num` frames."""
+    size = min(hyper.batch_size, len(manifest))
+    shape = frames_of(extractor.to(device), torch.zeros(1, seconds_to_samples(hyper.chunk_s), device=device)).shape
     # No more than ten chunks of an utterance: a small corpus has no more to say.
-    num_steps = max(1, min(hyper.max_frames // (size * shape[1]), 10 * len(manifest) // size))
+    num_steps = max(1, min(num // (size * shape[1]), 10 * len(manifest) // size))
     sampler = StepSampler(len(manifest), size, seed=seed, num_steps=num_steps)
-    chunks = chunks_of(manifest, loop, min_samples=extractor.min_samples, seed=seed)
-    loader = read_batches(chunks, sampler, loop.run, device)
+    chunks = hyper.chunks_of(manifest, min_samples=extractor.min_samples, seed=seed)
     found = []
     with evaluating(extractor), torch.inference_mode():
-        for batch in loader:
+        for batch in read_batches(chunks, sampler, hyper.run, device):
             found.append(frames_of(extractor, batch["long"].squeeze(1).to(device)).flatten(0, 1).float().cpu().numpy())
-    return np.concatenate(found)[: hyper.max_frames]
+    return np.concatenate(found)[:num]
 
 
 def cluster_frames(frames: np.ndarray, sizes: Sequence[int], *, seed: int) -> dict[str, Tensor]:
@@ -196,7 +185,7 @@ def nearest(frames: Tensor, centers: Tensor) -> Tensor:
 
 def freeze_convolutions(encoder: SpeechEncoder) -> None:
     """The convolutional front is not trained; it has neither dropout nor running statistics that could go on moving."""
-    getattr(network_of(encoder).model, CONVOLUTIONS).requires_grad_(False)
+    network_of(encoder).model.feature_extractor.requires_grad_(False)
     # The pooling behind the frames has no part in these losses.
     for name, parameter in network_of(encoder).named_parameters():
         if name.startswith(("mixture.", "pooling.")):

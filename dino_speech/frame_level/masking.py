@@ -16,21 +16,9 @@ from dino_speech.errors import InputError
 def span_mask(
     num_rows: int, num_frames: int, *, share: float, length: int, min_spans: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Which frames are masked: spans of one length, begun anywhere, that may overlap.
+    """Which frames are masked, (B, T) bool: as many spans of one length in each row, begun anywhere, that may overlap.
 
-    Args:
-        num_rows: `B`.
-        num_frames: `T`.
-        share: of the frames, if the spans did not overlap.
-        length: of a span, in frames.
-        min_spans: in each row.
-        rng: the only source of randomness.
-
-    Returns:
-        (B, T) bool, with the same number of spans in each row.
-
-    Raises:
-        InputError: the rows are too short for so many spans.
+    `share` is that of masked frames, if the spans did not overlap. Rows too short for `min_spans`: an `InputError`.
 
     Source: arXiv 2006.11477, Sec. 3.1, counted as in its official code and in transformers.
     """
@@ -50,16 +38,10 @@ def span_mask(
 def draw_negatives(
     mask: NDArray[np.bool_], num: int, rng: np.random.Generator, *, rows: slice = slice(None)
 ) -> NDArray[np.int64]:
-    """For each masked frame other masked frames of its row, as positions in the flattened (B, T).
+    """For each masked frame other masked frames of its row (B, T), which has two or more: (B, T, N) positions.
 
-    Args:
-        mask: (B, T), at least two in each row.
-        num: `N`.
-        rng: the only source of randomness.
-        rows: which of the rows are asked for; what they are given does not depend on that.
-
-    Returns:
-        (B, T, N) int64, positions among the rows that are asked for; where nothing is masked they mean nothing.
+    They count in the flattened rows that are asked for, `rows`, on which the draw does not depend; where nothing is
+    masked they mean nothing.
 
     Source: arXiv 2006.11477, Sec. 3.2.
     """
@@ -74,31 +56,18 @@ def draw_negatives(
 
 
 def masked_states(network: Any, conv: Tensor, mask: Tensor, filler: Tensor) -> Tensor:
-    """Last layer of a frame-level network that does not hear the masked frames.
+    """Last layer (B, T, hidden) of a `Wav2Vec2` that hears `filler` (hidden,) where `mask` (B, T) is true.
 
-    Args:
-        network: `Wav2Vec2` or its kin.
-        conv: (B, T, C) of its convolutions; all frames are true.
-        mask: (B, T) bool.
-        filler: (hidden,) what stands in place of a masked frame.
-
-    Returns:
-        (B, T, hidden).
+    `conv` (B, T, C) is of its convolutions; all frames are true.
     """
-    projected = network.model.feature_projection(conv)
-    if isinstance(projected, tuple):
-        projected = projected[0]
+    projected = network.project(conv)
     projected = torch.where(mask[:, :, None], filler.to(projected.dtype), projected)
     states: Tensor = network.model.encoder(projected)[0]
     return states
 
 
 class MaskFiller(nn.Module):
-    """The vector in place of masked frames: the model's own, where its checkpoint has one, else a new one.
-
-    Args:
-        model: of transformers.
-    """
+    """The vector in place of masked frames: the model's own, where its checkpoint has one, else a new one."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ The modules are those of transformers; how they are called is ours, so that an u
 it is batched with. Letters: `B` utterances, `T` frames of 20 ms, `C` channels, `D` embedding, `L` transformer layers.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
-from dino_speech.frame_level.architecture import build_model, complete_config, conv_layers
+from dino_speech.frame_level.architecture import CLASSES, build_model, complete_config
 from dino_speech.models.backbones.pooling import AttentivePooling, StatisticsPooling, frame_mask, masked_mean
+from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.layer_means import Note, ignore
 
 POOLINGS = ("mean", "mean_std", "attention")
@@ -107,7 +109,9 @@ class Wav2Vec2(nn.Module):
         states = self.transform(conv, mask)
         for number, state in enumerate(states):
             note(f"layer_{number}", state, mask)
-        x = self._mix(states)
+        x = torch.stack(states).mean(0) if self.layer == "mean" else states[-1]
+        if self.mixture is not None:
+            x = self.mixture(states)
         return masked_mean(x, mask).squeeze(1) if self.pooling is None else self.pooling(x, mask)
 
     def convolve(self, frames: Tensor, num_samples: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -118,7 +122,7 @@ class Wav2Vec2(nn.Module):
         """
         num_samples = self._true_lengths(frames, num_samples)
         x, lengths = frames.transpose(1, 2), num_samples
-        for layer, (kernel, stride) in zip(conv_layers(self.model), self.kernels, strict=True):
+        for layer, (kernel, stride) in zip(self.model.feature_extractor.conv_layers, self.kernels, strict=True):
             lengths = None if lengths is None else (lengths - kernel) // stride + 1
             norm = getattr(layer, "layer_norm", None)
             if isinstance(norm, nn.GroupNorm) and lengths is not None:
@@ -129,15 +133,18 @@ class Wav2Vec2(nn.Module):
 
     def transform(self, conv: Tensor, mask: Tensor | None) -> list[Tensor]:
         """(B, T, C) and true frames (B, T, 1) -> layers 0 to L, each (B, T, hidden)."""
-        projected = self.model.feature_projection(conv)
-        if isinstance(projected, tuple):  # wav2vec 2.0 gives what its quantizer needs beside it
-            projected = projected[0]
         with self._listening(mask) as states:
             attention_mask = None if mask is None else mask.squeeze(2)
-            last = self.model.encoder(projected, attention_mask=attention_mask)[0]
+            last = self.model.encoder(self.project(conv), attention_mask=attention_mask)[0]
         if len(states) == self.num_layers + 1:
             states[-1] = last
         return states
+
+    def project(self, conv: Tensor) -> Tensor:
+        """(B, T, C) -> what enters the transformer, (B, T, hidden)."""
+        projected: Any = self.model.feature_projection(conv)
+        # wav2vec 2.0 gives what its quantizer needs beside it
+        return projected[0] if isinstance(projected, tuple) else projected
 
     @contextmanager
     def _listening(self, mask: Tensor | None) -> Iterator[list[Tensor]]:
@@ -165,12 +172,6 @@ class Wav2Vec2(nn.Module):
                 handle.remove()
         states.extend(states[-1:] * (len(encoder.layers) + 1 - len(states)))
 
-    def _mix(self, states: list[Tensor]) -> Tensor:
-        """Layers 0 to L -> (B, T, hidden)."""
-        if self.mixture is not None:
-            return self.mixture(states)
-        return torch.stack(states).mean(0) if self.layer == "mean" else states[-1]
-
     def _true_lengths(self, frames: Tensor, num_samples: Tensor | None) -> Tensor | None:
         size = frames.shape[1]
         shortest = size if num_samples is None else int(num_samples.min())
@@ -183,11 +184,7 @@ class Wav2Vec2(nn.Module):
 
 
 class LayerSum(nn.Module):
-    """Sum of layers with softmax weights.
-
-    Args:
-        num_layers: how many.
-    """
+    """Sum of layers with softmax weights."""
 
     def __init__(self, num_layers: int) -> None:
         super().__init__()
@@ -212,11 +209,7 @@ class WavLM(Wav2Vec2):
 
 
 def pruned(config: Mapping[str, Any], num_layers: int | None) -> dict[str, Any]:
-    """An architecture without the transformer layers above the first `num_layers`; None: with all.
-
-    Raises:
-        InputError: it has no so many layers.
-    """
+    """An architecture without the transformer layers above the first `num_layers`, which must be there; None: all."""
     depth = int(config["num_hidden_layers"])
     if num_layers is None:
         return dict(config)
@@ -226,11 +219,7 @@ def pruned(config: Mapping[str, Any], num_layers: int | None) -> dict[str, Any]:
 
 
 def embedding_dim_of(config: Mapping[str, Any], layer: str | int, pooling: str) -> int:
-    """`D` of an architecture with this pooling.
-
-    Raises:
-        InputError: there is no such layer or pooling.
-    """
+    """`D` of an architecture with this pooling; no such layer or pooling: an `InputError`."""
     depth = int(config["num_hidden_layers"])
     is_number = isinstance(layer, int) and not isinstance(layer, bool)
     if not (0 <= layer <= depth if is_number else layer in ("last", "mean", "weighted")):  # type: ignore[operator]
@@ -238,6 +227,31 @@ def embedding_dim_of(config: Mapping[str, Any], layer: str | int, pooling: str) 
     if pooling not in POOLINGS:
         raise InputError(f"pooling={pooling!r}: expected one of {', '.join(POOLINGS)}")
     return int(config["hidden_size"]) * (1 if pooling == "mean" else 2)
+
+
+def frame_level_copy(encoder: SpeechEncoder, *, kinds: tuple[str, ...] = tuple(CLASSES)) -> SpeechEncoder:
+    """A copy of a frame-level encoder, all of whose weights can be trained; `kinds` are the names that will do.
+
+    Raises:
+        InputError: it is another kind of encoder, or has no transformer layer left.
+    """
+    network = encoder.backbone
+    if not isinstance(network, Wav2Vec2) or encoder.config.name not in kinds:
+        raise InputError(
+            f"the encoder is {encoder.config.name!r}; expected {' or '.join(map(repr, kinds))}, for instance"
+            f" build_encoder({kinds[0]!r}, source=...)"
+        )
+    if not len(network.model.encoder.layers):
+        raise InputError("the encoder has layer=0, and so no transformer to train; build it with layer='last'")
+    found = copy.deepcopy(encoder)
+    found.requires_grad_(True)
+    return found
+
+
+def network_of(encoder: SpeechEncoder) -> Wav2Vec2:
+    """The network of a frame-level encoder, by its own type."""
+    assert isinstance(encoder.backbone, Wav2Vec2)
+    return encoder.backbone
 
 
 def _normalize_each(norm: nn.GroupNorm, x: Tensor, lengths: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weights from the Hugging Face hub or a local folder, as safetensors only: nothing that is read can run.
+"""The frame-level encoders as `build_encoder` knows them, and their weights from the hub or a folder, as safetensors.
 
 Pickled weights (`pytorch_model.bin`) can execute whatever their author wrote, and code shipped with a model too:
 neither is ever opened.
@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from torch import Tensor, nn
 from dino_speech.audio.io import SAMPLE_RATE
 from dino_speech.data.utterances import list_some
 from dino_speech.errors import InputError
+from dino_speech.features import NormalizedWave
 from dino_speech.frame_level.architecture import (
     CLASSES,
     complete_config,
     config_object,
-    model_class,
+    own_class,
     require_transformers,
 )
+from dino_speech.frame_level.network import HuBERT, Wav2Vec2, WavLM, embedding_dim_of, pruned
+from dino_speech.models.registry import ENCODERS, Preset, Resolved
 
 NOT_NEEDED = {"masked_spec_embed"}  # only masked prediction reads it; checkpoints fine-tuned without masks lack it
 
@@ -35,22 +39,15 @@ EXPECTED = "expected a folder that transformers' save_pretrained wrote, or an id
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A checkpoint.
-
-    Attributes:
-        config: its architecture, every option spelt out.
-        normalize: whether it wants waves of zero mean and unit variance.
-        tensors: weights of the bare model by name, float32.
-        source: where it is from.
-    """
+    """A checkpoint: every option of its architecture, and the weights of the bare model by name, float32."""
 
     config: dict[str, Any]
-    normalize: bool
+    normalize: bool  # whether it wants waves of zero mean and unit variance
     tensors: Mapping[str, Tensor] = field(repr=False)
-    source: str
 
-    def load_into(self, model: nn.Module) -> None:
-        """Put the weights into a model that was built from `config`; it may have fewer layers."""
+    def load_into(self, network: nn.Module) -> None:
+        """Put the weights into the model of a network that was built from `config`; it may have fewer layers."""
+        model: Any = network.model
         model.load_state_dict({name: self.tensors[name] for name in model.state_dict()})
 
 
@@ -76,34 +73,27 @@ def read_pretrained(model_type: str, source: str, *, config: Any = None) -> Pret
         raise InputError(f"{source}: {_first_line(error)}; {EXPECTED}") from error
     if not data.get("model_type"):
         raise InputError(f"{source}: no config.json names its model_type; {EXPECTED}")
-    found = data.get("model_type")
+    found = data["model_type"]
     if found != model_type:
-        raise InputError(f"{source}: config.json says model_type {found!r}, expected {model_type!r}{_hint(found)}")
+        hint = f": build_encoder({found!r}, ...)" if found in CLASSES else ""
+        raise InputError(f"{source}: config.json says model_type {found!r}, expected {model_type!r}{hint}")
     known = complete_config(model_type, config_object(model_type, _without_base(data)))
     normalize = _wants_normalized(source)
     model, report = _load(model_type, source, known)
     lacking = sorted(set(report["missing_keys"]) - NOT_NEEDED)
     if lacking:
         raise InputError(f"{source}: has no weights for {list_some(lacking)}; expected a complete {model_type} model")
-    return Pretrained(known, normalize, model.float().state_dict(), source)
+    return Pretrained(known, normalize, model.float().state_dict())
 
 
 def read_quantizer(source: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What a pretraining checkpoint of wav2vec 2.0 has behind the model: quantizer and projections, by name.
-
-    Args:
-        source: an id of the hub, or a folder.
-        config: the architecture.
-
-    Returns:
-        Empty where the checkpoint holds the model alone.
+    """What a pretraining checkpoint of wav2vec 2.0 has behind the model: quantizer, projections, by name; or nothing.
 
     Raises:
         InputError: there is no such checkpoint, it is not in safetensors, or of another architecture.
     """
     _check_folder(source)
-    whole = require_transformers().Wav2Vec2ForPreTraining
-    model, report = _load("wav2vec2", source, config, whole=whole)
+    model, report = _load("wav2vec2", source, config, whole=require_transformers().Wav2Vec2ForPreTraining)
     tensors = {name: value for name, value in model.float().state_dict().items() if not name.startswith("wav2vec2.")}
     return {} if set(report["missing_keys"]) & set(tensors) else tensors
 
@@ -115,21 +105,14 @@ def _without_base(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_folder(source: str) -> None:
     folder = Path(source)
-    if not folder.is_dir():
-        return
-    if not any(folder.glob("*.safetensors")):
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: holds no model.safetensors; {NO_PICKLES}")
 
 
 def _wants_normalized(source: str) -> bool:
-    """`do_normalize` of the checkpoint's preprocessor; True where it has none, as in most checkpoints.
-
-    Raises:
-        InputError: the checkpoint is for another sample rate.
-    """
-    transformers = require_transformers()
+    """`do_normalize` of the checkpoint's preprocessor; True where it has none, as in most; another rate is refused."""
     try:
-        data, _ = transformers.Wav2Vec2FeatureExtractor.get_feature_extractor_dict(source)
+        data, _ = require_transformers().Wav2Vec2FeatureExtractor.get_feature_extractor_dict(source)
     except (OSError, ValueError, json.JSONDecodeError):
         return True
     rate = data.get("sampling_rate", SAMPLE_RATE)
@@ -146,13 +129,12 @@ def _load(model_type: str, source: str, config: Mapping[str, Any], *, whole: Any
 
     with _quiet():
         try:
-            model, report = (whole or model_class(model_type)).from_pretrained(
+            model, report = (whole or own_class(model_type, "Model")).from_pretrained(
                 source, config=config_object(model_type, config), use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(
-                f"{source}: its weights cannot be read as safetensors ({_first_line(error)}); {NO_PICKLES}"
-            ) from error
+            reason = f"its weights cannot be read as safetensors ({_first_line(error)})"
+            raise InputError(f"{source}: {reason}; {NO_PICKLES}") from error
     return model, report
 
 
@@ -173,5 +155,25 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _hint(found: Any) -> str:
-    return f": build_encoder({found!r}, ...)" if found in CLASSES else ""
+def _resolve(model_type: str, features: dict[str, Any], backbone: dict[str, Any]) -> Resolved:
+    """Spell the architecture out, from `source` or from `config`, so that an encoder's folder needs neither."""
+    pretrained = None
+    if backbone["source"] is not None:
+        backbone["source"] = str(backbone["source"])
+        pretrained = read_pretrained(model_type, backbone["source"], config=backbone["config"])
+    config = complete_config(model_type, backbone["config"]) if pretrained is None else pretrained.config
+    if features["normalize"] is None:
+        features["normalize"] = True if pretrained is None else pretrained.normalize
+    backbone["config"] = config
+    embedding_dim = embedding_dim_of(pruned(config, backbone["num_layers"]), backbone["layer"], backbone["pooling"])
+    return Resolved(features, backbone, embedding_dim, None if pretrained is None else pretrained.load_into)
+
+
+for _network in (Wav2Vec2, HuBERT, WavLM):
+    ENCODERS.known[_network.model_type] = Preset(
+        _network,
+        features={"normalize": None},
+        frontend=NormalizedWave,
+        own={"embedding_batchnorm": False},
+        resolve=partial(_resolve, _network.model_type),
+    )

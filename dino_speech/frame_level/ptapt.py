@@ -1,54 +1,46 @@
 """P-TAPT, pseudo-label task-adaptive pretraining: a model learns to guess hidden frames' emotion states.
 
 An extractor is taught to say the label of the utterance at each frame; its frames are clustered, finely and coarsely;
-the encoder then predicts the clusters of frames that it does not hear, as HuBERT does. Fine-tuning (V-FT) follows in
-the room `transfer`. The objectives are in `states.py`. Letters: `B` utterances, `T` frames, `H` hidden, `K` clusters.
+the encoder then predicts the clusters of frames that it does not hear, as HuBERT does; see `frame_states.py`.
+Fine-tuning (V-FT) follows, in the room `transfer`. Letters: `B` utterances, `T` frames, `H` hidden, `K` clusters.
 """
 
 import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dino_speech.argument_checks import require_ranges
+from dino_speech.argument_checks import Count, Positive, PositiveShare
 from dino_speech.data.atomic import write_atomically
-from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.data.manifest import Manifest
 from dino_speech.data.seeds import derive_seed
-from dino_speech.distributed import join_processes
 from dino_speech.errors import InputError
-from dino_speech.frame_level.chunk_training import minimise
-from dino_speech.frame_level.encoder_copy import frame_level_copy
+from dino_speech.frame_level.chunk_training import ChunkRun, ChunkTrainer
 from dino_speech.frame_level.frame_states import FrameLabels, MaskedStates, cluster_frames, sample_frames
-from dino_speech.frame_level.parameters import StepParameters
+from dino_speech.frame_level.network import frame_level_copy
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint
-from dino_speech.models.precision import choose_precision
-from dino_speech.provenance import provenance
 from dino_speech.training.processes import Processes
 from dino_speech.training.run_identity import describe
 from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
 from dino_speech.training.state import seed_everything
 from dino_speech.training.training import Outcome
 
-logger = logging.getLogger(__name__)
-
 STATES, PREDICTION = "states", "prediction"
 
 
 @in_groups(OLD_RUN_NAMES)
 @dataclass
-class PTAPT(StepParameters):
-    """Adapts a frame-level encoder to a label by masked prediction of its frames' states.
+class PTAPT(ChunkTrainer):
+    """Adapts a frame-level encoder to a label by masked prediction of its frames' states; `fit` is `ChunkTrainer`'s.
 
-    The options of the loop (`StepParameters`) are those of masked prediction; the extractor has the same but for
-    `state_steps` and `state_lr`.
+    The options of `ChunkTrainer` are those of masked prediction; the extractor has the same but for `state_steps` and
+    `state_lr`. `states/` and `prediction/` get history and state of each, `clusters_*.safetensors` the centers.
 
     Args:
         encoder: where it begins (wav2vec 2.0, HuBERT or WavLM); `fit` trains a copy, without its convolutions.
@@ -68,11 +60,9 @@ class PTAPT(StepParameters):
         encoder_: the adapted encoder.
         history_: the rows of masked prediction: `loss`, and for each `K` `accuracy_K` on masked frames.
         states_history_: the rows of the extractor: `loss`, `frame_accuracy`, `accuracy`.
-        skipped_: reason by file, of the files that could not be used.
-        stop_reason_: "max_minutes" where the run was ended before its last step, else None.
 
     Raises:
-        InputError: a value outside its range.
+        InputError: a value outside its range; of `fit` also: one class only, or fewer frames than clusters.
 
     Source: arXiv 2110.06309 and its authors' code (FT-w2v2-ser); on IEMOCAP UAR 69.9 with V-FT alone, 74.3 after
         P-TAPT. Here the extractor is a copy of the encoder (there wav2vec 1.0, which transformers lacks), the utterance
@@ -84,127 +74,78 @@ class PTAPT(StepParameters):
     _: KW_ONLY
     label: str = "emotion"
     extractor: SpeechEncoder | None = None
-    state_steps: int = 10_000
-    state_lr: float = 1e-4
+    state_steps: Count = 10_000
+    state_lr: Positive = 1e-4
     num_clusters: Sequence[int] = (64, 512, 4096)
-    max_frames: int = 200_000  # ours; there all
-    mask_time_prob: float = 0.06
-    mask_length: int = 15
-    min_masks: int = 2
+    max_frames: Count = 200_000  # ours; there all
+    mask_time_prob: PositiveShare = 0.06
+    mask_length: Count = 15
+    min_masks: Count = 2
+
+    purpose = "ptapt"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_ranges(
-            self,
-            counts=("state_steps", "max_frames", "mask_length", "min_masks"),
-            positive=("state_lr", "mask_time_prob"),
-            shares=("mask_time_prob",),
-        )
         sizes = list(self.num_clusters)
         if not sizes or not all(isinstance(size, int) and size >= 2 for size in sizes) or len(set(sizes)) < len(sizes):
             raise InputError(f"num_clusters = {self.num_clusters!r}: expected different whole numbers, each at least 2")
 
-    def fit(
-        self,
-        manifest: Manifest | str | PathLike[str],
-        *,
-        output_folder: str | PathLike[str],
-        seed: int = 1986,
-        device: str | torch.device | None = None,
-        resume: bool = True,
-    ) -> "PTAPT":
-        """Train extractor and encoder, and leave the latter at `<output_folder>/encoder`, for `load_encoder`.
+    def identity(self, manifest: Manifest, seed: int, precision: str) -> dict[str, Any]:
+        """With the weights that the run begins with, and the classes."""
+        extractor = self.encoder if self.extractor is None else self.extractor
+        weights = {"encoder_weights": fingerprint(self.encoder), "extractor_weights": fingerprint(extractor)}
+        classes = {"classes": _digest({"classes": _classes(manifest, self.label)})}
+        return super().identity(manifest, seed, precision) | weights | classes
 
-        A run that was stopped goes on, in whichever part it was. `states/` has the extractor's history and state,
-        `prediction/` those of masked prediction, `clusters_*.safetensors` the centers. Only the files of this manifest
-        are opened. Global random generators are seeded.
-
-        Args:
-            manifest: the task's training audio with the column `label`.
-            output_folder: made with its parents.
-            seed: of everything random.
-            device: "cpu", "cuda", "cuda:N"; None: a GPU where there is one.
-            resume: False starts anew.
-
-        Raises:
-            InputError: the encoder has no frames, a label is blank or the only one, fewer frames than clusters, chunks
-                too short for the masks, a state of another run in `output_folder`, or most files are unusable.
-            NonFiniteLoss: the loss was NaN or infinite.
-            Interrupted: SIGINT or SIGTERM arrived; the state is saved.
-        """
-        manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-        classes = _classes(manifest, self.label)
-        folder, chosen = Path(output_folder), join_processes(device)
-        precision = choose_precision(self.run.precision, chosen)
-        identity = self._identity(manifest, classes, seed, precision)
-        common: dict[str, Any] = {"device": chosen, "resume": resume}
-        extractor, found = self._extractor(manifest, classes, seed, folder=folder / STATES, identity=identity, **common)
-        self.states_history_, self.skipped_, self.stop_reason_ = found.history, found.skipped, found.stop_reason
-        self.history_: list[dict[str, Any]] = []
-        encoder = frame_level_copy(self.encoder)
-        if found.stop_reason is None:
-            centers = Processes().from_main(lambda: self._centers(extractor, manifest, folder, identity, seed, chosen))
-            seed_everything(derive_seed(seed, PREDICTION))
-            found = minimise(
-                MaskedStates(encoder, extractor, centers, self, seed=seed).to(chosen),
-                self,
-                manifest,
-                min_samples=encoder.min_samples,
-                seed=derive_seed(seed, PREDICTION),
-                folder=folder / PREDICTION,
-                identity=identity | {"centers": _digest({name: describe(value) for name, value in centers.items()})},
-                **common,
-            )
-            self.history_, self.stop_reason_ = found.history, found.stop_reason
+    def _train(self, run: ChunkRun) -> Outcome:
+        extractor, states = self._extractor(run)
+        self.states_history_ = states.history
+        encoder, found = frame_level_copy(self.encoder), replace(states, history=[])
+        if states.stop_reason is None:
+            centers = Processes().from_main(lambda: self._centers(extractor, run))
+            digest = _digest({name: describe(value) for name, value in centers.items()})
+            part = _part(run, PREDICTION, centers=digest)
+            objective = MaskedStates(encoder, extractor, centers, self, seed=run.seed)
+            found = replace(part.minimise(objective.to(run.device), self), skipped=states.skipped)
         self.encoder_ = encoder.eval().cpu()
         self.encoder_.requires_grad_(True)
-        origin = provenance(seed=seed, manifest=list(manifest.paths)) | {"ptapt": identity}
-        Processes().from_main(lambda: self.encoder_.save(folder / "encoder", provenance=origin))
-        return self
+        return found
 
-    def _extractor(
-        self, manifest: Manifest, classes: list[int], seed: int, **options: Any
-    ) -> tuple[SpeechEncoder, Outcome]:
+    def _save(self, folder: Path, origin: dict[str, Any]) -> None:
+        self.encoder_.save(folder / "encoder", provenance=origin)
+
+    def _extractor(self, run: ChunkRun) -> tuple[SpeechEncoder, Outcome]:
         """The frame-level encoder that tells the label at each frame, frozen."""
-        seed_everything(derive_seed(seed, STATES))
+        part = _part(run, STATES)
         extractor = frame_level_copy(self.encoder if self.extractor is None else self.extractor)
-        found = minimise(
-            FrameLabels(extractor, torch.tensor(classes)).to(options["device"]),
-            replace(self, steps=self.state_steps, epochs=None, lr=self.state_lr),
-            manifest,
-            min_samples=extractor.min_samples,
-            seed=derive_seed(seed, STATES),
-            **options,
-        )
+        objective = FrameLabels(extractor, torch.tensor(_classes(run.manifest, self.label)))
+        hyper = replace(self, steps=self.state_steps, epochs=None, lr=self.state_lr)
+        found = part.minimise(objective.to(run.device), hyper)
         return extractor.eval().requires_grad_(False), found
 
-    def _centers(
-        self,
-        extractor: SpeechEncoder,
-        manifest: Manifest,
-        folder: Path,
-        identity: dict[str, Any],
-        seed: int,
-        device: torch.device,
-    ) -> dict[str, Tensor]:
+    def _centers(self, extractor: SpeechEncoder, run: ChunkRun) -> dict[str, Tensor]:
         """(K, H) by name of each set of clusters; found once and kept."""
         from safetensors.torch import load_file, save
 
         # Named by what they follow from, so that those of another extractor are never taken.
-        path = folder / f"clusters_{_digest({**identity, 'extractor': fingerprint(extractor)})}.safetensors"
+        path = run.folder / f"clusters_{_digest({**run.identity, 'extractor': fingerprint(extractor)})}.safetensors"
         if path.exists():
             kept = load_file(path)
             # In their own order, not the file's: a resumed optimizer knows the heads by their places.
             return {str(size): kept[str(size)] for size in self.num_clusters}
-        frames = sample_frames(extractor, manifest, self, seed=derive_seed(seed, "frames"), device=device)
-        centers = cluster_frames(frames, list(self.num_clusters), seed=derive_seed(seed, "clusters") % 2**32)
+        seed = derive_seed(run.seed, "frames")
+        frames = sample_frames(extractor, run.manifest, self, self.max_frames, seed=seed, device=run.device)
+        seed = derive_seed(run.seed, "clusters") % 2**32
+        centers = cluster_frames(frames, list(self.num_clusters), seed=seed)
         write_atomically(path, lambda file: file.write(save(centers)))
         return centers
 
-    def _identity(self, manifest: Manifest, classes: list[int], seed: int, precision: str) -> dict[str, Any]:
-        extractor = self.encoder if self.extractor is None else self.extractor
-        weights = {"encoder_weights": fingerprint(self.encoder), "extractor_weights": fingerprint(extractor)}
-        return self.identity(manifest, seed, precision) | weights | {"classes": _digest({"classes": classes})}
+
+def _part(run: ChunkRun, name: str, **identity: str) -> ChunkRun:
+    """A part of a run, with a folder and a seed of its own, which global generators are set to."""
+    part = replace(run, folder=run.folder / name, seed=derive_seed(run.seed, name), identity=run.identity | identity)
+    seed_everything(part.seed)
+    return part
 
 
 def _classes(manifest: Manifest, label: str) -> list[int]:

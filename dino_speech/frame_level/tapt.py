@@ -1,7 +1,6 @@
 """TAPT, task-adaptive pretraining: wav2vec 2.0's own contrastive pretraining goes on, on the audio of the task.
 
-No label is read. What follows is fine-tuning (V-FT), in the room `transfer`. Letters: `B` utterances, `S` samples, `T`
-frames.
+No label is read. Fine-tuning (V-FT) follows, in the room `transfer`. Letters: `B` utterances, `S` samples, `T` frames.
 """
 
 import logging
@@ -16,24 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dino_speech.argument_checks import require_ranges
-from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.argument_checks import Count, NotNegative, Positive, PositiveShare
+from dino_speech.data.manifest import Manifest
 from dino_speech.data.seeds import derive_seed
-from dino_speech.distributed import join_processes, world_size
+from dino_speech.distributed import world_size
 from dino_speech.errors import InputError
 from dino_speech.frame_level.architecture import config_object, require_transformers
-from dino_speech.frame_level.chunk_training import Objective, minimise
-from dino_speech.frame_level.encoder_copy import frame_level_copy, network_of
+from dino_speech.frame_level.chunk_training import ChunkRun, ChunkTrainer, Objective
 from dino_speech.frame_level.masking import draw_negatives, span_mask
-from dino_speech.frame_level.parameters import StepParameters
+from dino_speech.frame_level.network import frame_level_copy, network_of
 from dino_speech.frame_level.pretrained import read_quantizer
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint
-from dino_speech.models.precision import choose_precision
-from dino_speech.provenance import provenance
-from dino_speech.training.processes import Processes, own_rows, share, whole_batch
+from dino_speech.training.processes import own_rows, share, whole_batch
 from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
-from dino_speech.training.state import seed_everything
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +37,8 @@ NEW = "new"
 
 @in_groups(OLD_RUN_NAMES)
 @dataclass
-class TAPT(StepParameters):
-    """Goes on with the contrastive pretraining of a wav2vec 2.0 encoder; the loop's options are `StepParameters`'.
+class TAPT(ChunkTrainer):
+    """Goes on with the contrastive pretraining of a wav2vec 2.0 encoder; other options and `fit`: `ChunkTrainer`.
 
     Args:
         encoder: where it begins; `fit` trains a copy, all of it.
@@ -62,9 +57,7 @@ class TAPT(StepParameters):
 
     Attributes:
         encoder_: the adapted encoder.
-        history_: the rows of `history.jsonl`: `loss`, `contrastive`, `diversity`, `codewords` (in use).
-        skipped_: reason by file, of the files that could not be used.
-        stop_reason_: "max_minutes" where the run was ended before its last step, else None.
+        history_: among others `contrastive`, `diversity`, `codewords` (in use).
 
     Raises:
         InputError: a value outside its range.
@@ -77,78 +70,35 @@ class TAPT(StepParameters):
     encoder: SpeechEncoder
     _: KW_ONLY
     quantizer: str | PathLike[str] | None = None
-    mask_time_prob: float = 0.65
-    mask_length: int = 10
-    num_negatives: int = 100
-    diversity_weight: float | None = None  # 0.1 in all published models
-    max_temperature: float = 2.0
-    min_temperature: float = 0.5
-    temperature_decay: float = 0.999995
+    mask_time_prob: PositiveShare = 0.65
+    mask_length: Count = 10
+    num_negatives: Count = 100
+    diversity_weight: NotNegative | None = None  # 0.1 in all published models
+    max_temperature: Positive = 2.0
+    min_temperature: Positive = 0.5
+    temperature_decay: PositiveShare = 0.999995
+
+    purpose = "tapt"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_ranges(
-            self,
-            counts=("mask_length", "num_negatives"),
-            positive=("mask_time_prob", "max_temperature", "min_temperature", "temperature_decay"),
-            not_negative=("diversity_weight",),
-            shares=("mask_time_prob", "temperature_decay"),
-        )
         if self.mask_length < 2:
             raise InputError("mask_length = 1: expected at least 2, so that a masked frame has another to be told from")
 
-    def fit(
-        self,
-        manifest: Manifest | str | PathLike[str],
-        *,
-        output_folder: str | PathLike[str],
-        seed: int = 1986,
-        device: str | torch.device | None = None,
-        resume: bool = True,
-    ) -> "TAPT":
-        """Train on, and leave the encoder at `<output_folder>/encoder`, for `load_encoder`.
+    def identity(self, manifest: Manifest, seed: int, precision: str) -> dict[str, Any]:
+        """With the weights that the run begins with."""
+        return super().identity(manifest, seed, precision) | {"encoder_weights": fingerprint(self.encoder)}
 
-        A run that was stopped goes on from its last saved state, to the same numbers. Beside the encoder the folder
-        gets `history.jsonl`, `hyperparameters.json`, `state/`, and `skipped.csv` if files were skipped. Only the files
-        of this manifest are opened. Global random generators are seeded.
-
-        Args:
-            manifest: the task's training audio; its labels are not read.
-            output_folder: made with its parents.
-            seed: of everything random.
-            device: "cpu", "cuda", "cuda:N"; None: a GPU where there is one.
-            resume: False starts anew.
-
-        Raises:
-            InputError: the encoder is not a wav2vec 2.0, chunks are too short for the masks, a state of another run is
-                in `output_folder`, or most files are unusable.
-            NonFiniteLoss: the loss was NaN or infinite.
-            Interrupted: SIGINT or SIGTERM arrived; the state is saved.
-        """
-        manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-        folder, chosen = Path(output_folder), join_processes(device)
-        precision = choose_precision(self.run.precision, chosen)
-        identity = self.identity(manifest, seed, precision) | {"encoder_weights": fingerprint(self.encoder)}
-        seed_everything(seed)
+    def _objective(self, run: ChunkRun) -> "Contrastive":
         encoder = frame_level_copy(self.encoder, kinds=("wav2vec2",))
-        objective = Contrastive(encoder, self, seed=seed, tensors=self._quantizer_weights()).to(chosen)
-        found = minimise(
-            objective,
-            self,
-            manifest,
-            min_samples=encoder.min_samples,
-            folder=folder,
-            identity=identity,
-            seed=seed,
-            device=chosen,
-            resume=resume,
-        )
+        return Contrastive(encoder, self, seed=run.seed, tensors=self._quantizer_weights())
+
+    def _keep(self, objective: "Contrastive", run: ChunkRun) -> None:
         objective.release()
-        self.encoder_ = encoder.eval().cpu()
-        self.history_, self.skipped_, self.stop_reason_ = found.history, found.skipped, found.stop_reason
-        origin = provenance(seed=seed, manifest=list(manifest.paths)) | {"tapt": identity}
-        Processes().from_main(lambda: self.encoder_.save(folder / "encoder", provenance=origin))
-        return self
+        self.encoder_ = objective.encoder[0].eval().cpu()
+
+    def _save(self, folder: Path, origin: dict[str, Any]) -> None:
+        self.encoder_.save(folder / "encoder", provenance=origin)
 
     def _quantizer_weights(self) -> Mapping[str, Tensor]:
         source = getattr(self.encoder.backbone, "source", None) if self.quantizer is None else fspath(self.quantizer)
@@ -160,20 +110,14 @@ class TAPT(StepParameters):
         except InputError as error:
             raise InputError(f"{error}. For a new quantizer: quantizer='new'") from error
         if not found:
-            logger.warning(
-                "%s has no quantizer: a new one is learnt, which takes long; see TAPT(quantizer=...)", source
-            )
+            logger.warning("%s has no quantizer: a new one is learnt, and takes long; see TAPT(quantizer=...)", source)
         return found
 
 
 class Contrastive(Objective):
-    """wav2vec 2.0's loss on the model of an encoder, which it trains in place.
+    """wav2vec 2.0's loss on the model of an encoder, trained in place; `seed` is of masks and negatives, at each step.
 
-    Args:
-        encoder: of the kind wav2vec 2.0.
-        hyper: masks, negatives, temperatures.
-        seed: of masks and negatives, at each step.
-        tensors: weights of quantizer and projections by name; those that are not there begin at random.
+    Weights of quantizer and projections that are not in `tensors` begin at random.
     """
 
     def __init__(self, encoder: SpeechEncoder, hyper: TAPT, *, seed: int, tensors: Mapping[str, Tensor]) -> None:
@@ -188,7 +132,8 @@ class Contrastive(Objective):
         if world_size() > 1:
             quantizer = self.model.quantizer
             quantizer._compute_perplexity = partial(perplexity_of_all, quantizer._compute_perplexity)
-        self.hyper, self.seed, self.features, self.network = hyper, seed, encoder.features, [network]
+        self.hyper, self.seed, self.features, self.min_samples = hyper, seed, encoder.features, encoder.min_samples
+        self.encoder = [encoder]  # in a list: its model is trained and saved as `wav2vec2` already
         config = network.model.config
         self.before = {"apply_spec_augment": config.apply_spec_augment, "mask_feature_prob": config.mask_feature_prob}
         config.apply_spec_augment, config.mask_feature_prob = True, 0.0  # the masks of the loss, and no others
@@ -233,12 +178,9 @@ class Contrastive(Objective):
 
 
 def perplexity_of_all(own: Callable[..., Tensor], probs: Tensor, mask: Tensor) -> Tensor:
-    """A quantizer's `own` figure of how many code words are in use, over the masked frames of all processes.
+    """A quantizer's `own` figure (of (N, groups, code words)) of code words in use, over all processes' masked frames.
 
-    Args:
-        own: takes (N, groups, code words), of which it takes the mean.
-        probs: (B * T, groups, code words).
-        mask: (B, T) bool.
+    Takes (B * T, groups, code words) and (B, T) bool.
     """
     count = mask.sum().float()
     used = torch.where(mask.flatten()[:, None, None], probs, 0.0).sum(0) / count

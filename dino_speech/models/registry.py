@@ -67,7 +67,7 @@ PRESETS = {
     ),
 }
 
-FRAME_LEVEL = dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.frame_level.presets")
+FRAME_LEVEL = dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.frame_level.pretrained")
 ENCODERS = Registry("encoder", PRESETS, FRAME_LEVEL)
 
 

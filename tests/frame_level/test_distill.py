@@ -10,8 +10,7 @@ import torch.nn.functional as F
 
 from dino_speech import build_encoder, load_encoder, read_manifest
 from dino_speech.errors import InputError
-from dino_speech.frame_level.distillation import Distiller, first_layers
-from dino_speech.frame_level.imitation import match_length
+from dino_speech.frame_level.distillation import Distiller, first_layers, match_length
 from dino_speech.models.encoder import SpeechEncoder
 
 LOOP: dict[str, Any] = {

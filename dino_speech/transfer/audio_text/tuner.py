@@ -9,27 +9,23 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dino_speech.argument_checks import require_ranges
+from dino_speech.argument_checks import Count
 from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.manifest import Manifest, read_manifest
-from dino_speech.distributed import join_processes
 from dino_speech.errors import InputError
-from dino_speech.frame_level.chunk_training import Objective, minimise
+from dino_speech.frame_level.chunk_training import ChunkRun, ChunkTrainer, Objective
 from dino_speech.frame_level.frame_states import freeze_convolutions
 from dino_speech.frame_level.network import Wav2Vec2
-from dino_speech.frame_level.parameters import StepParameters
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.models.fingerprint import fingerprint
-from dino_speech.models.precision import choose_precision
-from dino_speech.provenance import provenance
-from dino_speech.training.processes import Processes, whole_batch
+from dino_speech.training.processes import whole_batch
 from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
-from dino_speech.training.state import seed_everything
 from dino_speech.transfer.audio_text.readout import ReadOut, layer_means
 from dino_speech.transfer.audio_text.system import AudioTextSystem
 from dino_speech.transfer.audio_text.text import TextBranch, buckets_of
@@ -40,8 +36,10 @@ from dino_speech.transfer.targets import Dimensions, check_speakers, describe_la
 
 @in_groups(OLD_RUN_NAMES)
 @dataclass
-class AudioTextTuner(StepParameters):
-    """Learns dimensions by CCC, with or without text; the loop's options are `StepParameters`'.
+class AudioTextTuner(ChunkTrainer):
+    """Learns dimensions by CCC, with or without text; other options and `fit`: `ChunkTrainer`.
+
+    `fit` leaves the system at `<output_folder>/system`, for `load_audio_text`, and beside it `relevance.json`.
 
     Args:
         encoder: for instance a distilled student; `fit` trains a copy. Of a frame-level encoder the mean of each layer
@@ -57,14 +55,11 @@ class AudioTextTuner(StepParameters):
     Learnt by `fit`:
 
     Attributes:
-        system_: encoder and read-out, as they are kept in `<output_folder>/system`.
+        system_: encoder and read-out, as they are kept.
         encoder_: the encoder.
         readout_: weights of layers, text branch, head.
         relevance_: for each dimension the weight of each layer, from the first to the last; they sum to 1.
         num_parameters_: of encoder and read-out together, and how many of them were trained.
-        history_: the rows of `history.jsonl`.
-        skipped_: reason by file, of the files that could not be used.
-        stop_reason_: "max_minutes" where the run was ended before its last step, else None.
 
     Raises:
         InputError: a value outside its range, or a dimension in `text_for` that is not in `labels`.
@@ -79,73 +74,39 @@ class AudioTextTuner(StepParameters):
     transcript: str | None = None
     text_for: Sequence[str] = ("valence",)
     train_encoder: bool = True
-    text_dim: int = 64
-    num_buckets: int = 16_384
+    text_dim: Count = 64
+    num_buckets: Count = 16_384
+
+    purpose = "fine_tuning"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_ranges(self, counts=("text_dim", "num_buckets"))
         if isinstance(self.labels, str) or not self.labels:
             raise InputError(f"labels = {self.labels!r}: expected a list of columns that hold numbers")
         unknown = sorted(set(self.text_for) - set(self.labels)) if self.transcript is not None else []
         if unknown:
             raise InputError(f"text_for names {unknown[0]!r}, which is not among the labels {', '.join(self.labels)}")
 
-    def fit(
-        self,
-        manifest: Manifest | str | PathLike[str],
-        *,
-        output_folder: str | PathLike[str],
-        seed: int = 1986,
-        device: str | torch.device | None = None,
-        resume: bool = True,
-    ) -> "AudioTextTuner":
-        """Train, and leave the system at `<output_folder>/system`, for `load_audio_text`; beside it `relevance.json`.
-
-        A run that was stopped goes on from its last saved state, to the same numbers.
-
-        Args:
-            manifest: the labelled utterances, with their transcripts.
-            output_folder: made with its parents.
-            seed: of everything random.
-            device: "cpu", "cuda", "cuda:N"; None: a GPU where there is one.
-            resume: False starts anew.
-
-        Raises:
-            InputError: a label is no number, there is no such column, a state of another run is in `output_folder`.
-            NonFiniteLoss: the loss was NaN or infinite.
-            Interrupted: SIGINT or SIGTERM arrived; the state is saved.
-        """
-        manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-        self.targets_ = Dimensions.of(manifest, self.labels)
-        folder, chosen = Path(output_folder), join_processes(device)
-        precision = choose_precision(self.run.precision, chosen)
+    def identity(self, manifest: Manifest, seed: int, precision: str) -> dict[str, Any]:
+        """With the weights of the encoder, and what the columns say."""
+        Dimensions.of(manifest, self.labels)  # names what is wrong with the columns
         columns = [*self.labels, *([] if self.transcript is None else [self.transcript])]
-        identity = self.identity(manifest, seed, precision) | {"encoder_weights": fingerprint(self.encoder)}
+        identity = super().identity(manifest, seed, precision) | {"encoder_weights": fingerprint(self.encoder)}
         identity["train"] |= {"labels": describe_labels(manifest, columns)}
-        seed_everything(seed)
-        objective = Joint(copy.deepcopy(self.encoder), self, self.targets_.of_rows(manifest), self._texts(manifest))
-        objective.to(chosen)
-        found = minimise(
-            objective,
-            self,
-            manifest,
-            min_samples=self.encoder.min_samples,
-            folder=folder,
-            identity=identity,
-            seed=seed,
-            device=chosen,
-            resume=resume,
-        )
+        return identity
+
+    def _objective(self, run: ChunkRun) -> "Joint":
+        self.targets_ = Dimensions.of(run.manifest, self.labels)
+        texts = self._texts(run.manifest)
+        return Joint(copy.deepcopy(self.encoder), self, self.targets_.of_rows(run.manifest), texts)
+
+    def _keep(self, objective: "Joint", run: ChunkRun) -> None:
         trained = sum(value.numel() for value in objective.parameters() if value.requires_grad)
         self.num_parameters_ = {"all": sum(value.numel() for value in objective.parameters()), "trained": trained}
         self.encoder_, self.readout_ = objective.encoder.eval().requires_grad_(True), objective.readout.eval()
-        origin = provenance(seed=seed, manifest=manifest.paths) | {"fine_tuning": identity}
+        origin = run.origin | {self.purpose: run.identity}
         self.system_ = AudioTextSystem(self.encoder_, self.readout_, self.targets_, self.transcript, origin)
         self.relevance_ = self.system_.relevance()
-        self.history_, self.skipped_, self.stop_reason_ = found.history, found.skipped, found.stop_reason
-        Processes().from_main(lambda: self._save(folder))
-        return self
 
     def predict(self, manifest: Manifest | str | PathLike[str], *, num_workers: int = 0) -> Predictions:
         """What is said of recordings, heard whole; what cannot be read is left out and listed.
@@ -175,20 +136,16 @@ class AudioTextTuner(StepParameters):
             return None
         return [buckets_of(text, self.num_buckets) for text in manifest.label(self.transcript)]
 
-    def _save(self, folder: Path) -> None:
+    def _save(self, folder: Path, origin: dict[str, Any]) -> None:
         self.system_.save(folder / "system")
         content = {"relevance": self.relevance_, "num_parameters": self.num_parameters_}
         write_text_atomically(folder / "relevance.json", json.dumps(content, indent=2) + "\n")
 
 
 class Joint(Objective):
-    """The CCC loss of an encoder and its read-out.
+    """The CCC loss of an encoder, trained in place where `hyper` says so, and its read-out.
 
-    Args:
-        encoder: trained in place, or not at all.
-        hyper: says which.
-        targets: (num_utterances, N) scaled.
-        texts: of each utterance; None: audio alone.
+    `targets` are (num_utterances, N), scaled; `texts` of each utterance; None: audio alone.
     """
 
     def __init__(
@@ -196,6 +153,7 @@ class Joint(Objective):
     ) -> None:
         super().__init__()
         self.encoder, self.trains, self.texts = encoder, hyper.train_encoder, texts
+        self.min_samples = encoder.min_samples
         encoder.requires_grad_(self.trains)
         if self.trains and isinstance(encoder.backbone, Wav2Vec2):
             freeze_convolutions(encoder)

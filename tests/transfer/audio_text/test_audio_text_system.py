@@ -161,5 +161,5 @@ def test_text_for_a_system_without_one_is_refused(
     assert system.predict_file(tmp_path / "1.wav").values.keys() == {"arousal", "valence"}
     with torch.no_grad():
         assert system.network(torch.randn(2, 8_000)).shape == (2, 2)
-    assert main(["predict", str(tmp_path / "1.wav"), "--system", str(tmp_path / "out"), "--text", "x"]) == 1
+    assert main(["predict", str(tmp_path / "1.wav"), "--system", str(tmp_path / "out"), "--text", "x"]) == 2
     assert "no text joins the system" in capsys.readouterr().err
