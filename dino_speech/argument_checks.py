@@ -40,7 +40,7 @@ def require_declared(owner: object) -> None:
             if get_origin(part) is Annotated:
                 for declared in part.__metadata__:
                     require(name, getattr(owner, name), declared.expected, declared.holds)
-            elif get_origin(part) is Literal:
+            elif get_origin(part) is Literal and not (getattr(owner, name) is None and type(None) in get_args(hint)):
                 require_choice(owner, name, get_args(part))
 
 

@@ -28,12 +28,9 @@ def require_transformers() -> Any:
 
 
 def complete_config(model_type: str, given: Any = None) -> dict[str, Any]:
-    """Every option of an architecture, one of `CLASSES`, as plain data.
+    """Every option of an architecture, one of `CLASSES`, as plain data; what it does not know or take is refused.
 
     `given` are the options that differ from the defaults (those of the base model), or a config object of transformers.
-
-    Raises:
-        InputError: transformers is not installed, an option is unknown, or a value is not one that it takes.
     """
     data = {} if given is None else given.to_dict() if hasattr(given, "to_dict") else given
     if not isinstance(data, Mapping):

@@ -167,11 +167,7 @@ class Distiller(ChunkTrainer):
 
 
 def first_layers(teacher: SpeechEncoder, num_layers: int) -> SpeechEncoder:
-    """An encoder with the convolutions and the first transformer layers of another, and their weights.
-
-    Raises:
-        InputError: the teacher has no more layers than that.
-    """
+    """An encoder with the convolutions and the first transformer layers of a teacher, which has more; same weights."""
     network = network_of(frame_level_copy(teacher))
     depth = len(network.model.encoder.layers)
     if not num_layers < depth:

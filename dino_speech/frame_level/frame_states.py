@@ -4,7 +4,7 @@ Letters: `B` utterances, `S` samples, `T` frames, `H` hidden, `C` classes, `K` c
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,14 +27,6 @@ from dino_speech.training.training import read_batches
 
 ITERATIONS = 20  # of k-means; [C] FT-w2v2-ser
 FRAME_WIDTH, PREDICTION_WIDTH = 128, 256  # of the heads; [C] FT-w2v2-ser
-
-
-class Masks(Protocol):
-    """How frames are masked."""
-
-    mask_time_prob: float
-    mask_length: int
-    min_masks: int
 
 
 def frames_of(encoder: SpeechEncoder, waves: Tensor) -> Tensor:
@@ -82,7 +74,7 @@ class MaskedStates(Objective):
     """The clusters of frames that the encoder does not hear; trains the encoder above its convolutions.
 
     The extractor, which is not trained, hears the chunk whole, and gives the frames that are looked up among the
-    centers, (K, H) by name. The seed is of the masks, at each step.
+    centers, (K, H) by name. The masks are drawn as `PTAPT` says, by the seed, at each step.
 
     Source: arXiv 2110.06309, as HuBERT (2106.07447, Sec. II-B) with cross-entropy on masked frames only.
     """
@@ -92,7 +84,7 @@ class MaskedStates(Objective):
         encoder: SpeechEncoder,
         extractor: SpeechEncoder,
         centers: Mapping[str, Tensor],
-        masks: Masks,
+        masks: Any,
         *,
         seed: int,
     ) -> None:
@@ -156,18 +148,14 @@ def sample_frames(
 
 
 def cluster_frames(frames: np.ndarray, sizes: Sequence[int], *, seed: int) -> dict[str, Tensor]:
-    """Centers (K, H) float32 of k-means for each `K`, by the name of `K`.
-
-    Raises:
-        InputError: there are fewer frames than clusters.
+    """Centers (K, H) float32 of k-means for each `K`, by the name of `K`; fewer frames than that: an `InputError`.
 
     Source: Euclidean, from random frames, 20 iterations, as the authors of arXiv 2110.06309 with faiss.
     """
     if len(frames) < max(sizes):
-        raise InputError(
-            f"{len(frames)} frames for num_clusters = {max(sizes)}: expected as many as clusters, better a hundred "
-            "times as many; ask for fewer clusters, or raise max_frames"
-        )
+        expected = "expected as many as clusters, better a hundred times as many"
+        cure = "ask for fewer clusters, or raise max_frames"
+        raise InputError(f"{len(frames)} frames for num_clusters = {max(sizes)}: {expected}; {cure}")
     from sklearn.cluster import KMeans
 
     found = {}

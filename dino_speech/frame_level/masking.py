@@ -24,9 +24,8 @@ def span_mask(
     """
     num_starts = num_frames - length + 1
     if num_starts < min_spans:
-        raise InputError(
-            f"chunks of {num_frames} frames hold no {min_spans} spans of {length}: raise chunk_s, or lower mask_length"
-        )
+        found = f"chunks of {num_frames} frames hold no {min_spans} spans of {length}"
+        raise InputError(f"{found}: raise chunk_s, or lower mask_length")
     num_spans = min(max(int(share * num_frames / length + rng.random()), min_spans), num_starts)
     mask = np.zeros((num_rows, num_frames), dtype=bool)
     for row in mask:

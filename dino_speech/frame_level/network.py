@@ -67,9 +67,8 @@ class Wav2Vec2(nn.Module):
         architecture = pruned(complete_config(self.model_type, config), num_layers)
         width = embedding_dim_of(architecture, layer, pooling)
         if embedding_dim != width:
-            raise InputError(
-                f"embedding_dim={embedding_dim}: this model pooled by {pooling!r} gives {width}; leave it out"
-            )
+            gives = f"this model pooled by {pooling!r} gives {width}"
+            raise InputError(f"embedding_dim={embedding_dim}: {gives}; leave it out")
         self.layer, self.source = layer, source
         self.model: Any = build_model(self.model_type, architecture)
         self.num_layers = int(architecture["num_hidden_layers"])
@@ -176,10 +175,8 @@ class Wav2Vec2(nn.Module):
         size = frames.shape[1]
         shortest = size if num_samples is None else int(num_samples.min())
         if shortest < self.min_frames:
-            raise InputError(
-                f"an utterance of {shortest} samples is too short; the first frame of this model reaches over"
-                f" {self.min_frames} samples"
-            )
+            reach = f"the first frame of this model reaches over {self.min_frames} samples"
+            raise InputError(f"an utterance of {shortest} samples is too short; {reach}")
         return None if shortest == size else num_samples
 
 
@@ -230,17 +227,11 @@ def embedding_dim_of(config: Mapping[str, Any], layer: str | int, pooling: str) 
 
 
 def frame_level_copy(encoder: SpeechEncoder, *, kinds: tuple[str, ...] = tuple(CLASSES)) -> SpeechEncoder:
-    """A copy of a frame-level encoder, all of whose weights can be trained; `kinds` are the names that will do.
-
-    Raises:
-        InputError: it is another kind of encoder, or has no transformer layer left.
-    """
+    """A copy of an encoder, which must be of one of the `kinds` and have a transformer; all of it can be trained."""
     network = encoder.backbone
     if not isinstance(network, Wav2Vec2) or encoder.config.name not in kinds:
-        raise InputError(
-            f"the encoder is {encoder.config.name!r}; expected {' or '.join(map(repr, kinds))}, for instance"
-            f" build_encoder({kinds[0]!r}, source=...)"
-        )
+        expected = f"{' or '.join(map(repr, kinds))}, for instance build_encoder({kinds[0]!r}, source=...)"
+        raise InputError(f"the encoder is {encoder.config.name!r}; expected {expected}")
     if not len(network.model.encoder.layers):
         raise InputError("the encoder has layer=0, and so no transformer to train; build it with layer='last'")
     found = copy.deepcopy(encoder)

@@ -52,16 +52,9 @@ class Pretrained:
 
 
 def read_pretrained(model_type: str, source: str, *, config: Any = None) -> Pretrained:
-    """Read a checkpoint; one from the hub is downloaded on first use.
+    """Read a checkpoint: an id of the hub, such as "facebook/wav2vec2-base" (downloaded on first use), or a folder.
 
-    Args:
-        model_type: "wav2vec2", "hubert" or "wavlm".
-        source: an id of the hub, such as "facebook/wav2vec2-base", or a folder.
-        config: must be None: the checkpoint says it.
-
-    Raises:
-        InputError: there is no such checkpoint, it is of another kind, for another sample rate, not in safetensors, or
-            lacks weights; or a `config` was given too; or transformers is not installed.
+    Refused: another kind or sample rate, what is not in safetensors or lacks weights, and a `config` beside it.
     """
     if config is not None:
         raise InputError("give source (whose config.json says the architecture) or config (random weights), not both")
@@ -87,11 +80,7 @@ def read_pretrained(model_type: str, source: str, *, config: Any = None) -> Pret
 
 
 def read_quantizer(source: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What a pretraining checkpoint of wav2vec 2.0 has behind the model: quantizer, projections, by name; or nothing.
-
-    Raises:
-        InputError: there is no such checkpoint, it is not in safetensors, or of another architecture.
-    """
+    """Quantizer and projections by name, which a pretraining checkpoint of wav2vec 2.0 has behind the model, or {}."""
     _check_folder(source)
     model, report = _load("wav2vec2", source, config, whole=require_transformers().Wav2Vec2ForPreTraining)
     tensors = {name: value for name, value in model.float().state_dict().items() if not name.startswith("wav2vec2.")}
@@ -117,9 +106,8 @@ def _wants_normalized(source: str) -> bool:
         return True
     rate = data.get("sampling_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
-        raise InputError(
-            f"{source}: made for {rate} Hz, but waves here have {SAMPLE_RATE} Hz; choose a checkpoint for {SAMPLE_RATE}"
-        )
+        cure = f"waves here have {SAMPLE_RATE} Hz; choose a checkpoint for {SAMPLE_RATE}"
+        raise InputError(f"{source}: made for {rate} Hz, but {cure}")
     return bool(data.get("do_normalize", True))
 
 

@@ -59,9 +59,6 @@ class TAPT(ChunkTrainer):
         encoder_: the adapted encoder.
         history_: among others `contrastive`, `diversity`, `codewords` (in use).
 
-    Raises:
-        InputError: a value outside its range.
-
     Source: TAPT: arXiv 2110.06309 (wav2vec2-base on IEMOCAP: UAR 69.9 with V-FT alone, 73.5 after TAPT); the loss, its
         masks and temperatures: arXiv 2006.11477, Sec. 3 and 4.2, by transformers' `Wav2Vec2ForPreTraining`, which has
         neither the penalty on the features nor the smaller gradient of the convolutions.

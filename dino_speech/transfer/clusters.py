@@ -5,19 +5,20 @@ Letters: `N` utterances, `D` embedding, `C` clusters. Training on the guesses li
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.argument_checks import Count, require, require_declared
 from dino_speech.errors import InputError
+from dino_speech.plain_data import PlainData
 
 DROPPED = -1
 MAX_AGGLOMERATED = 20_000  # ours: all pairs of so many points are 3 GB
 
 
 @dataclass(frozen=True)
-class ClusterQuality:
+class ClusterQuality(PlainData):
     """How well clusters agree with labels that were not used to make them; over kept utterances that have a label.
 
     Args:
@@ -33,10 +34,6 @@ class ClusterQuality:
     num_utterances: int
     num_speakers: int
     num_clusters: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return dict(self.__dict__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,30 +107,20 @@ class Clustering:
 
     num_clusters: int | None = None
     threshold: float | None = None
-    utterances_per_centroid: int = 4  # [hyperion]
-    min_utterances: int = 2  # ours: corpora of hours have few files per speaker; hyperion: 8
+    utterances_per_centroid: Count = 4  # [hyperion]
+    min_utterances: Count = 2  # ours: corpora of hours have few files per speaker; hyperion: 8
     max_utterances: int | None = 50  # [hyperion]
     min_margin: float = 0.0  # ours: nearer to its own cluster than to any other
 
     def __post_init__(self) -> None:
         if (self.num_clusters is None) == (self.threshold is None):
-            raise InputError(
-                f"num_clusters = {self.num_clusters} and threshold = {self.threshold}: give one of them, for example "
-                "num_clusters: 1000"
-            )
-        if self.num_clusters is not None and self.num_clusters < 2:
-            raise InputError(f"num_clusters = {self.num_clusters}: expected at least 2")
-        if self.threshold is not None and not -1 < self.threshold < 1:
-            raise InputError(f"threshold = {self.threshold}: expected a cosine between -1 and 1, such as 0.6")
-        if self.utterances_per_centroid < 1 or self.min_utterances < 1:
-            raise InputError(
-                f"utterances_per_centroid = {self.utterances_per_centroid}, min_utterances = {self.min_utterances}: "
-                "expected whole numbers, at least 1"
-            )
-        if self.max_utterances is not None and self.max_utterances < self.min_utterances:
-            raise InputError(
-                f"max_utterances = {self.max_utterances}: expected at least min_utterances = {self.min_utterances}"
-            )
+            found = f"num_clusters = {self.num_clusters} and threshold = {self.threshold}"
+            raise InputError(f"{found}: give one of them, for example num_clusters: 1000")
+        require("num_clusters", self.num_clusters, "at least 2", lambda number: number >= 2)
+        require("threshold", self.threshold, "a cosine between -1 and 1, such as 0.6", lambda cosine: -1 < cosine < 1)
+        require_declared(self)
+        least = self.min_utterances
+        require("max_utterances", self.max_utterances, f"at least min_utterances = {least}", lambda n: n >= least)
 
     def fit(self, embeddings: NDArray, *, seed: int) -> Clusters:
         """Cluster (N, D) embeddings, whose lengths do not matter.
@@ -143,10 +130,9 @@ class Clustering:
         """
         unit = _unit(embeddings)
         if self.num_clusters is not None and len(unit) < 2 * self.num_clusters:
-            raise InputError(
-                f"num_clusters = {self.num_clusters} of {len(unit)} utterances: expected two utterances or more per "
-                f"cluster on average; lower it to {len(unit) // 2} or less"
-            )
+            expected = "expected two utterances or more per cluster on average"
+            given = f"num_clusters = {self.num_clusters} of {len(unit)} utterances"
+            raise InputError(f"{given}: {expected}; lower it to {len(unit) // 2} or less")
         found = self._agglomerate(unit, seed)
         labels = _relabel(found)
         margins = _margins(unit, labels)
@@ -154,10 +140,9 @@ class Clustering:
         kept[margins < self.min_margin] = DROPPED
         self._keep_sizes(kept, margins)
         if np.unique(kept[kept != DROPPED]).size < 2:
-            raise InputError(
-                f"of {labels.max() + 1} clusters fewer than two are left with min_utterances = {self.min_utterances} "
-                f"and min_margin = {self.min_margin}; lower these, or num_clusters"
-            )
+            limits = f"min_utterances = {self.min_utterances} and min_margin = {self.min_margin}"
+            few = f"of {labels.max() + 1} clusters fewer than two are left with {limits}"
+            raise InputError(f"{few}; lower these, or num_clusters")
         return Clusters(_relabel(kept), margins, int(labels.max() + 1))
 
     def _agglomerate(self, unit: NDArray, seed: int) -> NDArray[np.int64]:
@@ -166,10 +151,8 @@ class Clustering:
         groups = _kmeans(unit, self.utterances_per_centroid, seed)
         num_groups = int(groups.max() + 1)
         if num_groups > MAX_AGGLOMERATED:
-            raise InputError(
-                f"{num_groups} groups are too many to agglomerate (at most {MAX_AGGLOMERATED}); raise "
-                f"utterances_per_centroid to {-(-len(unit) // MAX_AGGLOMERATED)} or more"
-            )
+            cure = f"raise utterances_per_centroid to {-(-len(unit) // MAX_AGGLOMERATED)} or more"
+            raise InputError(f"{num_groups} groups are too many to agglomerate (at most {MAX_AGGLOMERATED}); {cure}")
         if self.num_clusters is not None and self.num_clusters >= num_groups:
             return groups
         ends = {"n_clusters": self.num_clusters}

@@ -23,11 +23,11 @@ from dino_speech.training.run_identity import describe, describe_manifest
 from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
 from dino_speech.training.state import seed_everything
 from dino_speech.training.training import Outcome
-from dino_speech.transfer.heads import MarginHead
+from dino_speech.transfer.heads import MarginHead, build_head
 from dino_speech.transfer.hyperparameters import LATER, TuningParameters
 from dino_speech.transfer.staged_training import StagedTraining
 from dino_speech.transfer.stages import trained_modules, unfreeze
-from dino_speech.transfer.system import FineTunedSystem, Prediction, Predictions, build_head
+from dino_speech.transfer.system import FineTunedSystem, Prediction, Predictions
 from dino_speech.transfer.targets import (
     Targets,
     check_recordings,
@@ -151,9 +151,8 @@ class FineTuner(TuningParameters):
     def _validation(self, train: Manifest, valid: Manifest | None, targets: Targets, seed: int) -> Validation | None:
         if valid is None:
             if self.patience is not None:
-                raise InputError(
-                    f"patience = {self.patience}: counts epochs without a better validation; give valid, too"
-                )
+                counted = "counts epochs without a better validation"
+                raise InputError(f"patience = {self.patience}: {counted}; give valid, too")
             return None
         check_speakers(train, valid, self.label)
         check_recordings(train, valid)
@@ -173,9 +172,8 @@ class FineTuner(TuningParameters):
         identity = {name: describe(value) for name, value in settings.items()} | resolved
         identity["encoder_weights"] = fingerprint(self.encoder)
         for name, manifest in (("train", train), ("valid", valid)):
-            identity[name] = manifest and describe_manifest(manifest) | {
-                "labels": describe_labels(manifest, self.label)
-            }
+            labels = None if manifest is None else {"labels": describe_labels(manifest, self.label)}
+            identity[name] = labels and describe_manifest(manifest) | labels  # type: ignore[arg-type]
         return identity
 
     def _new_system(self, targets: Targets, seed: int, device: torch.device, origin: dict[str, Any]) -> FineTunedSystem:

@@ -1,11 +1,14 @@
-"""Heads of fine-tuning: from an embedding to classes, to dimensions, or to classes with an angular margin.
+"""Objectives of fine-tuning: heads from an embedding to classes (with an angular margin) or dimensions, and losses.
 
 Letters: `B` utterances, `D` embedding, `C` classes (or dimensions), `J` sub-centers of a class. Heads compute in
 float32.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from dino_speech.errors import InputError
 
 MOMENTUM = 0.1  # of BatchNorm, torch's own
+MARGIN_OBJECTIVES = ("aam_softmax", "subcenter_arcface")
 
 
 class LinearHead(nn.Module):
@@ -20,11 +24,6 @@ class LinearHead(nn.Module):
 
     Embeddings differ in scale from encoder to encoder, and a learning rate that fits one would not fit another. So
     they pass a BatchNorm without affine part first, as in linear probes.
-
-    Args:
-        embedding_dim: `D`.
-        num_outputs: `C`.
-        dropout: share of the embedding dropped in training.
 
     Source: BatchNorm before the linear layer: arXiv 2111.06377, Sec. A.1.
     """
@@ -80,10 +79,8 @@ class MarginHead(nn.Module):
     ) -> None:
         super().__init__()
         if num_subcenters < 1 or not 0 <= margin < math.pi / 2 or not scale > 0:
-            raise InputError(
-                f"num_subcenters={num_subcenters}, margin={margin}, scale={scale}: expected at least 1, from 0 to "
-                "below pi / 2, and a positive number"
-            )
+            found = f"num_subcenters={num_subcenters}, margin={margin}, scale={scale}"
+            raise InputError(f"{found}: expected at least 1, from 0 to below pi / 2, and a positive number")
         self.num_classes, self.num_subcenters = num_classes, num_subcenters
         self.margin, self.scale, self.easy_margin = margin, scale, easy_margin
         self.centers = nn.Parameter(torch.empty(num_classes * num_subcenters, embedding_dim))
@@ -91,8 +88,7 @@ class MarginHead(nn.Module):
 
     def cosines(self, embedding: Tensor) -> Tensor:
         """(B, D) -> (B, C), to the nearest sub-center of each class."""
-        cosine = F.linear(F.normalize(embedding.float()), F.normalize(self.centers.float()))
-        # (B, C*J) -> (B, C)
+        cosine = F.linear(F.normalize(embedding.float()), F.normalize(self.centers.float()))  # (B, C*J)
         return cosine.unflatten(1, (self.num_classes, self.num_subcenters)).amax(2)
 
     def forward(self, embedding: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -111,3 +107,48 @@ class MarginHead(nn.Module):
         if self.easy_margin:
             return torch.where(cosine > 0, shifted, cosine)
         return torch.where(cosine > -math.cos(self.margin), shifted, cosine - self.margin * math.sin(self.margin))
+
+
+Head = LinearHead | MarginHead
+
+
+def build_head(objective: str, embedding_dim: int, num_outputs: int, **options: Any) -> Head:
+    """The head of an objective, with random weights; `options` are those of `head_to_dict`."""
+    kind = MarginHead if objective in MARGIN_OBJECTIVES else LinearHead
+    return kind(embedding_dim, num_outputs, **options)
+
+
+def head_to_dict(head: Head) -> dict[str, Any]:
+    """What `build_head` needs beside the objective and the sizes."""
+    if isinstance(head, LinearHead):
+        return {"dropout": head.dropout.p}
+    return {name: getattr(head, name) for name in ("num_subcenters", "margin", "scale", "easy_margin")}
+
+
+def ccc_loss(predicted: Tensor, true: Tensor) -> Tensor:
+    """1 - mean concordance correlation coefficient over the dimensions (B, L), by the moments of the batch: 0-d.
+
+    From 0 (equal) to 2; a dimension in which all B values are equal counts as no concordance, without NaN.
+
+    Source: Lin, Biometrics 45 (1989), as `metrics.ccc`; as a loss for example arXiv 2203.07378.
+    """
+    predicted, true = predicted.float(), true.float()
+    mean_predicted, mean_true = predicted.mean(0), true.mean(0)
+    off_predicted, off_true = predicted - mean_predicted, true - mean_true
+    covariance = (off_predicted * off_true).mean(0)
+    spread = off_predicted.square().mean(0) + off_true.square().mean(0) + (mean_predicted - mean_true).square()
+    tiny = torch.finfo(spread.dtype).tiny  # not NaN where predictions and truth are constant and equal
+    return 1 - (2 * covariance / spread.clamp(min=tiny)).mean()
+
+
+def balanced_weights(classes: Sequence[int], num_classes: int) -> Tensor:
+    """Weights by which each class counts the same in sum, their mean over the utterances being 1: (C,) float32.
+
+    `classes` (N,) are those of the utterances, each class at least once.
+
+    Example:
+        >>> balanced_weights([0, 0, 0, 1], 2).tolist()
+        [0.6666666865348816, 2.0]
+    """
+    counts = np.bincount(np.asarray(classes), minlength=num_classes)
+    return torch.from_numpy(len(classes) / (num_classes * counts)).float()

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Literal
 
-from dino_speech.argument_checks import require, require_choice, require_ranges
+from dino_speech.argument_checks import Count, NotNegative, Positive, Share, require, require_declared
 from dino_speech.audio.io import SILENT_DBFS
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.training.optimizer import OPTIMIZERS
 from dino_speech.training.schedules import linear_warmup
 from dino_speech.training.settings import RunSettings
 from dino_speech.training.training import batch_of
+from dino_speech.transfer.heads import MARGIN_OBJECTIVES
 from dino_speech.transfer.stages import FineTuneStage
-from dino_speech.transfer.system import MARGIN_OBJECTIVES, OBJECTIVES
 
 # Came after the first states were saved: left out of a run's identity at these values, so that older runs go on.
 LATER = {"silent_dbfs": SILENT_DBFS}
@@ -60,44 +59,34 @@ class TuningParameters:
     stages: Sequence[FineTuneStage]
     objective: Literal["cross_entropy", "aam_softmax", "subcenter_arcface", "ccc"] = "cross_entropy"
     class_weights: Literal["balanced"] | None = "balanced"  # [ours]: UAR is what classes are judged by
-    label_smoothing: float = 0.0
-    dropout: float = 0.0
-    margin: float = 0.2  # arXiv 2005.07143, Sec. 4; [C]: 0.3
-    margin_warmup_fraction: float = 0.2  # [ours]
-    scale: float = 30.0  # arXiv 2005.07143, Sec. 4
-    num_subcenters: int = 3  # Deng et al., ECCV 2020, Sec. 4.2
-    batch_size: int = 48  # [ours]
+    label_smoothing: Share = 0.0
+    dropout: Share = 0.0
+    margin: NotNegative = 0.2  # arXiv 2005.07143, Sec. 4; [C]: 0.3
+    margin_warmup_fraction: Share = 0.2  # [ours]
+    scale: Positive = 30.0  # arXiv 2005.07143, Sec. 4
+    num_subcenters: Count = 3  # Deng et al., ECCV 2020, Sec. 4.2
+    batch_size: Count = 48  # [ours]
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
-    clip_norm: float | None = 3.0  # as in pretraining
-    patience: int | None = None
-    segment_s: float | None = None
+    momentum: Share = 0.9
+    clip_norm: Positive | None = 3.0  # as in pretraining
+    patience: Count | None = None
+    segment_s: Positive | None = None
     silent_dbfs: float = SILENT_DBFS
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
-        require_choice(self, "objective", OBJECTIVES)
-        require_choice(self, "optimizer", OPTIMIZERS)
-        require_ranges(
-            self,
-            counts=("num_subcenters", "batch_size", "patience"),
-            positive=("scale", "clip_norm", "segment_s"),
-            not_negative=("margin",),
-            shares=("label_smoothing", "dropout", "margin_warmup_fraction", "momentum"),
-        )
-        require("batch_size", self.batch_size, "at least 2", lambda value: value >= 2)
         if self.class_weights not in ("balanced", None):
             raise InputError(f"class_weights = {self.class_weights!r}: expected 'balanced' or None")
+        require_declared(self)
+        require("batch_size", self.batch_size, "at least 2", lambda value: value >= 2)
         if not self.stages or not all(isinstance(stage, FineTuneStage) for stage in self.stages):
             raise InputError(f"stages = {self.stages!r}: expected a list with at least one FineTuneStage")
         if self.objective == "ccc" and not self.labels:
             raise InputError("label is empty: expected at least one column that holds numbers")
         if self.objective != "ccc" and not isinstance(self.label, str):
-            raise InputError(
-                f"label = {self.label!r}: {self.objective} learns the classes of one column; expected its name, or "
-                "objective='ccc' for columns that hold numbers"
-            )
+            expected = "expected its name, or objective='ccc' for columns that hold numbers"
+            raise InputError(f"label = {self.label!r}: {self.objective} learns the classes of one column; {expected}")
 
     @property
     def labels(self) -> list[str]:

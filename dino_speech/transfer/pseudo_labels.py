@@ -82,9 +82,8 @@ class PseudoLabelTrainer:
         if not self.stages or not all(isinstance(stage, FineTuneStage) for stage in self.stages):
             raise InputError(f"stages = {self.stages!r}: expected a list with at least one FineTuneStage")
         if not isinstance(self.clustering, Clustering) and len(self.clustering) != self.num_rounds:
-            raise InputError(
-                f"{len(self.clustering)} clusterings for num_rounds = {self.num_rounds}: give one for each, or one"
-            )
+            found = f"{len(self.clustering)} clusterings for num_rounds = {self.num_rounds}"
+            raise InputError(f"{found}: give one for each, or one")
 
     def fit(
         self,
@@ -127,10 +126,15 @@ class PseudoLabelTrainer:
             round_folder = folder / f"round_{number}"
             summary = processes.from_main(lambda at=round_folder: _finished(at) if resume else None)  # type: ignore[misc]
             if summary is None:
-                self._embed(copy.deepcopy(encoder).to(chosen), manifest, round_folder, processes, resume)
+                if not resume:
+                    processes.from_main(partial(shutil.rmtree, round_folder / EMBEDDINGS, ignore_errors=True))
+                # In parts that the processes share and to which a stopped run returns.
+                embedded = copy.deepcopy(encoder).to(chosen)
+                embed_to_folder(manifest, embedded, round_folder / EMBEDDINGS, num_workers=1)
                 make = partial(self._label, manifest, number, round_folder, seed, quality_label)
                 labelled, summary = processes.from_main(make)
-                encoder = self._tune(encoder, labelled, round_folder, number, seed, device, resume)
+                options = {"seed": derive_seed(seed, "round", number), "device": device, "resume": resume}
+                encoder = self._tune(encoder, labelled, output_folder=round_folder, **options)
                 summary |= {"round": number, "monitor": watch(encoder)}
                 processes.from_main(partial(_write_json, round_folder / ROUND_FILE, summary))
             else:
@@ -140,14 +144,6 @@ class PseudoLabelTrainer:
         self.encoder_ = encoder
         processes.from_main(lambda: self.encoder_.save(folder / "encoder"))
         return self
-
-    def _embed(
-        self, encoder: SpeechEncoder, manifest: Manifest, folder: Path, processes: Processes, resume: bool
-    ) -> None:
-        """All utterances into `embeddings/`, in parts that the processes share and to which a stopped run returns."""
-        if not resume:
-            processes.from_main(lambda: shutil.rmtree(folder / EMBEDDINGS, ignore_errors=True))
-        embed_to_folder(manifest, encoder, folder / EMBEDDINGS, num_workers=1)
 
     def _label(
         self, manifest: Manifest, number: int, folder: Path, seed: int, quality_label: str
@@ -174,26 +170,9 @@ class PseudoLabelTrainer:
         write_manifest(labelled, folder / "pseudo_labels.csv")
         return labelled, summary
 
-    def _tune(
-        self,
-        encoder: SpeechEncoder,
-        labelled: Manifest,
-        folder: Path,
-        number: int,
-        seed: int,
-        device: str | torch.device | None,
-        resume: bool,
-    ) -> SpeechEncoder:
-        tuner = FineTuner(
-            encoder,
-            label=COLUMN,
-            stages=self.stages,
-            objective="subcenter_arcface",
-            num_subcenters=self.num_subcenters,
-            **self.tuner,
-        )
-        round_seed = derive_seed(seed, "round", number)
-        return tuner.fit(labelled, output_folder=folder, seed=round_seed, device=device, resume=resume).encoder_
+    def _tune(self, encoder: SpeechEncoder, labelled: Manifest, **options: Any) -> SpeechEncoder:
+        given: dict[str, Any] = {"objective": "subcenter_arcface", "num_subcenters": self.num_subcenters, **self.tuner}
+        return FineTuner(encoder, label=COLUMN, stages=self.stages, **given).fit(labelled, **options).encoder_
 
     def _claim(self, folder: Path, manifest: Manifest, seed: int, resume: bool) -> None:
         """Note what this run is; refuse a folder in which another one is."""
@@ -204,10 +183,8 @@ class PseudoLabelTrainer:
         if resume and path.exists():
             found = differences(_of_result(json.loads(path.read_text(encoding="utf-8"))), _of_result(identity))
             if found:
-                raise InputError(
-                    f"{path} is of another run: {'; '.join(found)} (saved -> now). Set back what differs, choose "
-                    "another output_folder, or begin anew with resume=False"
-                )
+                cure = "Set back what differs, choose another output_folder, or begin anew with resume=False"
+                raise InputError(f"{path} is of another run: {'; '.join(found)} (saved -> now). {cure}")
         if not path.exists():
             refuse_other_things(folder)
         folder.mkdir(parents=True, exist_ok=True)

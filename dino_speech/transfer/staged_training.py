@@ -1,8 +1,7 @@
 """Fine-tuning as a training: stages one after the other, validation after each epoch, the best weights kept.
 
 Each stage has an optimizer and a loader of its own. A step of the whole run is counted as planned: where a stage ends
-early, the count jumps to the next stage's first. Letters: `B` utterances, `S` samples, `T` frames, `F` bands, `D`
-embedding.
+early, the count jumps to the next stage's first. Letters: `B` utterances, `S` samples, `T` frames, `D` embedding.
 """
 
 from bisect import bisect_right
@@ -28,12 +27,11 @@ from dino_speech.training.processes import Processes, whole_batch
 from dino_speech.training.schedules import warmup_cosine
 from dino_speech.training.state import preserved_rng
 from dino_speech.training.training import Stage, Training, Verdict, deal, read_batches
-from dino_speech.transfer.heads import MarginHead
+from dino_speech.transfer.heads import MARGIN_OBJECTIVES, MarginHead, balanced_weights, ccc_loss
 from dino_speech.transfer.hyperparameters import TuningParameters
-from dino_speech.transfer.losses import balanced_weights, ccc_loss
 from dino_speech.transfer.parameter_groups import parameter_groups
 from dino_speech.transfer.stages import freeze_for
-from dino_speech.transfer.system import MARGIN_OBJECTIVES, FineTunedSystem
+from dino_speech.transfer.system import FineTunedSystem
 from dino_speech.transfer.targets import Classes
 from dino_speech.transfer.validation import Validation
 
@@ -41,17 +39,9 @@ Weights = dict[str, dict[str, Tensor]]
 
 
 class StagedTraining(Training):
-    """Trains a system through the stages of its hyper-parameters.
+    """Trains a system, in place, through the stages of its hyper-parameters; without validation the last weights stay.
 
-    Args:
-        tuner: the hyper-parameters.
-        system: what is trained, in place.
-        train: the labelled utterances.
-        validation: judges after each epoch; None: nothing does, and the last weights are kept.
-        seed: of the whole run.
-
-    Attributes:
-        best: the best figures so far, with their `step` and `stage`; None without validation.
+    `best` are the best figures so far, with their `step` and `stage`; None without validation.
     """
 
     def __init__(
@@ -91,13 +81,9 @@ class StagedTraining(Training):
         self.warmup_steps = min(round(self.stage.warmup_fraction * (last - self.first)), last - self.first - 1)
         freeze_for(self.system.encoder, self.stage)
         self.system.head.train()
-        self.optimizer = optimizer_of(
-            tuner.optimizer,
-            parameter_groups(self.system.head, self.system.encoder, self.stage),
-            lr=self.stage.lr,
-            betas=tuner.betas,
-            momentum=tuner.momentum,
-        )
+        groups = parameter_groups(self.system.head, self.system.encoder, self.stage)
+        options: dict[str, Any] = {"betas": tuner.betas, "momentum": tuner.momentum}
+        self.optimizer = optimizer_of(tuner.optimizer, groups, lr=self.stage.lr, **options)
         self.dataset = CropDataset(
             self.manifest,
             RandomChunk(self.stage.chunk_s, min_s=tuner.encoder.min_samples / SAMPLE_RATE),
@@ -106,13 +92,8 @@ class StagedTraining(Training):
             silent_dbfs=tuner.silent_dbfs,
             cache=None if self.dataset is None else self.dataset.cache,
         )
-        sampler = deal(
-            len(self.manifest),
-            self.batch_size,
-            seed=self.stage_seed,
-            num_steps=last - self.first,
-            start_step=step - self.first,
-        )
+        steps = {"num_steps": last - self.first, "start_step": step - self.first}
+        sampler = deal(len(self.manifest), self.batch_size, seed=self.stage_seed, **steps)
         loader = read_batches(self.dataset, sampler, tuner.run, self.device, skipped)
         return Stage(self.optimizer, loader, self.first, last)
 
@@ -129,7 +110,7 @@ class StagedTraining(Training):
             self.system.head.margin = self.tuner.margin_at(step, self.num_steps)
 
     def hear(self, batch: Mapping[str, Tensor], step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
-        """Augmented chunks (B, S) -> frames (B, T, F); and the targets."""
+        """Augmented chunks (B, S) -> frames (B, T, bands); and the targets."""
         # The first process draws what one process would draw for the whole batch.
         draw = seeded_generator(self.stage_seed, "augment", step - self.first, *([rank()] if rank() else []))
         waves = batch["long"].squeeze(1).to(self.device, non_blocking=True)

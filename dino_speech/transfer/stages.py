@@ -12,7 +12,7 @@ from types import MethodType
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dino_speech.argument_checks import require_ranges
+from dino_speech.argument_checks import Count, NotNegative, Positive, PositiveShare, Share, require_declared
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
 
@@ -49,34 +49,27 @@ class FineTuneStage:
 
     train: str | Sequence[str] = "all"
     _: KW_ONLY
-    epochs: int | None = None
-    steps: int | None = None
-    lr: float = 1e-3
-    encoder_lr: float | None = None
-    layer_decay: float = 1.0
-    chunk_s: float = 3.0
+    epochs: Count | None = None
+    steps: Count | None = None
+    lr: Positive = 1e-3
+    encoder_lr: Positive | None = None
+    layer_decay: PositiveShare = 1.0
+    chunk_s: Positive = 3.0
     augment: Callable[..., Tensor] | None = None
     spec_augment: Callable[..., Tensor] | None = None
-    warmup_fraction: float = 0.1
-    weight_decay: float = 1e-4
+    warmup_fraction: Share = 0.1
+    weight_decay: NotNegative = 1e-4
     freeze_batchnorm: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.train, str) and self.train not in WORDS:
-            raise InputError(
-                f"train = {self.train!r}: expected one of {', '.join(WORDS)}, or a list of patterns of module names"
-            )
+            expected = f"one of {', '.join(WORDS)}, or a list of patterns of module names"
+            raise InputError(f"train = {self.train!r}: expected {expected}")
         if not isinstance(self.train, str) and not (self.train and all(isinstance(name, str) for name in self.train)):
             raise InputError(f"train = {self.train!r}: expected a list with at least one pattern of module names")
         if self.epochs is not None and self.steps is not None:
             raise InputError("epochs and steps are both given; give one of them")
-        require_ranges(
-            self,
-            counts=("epochs", "steps"),
-            positive=("lr", "encoder_lr", "chunk_s", "layer_decay"),
-            not_negative=("weight_decay",),
-            shares=("layer_decay", "warmup_fraction"),
-        )
+        require_declared(self)
         if self.warmup_fraction == 1:
             raise InputError("warmup_fraction = 1: expected less, or the stage would never reach its learning rate")
 
@@ -88,8 +81,7 @@ class FineTuneStage:
 def trained_modules(encoder: SpeechEncoder, stage: FineTuneStage) -> list[str]:
     """Names of the encoder's modules that a stage trains, with all below them; "" is the whole encoder.
 
-    Raises:
-        InputError: a pattern matches nothing, or nothing of what is named has parameters.
+    A pattern that matches nothing, or nothing that has parameters: an `InputError`.
     """
     if stage.train == "head":
         return []
@@ -104,10 +96,8 @@ def trained_modules(encoder: SpeechEncoder, stage: FineTuneStage) -> list[str]:
     for pattern in stage.train:
         matching = [name for name in modules if fnmatchcase(name, pattern)]
         if not any(True for name in matching for _ in modules[name].parameters()):
-            raise InputError(
-                f"train: the pattern {pattern!r} matches no part of the encoder that has parameters; its parts are "
-                f"{_some_names(encoder)}"
-            )
+            none = f"the pattern {pattern!r} matches no part of the encoder that has parameters"
+            raise InputError(f"train: {none}; its parts are {_some_names(encoder)}")
         found += matching
     return list(dict.fromkeys(found))
 

@@ -4,40 +4,39 @@
     head.safetensors    weights of the head
     encoder/            a folder of an encoder, which `load_encoder` reads by itself
 
-Letters: `N` utterances, `C` classes, `L` dimensions, `D` embedding.
+Nothing in it can run. Letters: `N` utterances, `C` classes, `L` dimensions, `D` embedding.
 """
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from dino_speech.audio.io import seconds_to_samples
+from dino_speech.data.atomic import write_atomically, write_text_atomically
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
-from dino_speech.models.embed_files import Transform, embed_items
+from dino_speech.models.embed_files import Embeddings, Transform, embed_items
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.encoder_folder import read_header
 from dino_speech.models.evaluation_mode import evaluating
-from dino_speech.transfer.heads import LinearHead, MarginHead
-from dino_speech.transfer.system_folder import ENCODER_FOLDER, SYSTEM_FILE, refusing_damage, system_folder, write_system
+from dino_speech.provenance import provenance as new_provenance
+from dino_speech.transfer.heads import Head, build_head, head_to_dict
 from dino_speech.transfer.targets import Classes, Dimensions, Targets, targets_from_dict, targets_to_dict
 
-FORMAT = "dino_speech.system"
+SYSTEM_FILE, ENCODER_FOLDER = "system.json", "encoder"
 FORMAT_VERSION = 1
-HEAD_FILE = "head.safetensors"
-OBJECTIVES = ("cross_entropy", "aam_softmax", "subcenter_arcface", "ccc")
-MARGIN_OBJECTIVES = ("aam_softmax", "subcenter_arcface")
 SEGMENTS_AT_ONCE_S = 120.0  # ours: as many seconds of segments go through the encoder together
 
-Head = LinearHead | MarginHead
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +68,17 @@ class Predictions:
         """`labels` as an array."""
         return np.array(self.labels)
 
+    def single(self) -> "Prediction":
+        """The one recording's; where it could not be used, an `InputError` says why."""
+        if self.skipped:
+            raise InputError(self.skipped[0].reason)
+        return Prediction(
+            id=self.ids[0],
+            label=self.labels[0] if self.labels else None,
+            probabilities=dict(zip(self.classes, self.probabilities[0].tolist(), strict=True)),
+            values=dict(zip(self.dimensions, self.values[0].tolist(), strict=True)),
+        )
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -80,15 +90,56 @@ class Prediction:
     values: dict[str, float]
 
 
+class System:
+    """What systems have in common: an encoder, a module on top of it, and the folder that both are kept in."""
+
+    format: ClassVar[str]
+    what: ClassVar[str]  # its name in messages
+    part: ClassVar[str]  # its attribute that sits on the encoder, and the file of its weights
+    encoder: SpeechEncoder
+    provenance: Mapping[str, Any]
+
+    def header(self) -> dict[str, Any]:
+        """What `system.json` says beside the format and the provenance."""
+        raise NotImplementedError
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the system's folder, for `load_finetuned` or `load_audio_text`; a system that is there is replaced.
+
+        Raises:
+            InputError: the folder holds an encoder's folder with other things in it.
+        """
+        from safetensors.torch import save
+
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        record = dict(self.provenance) or new_provenance()
+        # Taken away first and written last: a folder with it is complete.
+        (target / SYSTEM_FILE).unlink(missing_ok=True)
+        self.encoder.save(target / ENCODER_FOLDER, provenance=record)
+        tensors = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in getattr(self, self.part).state_dict().items()
+        }
+        write_atomically(target / f"{self.part}.safetensors", lambda file: file.write(save(tensors)))
+        header = {"format": self.format, "format_version": FORMAT_VERSION, **self.header(), "provenance": record}
+        write_text_atomically(target / SYSTEM_FILE, json.dumps(header, indent=2) + "\n")
+        return target
+
+    def _hear(
+        self, items: Sequence[Any], embed: Callable[[Tensor, Tensor], Tensor], dim: int, **options: Any
+    ) -> Embeddings:
+        """What `embed` gives for each recording, (N, dim); what cannot be read is left out."""
+        with evaluating(self.encoder), evaluating(getattr(self, self.part)), torch.inference_mode():
+            return embed_items(self.encoder, items, embed, dim, on_error="skip", **options)
+
+
 @dataclass(eq=False)
-class FineTunedSystem:
+class FineTunedSystem(System):
     """An encoder and the head that was trained on it.
 
     Args:
         encoder: waves -> (N, D).
-        head: (N, D) -> (N, C) or (N, L).
-        targets: what the head's outputs mean.
-        objective: that it was trained with.
+        head: (N, D) -> (N, C) or (N, L), trained with `objective`; `targets` say what its outputs mean.
         segment_s: a recording is cut into segments of this length, which cover it evenly and overlap where they must;
             None: it is heard whole.
         provenance: where it comes from.
@@ -100,6 +151,8 @@ class FineTunedSystem:
     objective: str
     segment_s: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    format, what, part = "dino_speech.system", "fine-tuned system", "head"
 
     @property
     def classes(self) -> list[str]:
@@ -130,18 +183,8 @@ class FineTunedSystem:
             batch_s: seconds of sound in a batch; None: what suits the device.
             transform: called with each wave (time,) and its ID; what it returns is judged instead.
         """
-        with evaluating(self.encoder), evaluating(self.head), torch.inference_mode():
-            found = embed_items(
-                self.encoder,
-                items,
-                self._decide,
-                len(self.targets.names),
-                batch_s=batch_s,
-                num_workers=num_workers,
-                progress=progress,
-                on_error="skip",
-                transform=transform,
-            )
+        options: dict[str, Any] = {"batch_s": batch_s, "num_workers": num_workers, "progress": progress}
+        found = self._hear(items, self._decide, len(self.targets.names), transform=transform, **options)
         names, none = list(self.targets.names), np.zeros((len(found.ids), 0), np.float32)
         if isinstance(self.targets, Dimensions):
             return Predictions(found.ids, [], [], none, names, found.embeddings, self.rule, found.failures)
@@ -154,15 +197,7 @@ class FineTunedSystem:
         Raises:
             InputError: it cannot be read, is silent, or too short.
         """
-        found = self.predict([os.fspath(path)])
-        if found.skipped:
-            raise InputError(found.skipped[0].reason)
-        return Prediction(
-            id=found.ids[0],
-            label=found.labels[0] if found.labels else None,
-            probabilities=dict(zip(found.classes, found.probabilities[0].tolist(), strict=True)),
-            values=dict(zip(found.dimensions, found.values[0].tolist(), strict=True)),
-        )
+        return self.predict([os.fspath(path)]).single()
 
     def _decide(self, waves: Tensor, num_samples: Tensor) -> Tensor:
         """(B, time) and (B,) -> (B, C) probabilities or (B, L) values, pooled over the segments of each."""
@@ -180,22 +215,10 @@ class FineTunedSystem:
         pooled = pooled / owner.bincount(minlength=len(waves))[:, None]
         return pooled.softmax(1) if isinstance(self.targets, Classes) else self.targets.unscaled(pooled)
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the system's folder, for `load_finetuned`; a system that is there is replaced.
-
-        Raises:
-            InputError: the folder holds an encoder's folder with other things in it.
-        """
-        header = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "objective": self.objective,
-            "targets": targets_to_dict(self.targets),
-            "head": head_to_dict(self.head),
-            "segment_s": self.segment_s,
-            "rule": self.rule,
-        }
-        return write_system(folder, header, self.encoder, self.head, HEAD_FILE, self.provenance)
+    def header(self) -> dict[str, Any]:
+        """What is learnt and how a recording is decided on."""
+        content = {"objective": self.objective, "targets": targets_to_dict(self.targets)}
+        return content | {"head": head_to_dict(self.head), "segment_s": self.segment_s, "rule": self.rule}
 
 
 def load_finetuned(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> FineTunedSystem:
@@ -208,32 +231,42 @@ def load_finetuned(folder: str | os.PathLike[str], device: str | torch.device = 
     Raises:
         InputError: there is no such folder, or it is incomplete, damaged, or of another format version.
     """
+
+    def head_of(content: dict[str, Any], encoder: SpeechEncoder, targets: Targets) -> Head:
+        return build_head(content["objective"], encoder.embedding_dim, len(targets.names), **content["head"])
+
+    content, encoder, targets, head = read_system(folder, device, FineTunedSystem, head_of)
+    options = content["objective"], content["segment_s"], content.get("provenance", {})
+    return FineTunedSystem(encoder, head, targets, *options)
+
+
+def system_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder itself, or the `system` inside it."""
+    found, inside = Path(folder), Path(folder) / "system"
+    return inside if not (found / SYSTEM_FILE).is_file() and (inside / SYSTEM_FILE).is_file() else found
+
+
+def read_system(
+    folder: str | os.PathLike[str],
+    device: str | torch.device,
+    kind: type[System],
+    build: Callable[[dict[str, Any], SpeechEncoder, Targets], Module],
+) -> tuple[dict[str, Any], SpeechEncoder, Targets, Module]:
+    """Header, encoder, targets, and the module that `build` makes of them, with its weights; for evaluation."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     found = system_folder(folder)
-    content = read_header(found / SYSTEM_FILE, format_name=FORMAT, version=FORMAT_VERSION, what="fine-tuned system")
+    content = read_header(found / SYSTEM_FILE, format_name=kind.format, version=FORMAT_VERSION, what=kind.what)
     encoder = load_encoder(found / ENCODER_FOLDER, device=device)
-    with refusing_damage(found):
+    try:
         targets = targets_from_dict(content["targets"])
-        head = build_head(content["objective"], encoder.embedding_dim, len(targets.names), **content["head"])
-        head.load_state_dict(load_file(found / HEAD_FILE))
-    head = head.eval().to(device)
-    return FineTunedSystem(
-        encoder, head, targets, content["objective"], content["segment_s"], content.get("provenance", {})
-    )
-
-
-def build_head(objective: str, embedding_dim: int, num_outputs: int, **options: Any) -> Head:
-    """The head of an objective, with random weights; `options` are those of `head_to_dict`."""
-    kind = MarginHead if objective in MARGIN_OBJECTIVES else LinearHead
-    return kind(embedding_dim, num_outputs, **options)
-
-
-def head_to_dict(head: Head) -> dict[str, Any]:
-    """What `build_head` needs beside the objective and the sizes."""
-    if isinstance(head, LinearHead):
-        return {"dropout": head.dropout.p}
-    return {name: getattr(head, name) for name in ("num_subcenters", "margin", "scale", "easy_margin")}
+        module = build(content, encoder, targets)
+        module.load_state_dict(load_file(found / f"{kind.part}.safetensors"))
+    except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{found}: incomplete or damaged ({reason}); copy the whole folder again") from error
+    return content, encoder, targets, module.eval().to(device)
 
 
 def _segments(waves: Tensor, lengths: list[int], segment_s: float | None) -> tuple[list[Tensor], list[int]]:

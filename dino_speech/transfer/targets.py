@@ -17,29 +17,18 @@ SPEAKER = "speaker"
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of one label column.
-
-    Attributes:
-        label: the column.
-        names: the C classes, sorted; their places are their numbers.
-    """
+    """The classes of one label column."""
 
     label: str
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # the C classes, sorted; their places are their numbers
 
     @classmethod
     def of(cls, train: Manifest, label: str) -> "Classes":
-        """The classes that a training set has.
-
-        Raises:
-            InputError: no such column, a blank cell, or one class only.
-        """
+        """The classes that a training set has: a column without blanks that holds two or more, else an `InputError`."""
         names = tuple(sorted(set(train.label(label, allow_blank=False))))
         if len(names) < 2:
-            raise InputError(
-                f"{train.name}: column {label!r} holds the one class {names[0]!r}; to learn a difference takes at "
-                "least two classes"
-            )
+            only = f"{train.name}: column {label!r} holds the one class {names[0]!r}"
+            raise InputError(f"{only}; to learn a difference takes at least two classes")
         return cls(label, names)
 
     def unknown(self, manifest: Manifest) -> list[str]:
@@ -47,42 +36,27 @@ class Classes:
         return sorted(set(manifest.label(self.label, allow_blank=False)) - set(self.names))
 
     def of_rows(self, manifest: Manifest) -> Tensor:
-        """(N,) int64 class numbers.
-
-        Raises:
-            InputError: no such column, a blank cell, or a class that was not trained on.
-        """
+        """(N,) int64 class numbers; a blank cell, or a class that was not trained on: an `InputError`."""
         unknown = self.unknown(manifest)
         if unknown:
-            raise InputError(
-                f"{manifest.name}: column {self.label!r} holds {list_some([repr(name) for name in unknown])}, which "
-                f"the training set lacks; it has {list_some(self.names)}: leave these rows out, or map their labels"
-            )
+            found = f"{manifest.name}: column {self.label!r} holds {list_some([repr(name) for name in unknown])}"
+            known = f"which the training set lacks; it has {list_some(self.names)}"
+            raise InputError(f"{found}, {known}: leave these rows out, or map their labels")
         numbers = {name: number for number, name in enumerate(self.names)}
         return torch.tensor([numbers[value] for value in manifest.label(self.label)])
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Numeric label columns, learnt on a scale where the training set has mean 0 and deviation 1.
+    """Numeric label columns, learnt on a scale where the training set has mean 0 and deviation 1."""
 
-    Attributes:
-        names: the L columns.
-        means: of the training set.
-        deviations: likewise.
-    """
-
-    names: tuple[str, ...]
-    means: tuple[float, ...]
+    names: tuple[str, ...]  # the L columns
+    means: tuple[float, ...]  # of the training set
     deviations: tuple[float, ...]
 
     @classmethod
     def of(cls, train: Manifest, labels: Sequence[str]) -> "Dimensions":
-        """The scale of a training set.
-
-        Raises:
-            InputError: no such column, a cell that is no number, or a column in which all numbers are the same.
-        """
+        """The scale of a training set; a cell that is no number, or a column without differences: an `InputError`."""
         values = _numbers(train, labels)
         means, deviations = values.mean(0), values.std(0, correction=0)
         for name, deviation in zip(labels, deviations.tolist(), strict=True):
@@ -91,11 +65,7 @@ class Dimensions:
         return cls(tuple(labels), tuple(means.tolist()), tuple(deviations.tolist()))
 
     def of_rows(self, manifest: Manifest) -> Tensor:
-        """(N, L) float32 on the scale of the training set.
-
-        Raises:
-            InputError: no such column, or a cell that is no number.
-        """
+        """(N, L) float32 on the scale of the training set; a cell that is no number: an `InputError`."""
         scaled = (_numbers(manifest, self.names) - torch.tensor(self.means)) / torch.tensor(self.deviations)
         return scaled.float()
 
@@ -113,22 +83,16 @@ Targets = Classes | Dimensions
 
 
 def targets_of(train: Manifest, label: str | Sequence[str], objective: str) -> Targets:
-    """What a training set teaches: dimensions with the objective "ccc", else classes.
-
-    Raises:
-        InputError: see `Classes.of` and `Dimensions.of`.
-    """
+    """What a training set teaches: dimensions with the objective "ccc", else classes."""
     names = [label] if isinstance(label, str) else list(label)
     return Dimensions.of(train, names) if objective == "ccc" else Classes.of(train, names[0])
 
 
 def check_test(train: Manifest, test: Manifest, *, label: str | Sequence[str], objective: str) -> None:
-    """Refuse a test set that a system trained on `train` could not be judged on; before anything is trained.
+    """Refuse a test set that a system trained on `train` could not be judged on, before anything is trained.
 
-    Of several dimensions `label` are those that the test set has.
-
-    Raises:
-        InputError: a label is blank, unknown or no number; speakers on both sides; fewer than two recordings.
+    A label is blank, unknown or no number; speakers are on both sides; fewer than two recordings. Of several dimensions
+    `label` are those that the test set has.
     """
     if len(test) < 2:
         raise InputError(f"{test.name}: {len(test)} recording to judge on; expected two at least")
@@ -137,26 +101,17 @@ def check_test(train: Manifest, test: Manifest, *, label: str | Sequence[str], o
 
 
 def check_recordings(train: Manifest, other: Manifest) -> None:
-    """Refuse the same file, or the same span of it, on both sides.
-
-    Raises:
-        InputError: naming them.
-    """
+    """Refuse the same file, or the same span of it, on both sides."""
     heard = {utterance.span for utterance in train}
     both = [utterance.id for utterance in other if utterance.span in heard]
     if both:
-        raise InputError(
-            f"{len(both)} recordings of {other.name} also stand in {train.name} ({list_some(both)}); the same recording"
-            " cannot both teach and judge: take them out of one of the two"
-        )
+        cure = "the same recording cannot both teach and judge: take them out of one of the two"
+        found = f"{len(both)} recordings of {other.name} also stand in {train.name} ({list_some(both)})"
+        raise InputError(f"{found}; {cure}")
 
 
 def check_speakers(train: Manifest, other: Manifest, label: str | Sequence[str]) -> None:
-    """Refuse speakers on both sides, where both manifests have the column `speaker` and it is not what is learnt.
-
-    Raises:
-        InputError: naming the speakers.
-    """
+    """Refuse speakers on both sides, where both manifests have the column `speaker` and it is not what is learnt."""
     if label != SPEAKER and SPEAKER in train.columns and SPEAKER in other.columns:
         check_disjoint(train.label(SPEAKER), other.label(SPEAKER))
 

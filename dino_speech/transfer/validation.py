@@ -9,7 +9,8 @@ from dino_speech.data.seeds import derive_seed
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 from dino_speech.metrics import accuracy, ccc, eer, uar
-from dino_speech.transfer.system import MARGIN_OBJECTIVES, FineTunedSystem, Predictions
+from dino_speech.transfer.heads import MARGIN_OBJECTIVES
+from dino_speech.transfer.system import FineTunedSystem, Predictions
 from dino_speech.transfer.targets import Classes, Dimensions, Targets
 
 MAX_COMPARED = 1_500  # utterances: beyond a million pairs the EER moves no more than by the draw of speakers
@@ -19,16 +20,8 @@ class Validation:
     """Judges systems on one validation set.
 
     Classes are judged by UAR, dimensions by their mean CCC. With a margin objective and classes that the training set
-    lacks (other speakers) the EER of cosines over all pairs of utterances is taken.
-
-    Args:
-        manifest: the validation set.
-        targets: what is learnt.
-        objective: of the fine-tuning.
-        seed: of the draw of utterances, where there are too many to compare all pairs.
-
-    Raises:
-        InputError: a class that the training set lacks (with other objectives), a blank or wrong cell.
+    lacks (other speakers) the EER of cosines over all pairs of utterances is taken; `seed` is of the draw of
+    utterances, where there are too many to compare all pairs. Other classes or cells that do not fit are refused.
     """
 
     def __init__(self, manifest: Manifest, targets: Targets, objective: str, *, seed: int = 0) -> None:
@@ -41,10 +34,8 @@ class Validation:
             self.manifest = _drawn(manifest, seed)
             names = self.manifest.label(targets.label)
             if not 1 < len(set(names)) < len(names):
-                raise InputError(
-                    f"{manifest.name}: column {targets.label!r} gives no pair of the same and of different speakers; "
-                    "the EER needs both"
-                )
+                lacking = "no pair of the same and of different speakers; the EER needs both"
+                raise InputError(f"{manifest.name}: column {targets.label!r} gives {lacking}")
         else:
             self.metric = "uar"
             targets.of_rows(manifest)

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 
 from dino_speech.errors import InputError
 from dino_speech.metrics import ccc
-from dino_speech.transfer.heads import LinearHead, MarginHead
-from dino_speech.transfer.losses import balanced_weights, ccc_loss
+from dino_speech.transfer.heads import LinearHead, MarginHead, balanced_weights, ccc_loss
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,24 +18,24 @@ import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
-from dino_speech.models.checkpoint import load_encoder
-from dino_speech.models.embed_files import Transform, embed_items
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.models.encoder_folder import read_header
 from dino_speech.models.evaluation_mode import evaluating
-from dino_speech.transfer.audio_text.readout import ReadOut, build_readout, layer_means, readout_to_dict
-from dino_speech.transfer.audio_text.text import buckets_of
-from dino_speech.transfer.system import FineTunedSystem, Prediction, Predictions, load_finetuned
-from dino_speech.transfer.system_folder import ENCODER_FOLDER, SYSTEM_FILE, refusing_damage, system_folder, write_system
-from dino_speech.transfer.targets import Dimensions, targets_from_dict, targets_to_dict
-
-FORMAT = "dino_speech.audio_text_system"
-FORMAT_VERSION = 1
-READOUT_FILE = "readout.safetensors"
+from dino_speech.transfer.audio_text.readout import ReadOut, buckets_of, build_readout, layer_means, readout_to_dict
+from dino_speech.transfer.system import (
+    SYSTEM_FILE,
+    FineTunedSystem,
+    Prediction,
+    Predictions,
+    System,
+    load_finetuned,
+    read_system,
+    system_folder,
+)
+from dino_speech.transfer.targets import Dimensions, targets_to_dict
 
 
 @dataclass(eq=False)
-class AudioTextSystem:
+class AudioTextSystem(System):
     """An encoder and the read-out of its layers, which a text may join.
 
     Args:
@@ -52,6 +51,8 @@ class AudioTextSystem:
     targets: Dimensions
     transcript: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    format, what, part = "dino_speech.audio_text_system", "audio-textual system", "readout"
 
     @property
     def classes(self) -> list[str]:
@@ -72,45 +73,24 @@ class AudioTextSystem:
         """For each dimension the weight of each layer, from the first to the last."""
         return self.readout.relevance(self.targets.names)
 
-    def predict(
-        self,
-        items: Sequence[Any],
-        *,
-        texts: Sequence[str] | None = None,
-        num_workers: int = 0,
-        progress: bool = False,
-        batch_s: float | None = None,
-        transform: Transform | None = None,
-    ) -> Predictions:
+    def predict(self, items: Sequence[Any], *, texts: Sequence[str] | None = None, **options: Any) -> Predictions:
         """Dimensions of recordings, heard whole; what cannot be read is left out and listed.
 
         Args:
             items: a manifest, utterances, or paths.
             texts: (N,) what was said; None: the manifest's column. An empty text is a text too.
-            num_workers: threads that read ahead.
-            progress: show a bar on stderr.
-            batch_s: seconds of sound in a batch; None: what suits the device.
-            transform: called with each wave (time,) and its ID; what it returns is judged instead.
+            options: `num_workers`, `progress`, `batch_s`, `transform`, as of `FineTunedSystem.predict`.
 
         Raises:
             InputError: a text joins, and there is none for each recording.
         """
         said = self._texts(items, texts)
-        encoder, readout = self.encoder, self.readout
-        with evaluating(encoder), evaluating(readout), torch.inference_mode():
-            found = embed_items(
-                encoder,
-                items,
-                lambda waves, lengths: layer_means(encoder, waves, lengths).flatten(1),
-                readout.num_layers * readout.width,
-                batch_s=batch_s,
-                num_workers=num_workers,
-                progress=progress,
-                on_error="skip",
-                transform=transform,
-            )
-            layers = torch.from_numpy(found.embeddings).unflatten(1, (readout.num_layers, readout.width))
-            outputs = readout(layers.to(encoder.device), None if said is None else [said[name] for name in found.ids])
+        readout, shape = self.readout, (self.readout.num_layers, self.readout.width)
+        encoder, width = self.encoder, shape[0] * shape[1]
+        found = self._hear(items, lambda *heard: layer_means(encoder, *heard).flatten(1), width, **options)
+        with evaluating(readout), torch.inference_mode():
+            layers = torch.from_numpy(found.embeddings).unflatten(1, shape).to(self.encoder.device)
+            outputs = readout(layers, None if said is None else [said[name] for name in found.ids])
         values = self.targets.unscaled(outputs.double()).float().cpu().numpy()
         none: Any = np.zeros((len(found.ids), 0), np.float32)
         return Predictions(found.ids, [], [], none, list(self.targets.names), values, self.rule, found.failures)
@@ -125,27 +105,12 @@ class AudioTextSystem:
         Raises:
             InputError: it cannot be read, is silent, or too short; or there is no text, and one joins.
         """
-        found = self.predict([os.fspath(path)], texts=None if text is None else [text])
-        if found.skipped:
-            raise InputError(found.skipped[0].reason)
-        values = dict(zip(found.dimensions, found.values[0].tolist(), strict=True))
-        return Prediction(id=found.ids[0], label=None, probabilities={}, values=values)
+        return self.predict([os.fspath(path)], texts=None if text is None else [text]).single()
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the system's folder, for `load_audio_text`; a system that is there is replaced.
-
-        Raises:
-            InputError: the folder holds an encoder's folder with other things in it.
-        """
-        header = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "targets": targets_to_dict(self.targets),
-            "transcript": self.transcript,
-            "readout": readout_to_dict(self.readout),
-            "rule": self.rule,
-        }
-        return write_system(folder, header, self.encoder, self.readout, READOUT_FILE, self.provenance)
+    def header(self) -> dict[str, Any]:
+        """What is said, and by which layers and texts."""
+        content = {"targets": targets_to_dict(self.targets), "transcript": self.transcript}
+        return content | {"readout": readout_to_dict(self.readout), "rule": self.rule}
 
     def _texts(self, items: Sequence[Any], texts: Sequence[str] | None) -> dict[str, list[int]] | None:
         """Numbers of each recording's text by its name."""
@@ -180,18 +145,11 @@ def load_audio_text(folder: str | os.PathLike[str], device: str | torch.device =
     Raises:
         InputError: there is no such folder, or it is incomplete, damaged, or of another format version.
     """
-    from safetensors.torch import load_file
-
-    found = system_folder(folder)
-    content = read_header(found / SYSTEM_FILE, format_name=FORMAT, version=FORMAT_VERSION, what="audio-textual system")
-    encoder = load_encoder(found / ENCODER_FOLDER, device=device)
-    with refusing_damage(found):
-        targets = targets_from_dict(content["targets"])
-        readout = build_readout(**content["readout"])
-        readout.load_state_dict(load_file(found / READOUT_FILE))
-        transcript = content["transcript"]
+    content, encoder, targets, readout = read_system(
+        folder, device, AudioTextSystem, lambda content, *_: build_readout(**content["readout"])
+    )
     assert isinstance(targets, Dimensions)
-    return AudioTextSystem(encoder, readout.eval().to(device), targets, transcript, content.get("provenance", {}))
+    return AudioTextSystem(encoder, readout, targets, content.get("transcript"), content.get("provenance", {}))
 
 
 def load_system(
@@ -206,7 +164,7 @@ def load_system(
         content = json.loads((system_folder(folder) / SYSTEM_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = None  # said by `load_finetuned`
-    if isinstance(content, dict) and content.get("format") == FORMAT:
+    if isinstance(content, dict) and content.get("format") == AudioTextSystem.format:
         return load_audio_text(folder, device)
     return load_finetuned(folder, device)
 

@@ -1,6 +1,6 @@
 """Dimensions such as arousal and valence from a weighted sum of an encoder's layers, and from what was said.
 
-What a layer is worth for each dimension is learnt and told; see `readout.py`. Letters: `B` utterances, `N` dimensions.
+What a layer is worth for each dimension is learnt and told; see `readout.py`.
 """
 
 import copy
@@ -26,10 +26,9 @@ from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.models.fingerprint import fingerprint
 from dino_speech.training.processes import whole_batch
 from dino_speech.training.settings import OLD_RUN_NAMES, in_groups
-from dino_speech.transfer.audio_text.readout import ReadOut, layer_means
+from dino_speech.transfer.audio_text.readout import ReadOut, TextBranch, buckets_of, layer_means
 from dino_speech.transfer.audio_text.system import AudioTextSystem
-from dino_speech.transfer.audio_text.text import TextBranch, buckets_of
-from dino_speech.transfer.losses import ccc_loss
+from dino_speech.transfer.heads import ccc_loss
 from dino_speech.transfer.system import Predictions
 from dino_speech.transfer.targets import Dimensions, check_speakers, describe_labels
 
@@ -101,8 +100,8 @@ class AudioTextTuner(ChunkTrainer):
         return Joint(copy.deepcopy(self.encoder), self, self.targets_.of_rows(run.manifest), texts)
 
     def _keep(self, objective: "Joint", run: ChunkRun) -> None:
-        trained = sum(value.numel() for value in objective.parameters() if value.requires_grad)
-        self.num_parameters_ = {"all": sum(value.numel() for value in objective.parameters()), "trained": trained}
+        sizes = [(value.numel(), value.requires_grad) for value in objective.parameters()]
+        self.num_parameters_ = {"all": sum(n for n, _ in sizes), "trained": sum(n for n, is_free in sizes if is_free)}
         self.encoder_, self.readout_ = objective.encoder.eval().requires_grad_(True), objective.readout.eval()
         origin = run.origin | {self.purpose: run.identity}
         self.system_ = AudioTextSystem(self.encoder_, self.readout_, self.targets_, self.transcript, origin)
@@ -121,11 +120,7 @@ class AudioTextTuner(ChunkTrainer):
         return self.system_.predict(manifest, num_workers=num_workers)
 
     def check_test(self, train_part: Manifest, test: Manifest) -> None:
-        """Refuse a test set with speakers of the training set, or without labels or transcripts.
-
-        Raises:
-            InputError: naming what is wrong.
-        """
+        """Refuse (`InputError`) a test set with speakers of the training set, or without labels or transcripts."""
         check_speakers(train_part, test, self.labels)
         Dimensions.of(train_part, self.labels).of_rows(test)
         for part in (train_part, test):
@@ -143,10 +138,7 @@ class AudioTextTuner(ChunkTrainer):
 
 
 class Joint(Objective):
-    """The CCC loss of an encoder, trained in place where `hyper` says so, and its read-out.
-
-    `targets` are (num_utterances, N), scaled; `texts` of each utterance; None: audio alone.
-    """
+    """The CCC loss of an encoder, trained in place where `hyper` says so, and its read-out; all targets are scaled."""
 
     def __init__(
         self, encoder: SpeechEncoder, hyper: AudioTextTuner, targets: Tensor, texts: list[list[int]] | None

@@ -17,8 +17,7 @@ from dino_speech.frame_level.distillation import first_layers
 from dino_speech.metrics import ccc
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.distillation import compare_distilled
-from dino_speech.transfer.audio_text.readout import ReadOut
-from dino_speech.transfer.audio_text.text import TextBranch, buckets_of
+from dino_speech.transfer.audio_text.readout import ReadOut, TextBranch, buckets_of
 from dino_speech.transfer.audio_text.tuner import AudioTextTuner, Joint
 
 pytest.importorskip("transformers", reason="needs the extra dino-speech[ssl]")
