@@ -8,6 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dino_speech"
 MAX_LINES = 300
+MAX_FUNCTION_LINES = 60
 MAX_MODULES = 14  # in one folder, without its `__init__`
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core", "tools"}
 
@@ -121,3 +122,15 @@ def test_modules_are_small_and_say_what_they_hold(name: str) -> None:
     assert len(text.splitlines()) <= MAX_LINES
     assert ast.get_docstring(ast.parse(text)) is not None
     assert not VAGUE & set(name.split("."))
+
+
+@pytest.mark.parametrize("name", modules())
+def test_functions_fit_on_one_screen(name: str) -> None:
+    functions = [node for node in ast.walk(ast.parse(modules()[name].read_text())) if isinstance(node, ast.FunctionDef)]
+    long = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {function: number for function, number in long.items() if number > MAX_FUNCTION_LINES} == {}
+
+
+def test_one_file_trains() -> None:
+    trains = [name for name, path in modules().items() if "backward()" in path.read_text(encoding="utf-8")]
+    assert trains == ["training.loop"]

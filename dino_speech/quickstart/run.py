@@ -69,9 +69,8 @@ def quickstart(
         output: folder for the encoder, `report.md`, `report.json`, pictures, manifests and trials.
         seed: of the voices, the split, the weights and the training.
         speaker_from_parent: with a folder, take the name of a file's folder as its speaker.
-        num_steps: optimizer steps; None: as many as fit into `train_s` on this machine. With a number given, the same
-            seed gives the same figures again.
-        train_s: seconds that pretraining may take where `num_steps` is None.
+        num_steps: optimizer steps: with a number the same seed gives the same figures again; None: as many as fit into
+        train_s: seconds that pretraining may take then.
         corpus_sizes: of the synthetic corpus, as in `synthesize_corpus`.
         device: to pretrain on, as in `DINOPretrainer.fit`; figures are made on the CPU.
 
@@ -79,21 +78,13 @@ def quickstart(
         The figures; `to_text()` is what the command prints.
 
     Raises:
-        InputError: the data cannot be used, or `output` holds other things; the message says why.
+        InputError: the data cannot be used, or `output` holds other things.
     """
     started = time.perf_counter()
     output = Path(output)
     refuse_other_things(output)
-    if data is None:
-        _say("making synthetic voices")
-        prepared = synthetic_data(output / "synthetic", seed=seed, **corpus_sizes or {})
-    else:
-        _say(f"checking the audio of {data}")
-        prepared = own_data(data, output, seed=seed, speaker_from_parent=speaker_from_parent)
-    for note in prepared.notes:
-        _say(note)
+    prepared = _prepare(data, output, seed=seed, speaker_from_parent=speaker_from_parent, sizes=corpus_sizes or {})
     notes = list(prepared.notes)
-
     encoder = build_encoder(**ENCODER, seed=seed)  # type: ignore[arg-type]
     notes.append(_how_to_read(prepared))
     _say(f"judging the floors on {len(prepared.test)} unseen files")
@@ -106,22 +97,40 @@ def quickstart(
 
     if not has_matplotlib():
         notes.append("No pictures: matplotlib is not installed (pip install 'dino-speech[plots]').")
-    parts = {"encoder": ENCODER, "crops": CROPS, "augment": AUGMENT, "head": HEAD, "teacher": TEACHER}
-    parts["optimizer"] = OPTIMIZER
-    schedule = {"batch_size": trainer.schedule.batch_size, "length": trainer.schedule.length}
     report = QuickstartReport(
         floor=floor,
         untrained=untrained,
         pretrained=pretrained,
         data=prepared,
         folder=output,
-        settings={**parts, "schedule": schedule, "run": {"max_minutes": trainer.run.max_minutes}},
+        settings=_settings(trainer),
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
         provenance=provenance(seed=seed, manifest=[prepared.train_path, prepared.test_path]),
     )
     report.write(trainer.history_)
     return report
+
+
+def _prepare(
+    data: str | Path | None, output: Path, *, seed: int, speaker_from_parent: bool, sizes: Mapping[str, int]
+) -> QuickstartData:
+    if data is None:
+        _say("making synthetic voices")
+        prepared = synthetic_data(output / "synthetic", seed=seed, **sizes)
+    else:
+        _say(f"checking the audio of {data}")
+        prepared = own_data(data, output, seed=seed, speaker_from_parent=speaker_from_parent)
+    for note in prepared.notes:
+        _say(note)
+    return prepared
+
+
+def _settings(trainer: DINOPretrainer) -> dict[str, Any]:
+    """What the report says of the settings."""
+    schedule = {"batch_size": trainer.schedule.batch_size, "length": trainer.schedule.length}
+    parts = {"encoder": ENCODER, "crops": CROPS, "augment": AUGMENT, "head": HEAD, "teacher": TEACHER}
+    return {**parts, "optimizer": OPTIMIZER, "schedule": schedule, "run": {"max_minutes": trainer.run.max_minutes}}
 
 
 def _pretrain(

@@ -82,9 +82,7 @@ class TransferStudy(FineTuningStudy):
         others: Mapping[str, Sources] | None = None,
         device: str | torch.device | None = None,
     ) -> GridTable:
-        """Run what is not finished yet; `table.md`, `table.csv` and `cells/` are in the output folder.
-
-        With trials there are also DET curves of all systems (`det.png`, or one picture for each named list).
+        """Run what is not finished yet; `table.md`, `table.csv`, `cells/`, and DET curves of trials are in the folder.
 
         Args:
             manifest: what is trained on (and, in cross-validation or by `split_column`, judged on).
@@ -95,8 +93,8 @@ class TransferStudy(FineTuningStudy):
             trials_manifest: the utterances of the trials that come without a manifest; None: `manifest`.
             group_by: a column of those manifests: also report the EER within each of its values, such as
                 `eer_mixed_LibriSpeech`, for values with targets and non-targets.
-            others: further corpora by name, judged whole (with `split_column` only): by the `classes` that all have, or
-                by the dimensions that they have, on the scale of `manifest` (see `rescale_labels`).
+            others: further corpora by name, judged whole (with `split_column` only), by the `classes` that all have or
+                the dimensions that they have, on the scale of `manifest` (see `rescale_labels`).
             device: as in `FineTuner.fit`.
 
         Raises:

@@ -58,10 +58,9 @@ def evaluate_verification(
     """Score trials and measure them.
 
     Args:
-        encoder: embeds the utterances of the trials; None where `embedded` is given.
+        encoder: embeds the utterances of the trials; None where `embedded`, embeddings of this manifest, is given.
         manifest: names the audio; with a `speaker` for all of it, intervals resample speakers.
         trials: whose names are IDs or paths of the manifest.
-        embedded: embeddings of this very manifest, to use instead of the encoder.
         mean: (D,) subtracted from every embedding; take it from other utterances, such as the training set.
         backend: "cosine"; "cosine_mean", less the mean of `train`; "plda", learnt from the `speaker` column of `train`;
             or a back-end: a fitted `PLDA`, or one to be fitted.
@@ -74,7 +73,7 @@ def evaluate_verification(
         p_target: prior of a target for the calibration and its `act_dcf`.
         group_by: a column, to report one EER per value of the enrolment side.
         num_resamples: of the bootstrap, as `seed`; None: 1000, fewer (100 at least) beyond 200,000 trials.
-        options: passed to `embed_files` (`batch_s`, `num_workers`, `progress`).
+        options: of `embed_files` (`batch_s`, `num_workers`, `progress`).
 
     Raises:
         InputError: unknown names or columns, trials of one kind only, options that do not fit, or a leak of speakers.
