@@ -126,11 +126,11 @@ def test_the_command(
     assert main(["predict", wave, "--system", system, "--text", "word good", "--json"]) == 0
     one = json.loads(capsys.readouterr().out.splitlines()[-1])["predictions"][0]
     assert one["valence"] == pytest.approx(float(rows[1]["valence"]), abs=1e-5)
-    for words, message in (
-        ([wave], "or the text itself"),
-        ([csv_file, "--text", "hello"], "one text, but 12 recordings"),
+    for words, code, message in (
+        ([wave], 1, "or the text itself"),
+        ([csv_file, "--text", "hello"], 2, "one text, but 12 recordings"),  # an option that does not fit
     ):
-        assert main(["predict", *words, "--system", system]) == 1
+        assert main(["predict", *words, "--system", system]) == code
         assert message in capsys.readouterr().err
     words = ["evaluate", "fairness", "--encoder", f"{system}/system", "--manifest", csv_file]
     assert main([*words, "--json"]) == 0
