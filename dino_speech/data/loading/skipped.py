@@ -97,4 +97,8 @@ def read_failures(path: Path) -> list[Skipped]:
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [Skipped(row["ID"], row["reason"]) for row in csv.DictReader(file)]
+        return [Skipped(_as_it_was(row["ID"]), _as_it_was(row["reason"])) for row in csv.DictReader(file)]
+
+
+def _as_it_was(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and inert(cell[1:]) == cell else cell
