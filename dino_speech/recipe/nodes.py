@@ -132,7 +132,7 @@ def _apply(tree: MappingNode, override: str) -> None:
 def _spelt(tree: MappingNode, key: str) -> str:
     """A key as the recipe spells it, where `-` and `_` are alike; a new one with `_`."""
     plain = key.replace("-", "_")
-    known = [present.value for present, _ in tree.value if present.value.replace("-", "_") == plain]
+    known = [present.value for present, _ in tree.value if str(present.value).replace("-", "_") == plain]
     return key if key in known else known[0] if known else plain
 
 
@@ -190,7 +190,7 @@ def training_of(node: Node) -> Any:
 
 def _is_old(mapping: Node, key: Node, value: Node) -> bool:
     target = training_of(mapping)
-    if key.value not in old_names_of(target):
+    if not isinstance(key, ScalarNode) or key.value not in old_names_of(target):  # a mapping as key is refused later
         return False
     whole = isinstance(value, MappingNode) or value.tag == NULL or value.tag == "!ref"
     return not (key.value in groups_of(target) and whole)
