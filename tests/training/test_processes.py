@@ -35,6 +35,7 @@ HEADER = f"""
     # The quantizer's own noise is the one thing here that is drawn as the network runs.
     F.gumbel_softmax = lambda logits, tau, hard: torch.softmax(logits / tau, -1)
     from dino_speech import AudioTextTuner, Distiller, FineTuner, FineTuneStage, PTAPT, TAPT, build_encoder
+    from dino_speech import Clustering, PseudoLabelTrainer
     from dino_speech.data.manifest import read_manifest
     config, steps, run = {CONFIG!r}, {STEPS!r}, {RUN!r}
     manifest, output = read_manifest(sys.argv[1]), sys.argv[2]
@@ -54,6 +55,9 @@ TRAININGS = {
     ".fit(manifest, output_folder=output, device='cpu')",
     "P-TAPT": "PTAPT(network(), mask_length=4, mask_time_prob=0.3, state_steps=3, num_clusters=[4], **steps)"
     ".fit(manifest, output_folder=output, device='cpu')",
+    "pseudo-labels": "PseudoLabelTrainer(network(), clustering=Clustering(num_clusters=4, utterances_per_centroid=1, "
+    "min_margin=-2, min_utterances=1), stages=[FineTuneStage('all', steps=2, chunk_s=0.6)], num_rounds=1, "
+    "tuner=dict(batch_size=6, optimizer='sgd', run=run)).fit(manifest, output_folder=output, device='cpu')",
     "distillation": "Distiller(network(), layers=[1, 2], num_layers=1, **steps)"
     ".fit(manifest, output_folder=output, device='cpu')",
     "audio and text": 'AudioTextTuner(network(), labels=["loudness"], transcript="emotion", text_for=[], **steps)'
