@@ -119,6 +119,15 @@ def resolve(trials: Trials, manifest: Manifest) -> tuple[NDArray[np.int64], NDAr
     return enroll, test
 
 
+def trials_within(values: NDArray, enroll: NDArray, test: NDArray) -> dict[str, NDArray[np.int64]]:
+    """Positions of the trials of a group, by group: those of which both sides, (T,) rows each, have the same value.
+
+    `values` (N,) are the cells of a column; a blank is no group. A non-target of two groups would be an easy one.
+    """
+    same = np.where(values[enroll] == values[test], values[enroll], "")
+    return {name: np.flatnonzero(same == name) for name in np.unique(same).tolist() if name}
+
+
 def make_trials(manifest: Manifest, *, label: str = "speaker", seed: int = 0, max_trials: int = MAX_TRIALS) -> Trials:
     """As many targets as non-targets, together at most `max_trials`, drawn from the utterances whose speaker is known.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dino_speech.data.manifest import read_manifest
-from dino_speech.data.trials import Trials, resolve
+from dino_speech.data.trials import Trials, resolve, trials_within
 from dino_speech.data.utterances import Manifest
 from dino_speech.embedding.embedded_manifest import EmbeddedOnce, embed_manifest
 from dino_speech.errors import InputError
@@ -41,13 +41,11 @@ class TrialList:
 
     def within(self, column: str) -> "list[TrialList]":
         """One list for each value of a column that both sides of some targets and some non-targets have."""
-        values = np.array(self.manifest.label(column))
-        enroll, test = (values[side] for side in resolve(self.trials, self.manifest))
+        inside = trials_within(np.array(self.manifest.label(column)), *resolve(self.trials, self.manifest))
         found = []
-        for value in sorted(set(enroll[enroll == test]) - {""}):
-            kept = np.flatnonzero((enroll == value) & (test == value))
+        for value, kept in inside.items():
             if np.unique(self.trials.labels[kept]).size == 2:
-                name = f"{self.name}_{value}" if self.name else str(value)
+                name = f"{self.name}_{value}" if self.name else value
                 found.append(replace(self, name=name, trials=self.trials.subset(kept), with_min_dcf=False))
         return found
 

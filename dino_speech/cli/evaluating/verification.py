@@ -26,7 +26,7 @@ def add_kind(kinds: Subparsers) -> None:
         example="test.csv --trials trials.txt",
     )
     add_options(parser, "--trials", required=True, help="list of trials")
-    add_options(parser, "--group", help="also one EER per value of this column (enrolment side)")
+    add_options(parser, "--group", help="also one EER per value of this column (both sides in it)")
     group = parser.add_argument_group("back-end")
     group.add_argument(
         "--backend",

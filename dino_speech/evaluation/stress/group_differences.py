@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.data.trials import trials_within
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.stress.label_and_trial_tasks import METRICS, LabelTask, TrialTask
@@ -170,8 +171,10 @@ def compare_labels(
     def matched(counts: NDArray | None, name: str) -> float:
         return weighted(matched_weights(strata, groups, counts) * (groups == name))
 
+    names = np.unique(groups).tolist()
+    _refuse_one_group(names, task.manifest)
     return _compare(
-        {name: speakers[groups == name] for name in _names(groups, task.manifest)},
+        {name: speakers[groups == name] for name in names},
         figure,
         matched,
         lambda statistic: bootstrap_interval(statistic, speakers, **bootstrap),
@@ -196,10 +199,9 @@ def label_spread(task: LabelTask, column: int, kept: NDArray | None = None, **sp
 def compare_trials(task: TrialTask, group: str, bootstrap: dict[str, Any], spread: dict[str, Any]) -> Comparison:
     """Compare by the EER of trials; `group` is the column."""
     groups = np.array(task.manifest.label(group))
-    within = np.where(groups[task.enroll] == groups[task.test], groups[task.enroll], "")
-    names = _names(within[within != ""], task.manifest)
+    rows_of = trials_within(groups, task.enroll, task.test)
+    _refuse_one_group(list(rows_of), task.manifest)
     enroll, test = _sides(task)
-    rows_of = {name: np.flatnonzero(within == name) for name in names}
     ranked = {name: RankedTrials(task.scores[rows], task.labels[rows]) for name, rows in rows_of.items()}
 
     def figure(counts: NDArray | None, name: str) -> float:
@@ -267,8 +269,6 @@ def _bins(values: NDArray) -> NDArray[np.int64]:
     return np.searchsorted(np.unique(edges), values, side="right")
 
 
-def _names(groups: NDArray, manifest: Manifest) -> list[str]:
-    names = np.unique(groups).tolist()
+def _refuse_one_group(names: list[str], manifest: Manifest) -> None:
     if len(names) < 2:
         raise InputError(f"{manifest.name}: found the groups {names}; fairness compares at least two")
-    return names

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.trials import Trials, resolve
+from dino_speech.data.trials import Trials, resolve, trials_within
 from dino_speech.data.utterances import Manifest
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.evaluation.verification.calibration import P_TARGET
@@ -71,7 +71,7 @@ def evaluate_verification(
         calibration: trials and their utterances, from which scores become log-likelihood ratios.
         quality: what it weighs beside the score: "duration", "norm" (of the embedding), "cohort" (mean cohort score).
         p_target: prior of a target for the calibration and its `act_dcf`.
-        group_by: a column, to report one EER per value of the enrolment side.
+        group_by: a column, to report one EER per value, of the trials with both sides in it.
         num_resamples: of the bootstrap, as `seed`; None: 1000, fewer (100 at least) beyond 200,000 trials.
         options: of `embed_files` (`batch_s`, `num_workers`, `progress`).
 
@@ -89,7 +89,7 @@ def evaluate_verification(
     return VerificationReport(
         **_figures(scores, labels, enroll, test, len(trials)),
         **_spreads(scores, labels, known_sides(manifest, enroll, test), num_resamples, seed),
-        **_by_group(scores, labels, None if groups is None else groups[enroll]),
+        **_by_group(scores, labels, {} if groups is None else trials_within(groups, enroll, test)),
         **fitted.describe(),
         skipped=[*embedded.skipped, *fitted.skipped],
         calibration=calibration_figures,
@@ -144,14 +144,13 @@ def _spreads(
     return {"eer_interval": found["eer"], "min_dcf_interval": found["min_dcf"], "resampled": resampled}
 
 
-def _by_group(scores: NDArray, labels: NDArray, groups: NDArray | None) -> dict[str, Any]:
-    """EER and number of trials per group; NaN where only one kind of trial is there."""
-    inside = {} if groups is None else {name: groups == name for name in np.unique(groups).tolist()}
+def _by_group(scores: NDArray, labels: NDArray, inside: dict[str, NDArray]) -> dict[str, Any]:
+    """EER and number of trials per group, of which `inside` has the trials; NaN where they are of one kind."""
     eers = {
         name: det_curve(scores[rows], labels[rows]).eer() if np.unique(labels[rows]).size == 2 else float("nan")
         for name, rows in inside.items()
     }
-    return {"groups": eers, "group_trials": {name: int(rows.sum()) for name, rows in inside.items()}}
+    return {"groups": eers, "group_trials": {name: rows.size for name, rows in inside.items()}}
 
 
 def _origin(seed: int, manifest: Manifest, trials: Trials, options: BackendOptions) -> dict[str, Any]:

@@ -29,8 +29,8 @@ class VerificationReport(PlainData):
         calibration: None, or `p_target`, `weights` (of the score and the quality inputs), `offset`, `quality`, and
             `cllr`, `act_dcf`, `cllr_before`, `act_dcf_before` on these trials. The scores are then natural-log
             likelihood ratios.
-        groups: EER of the trials whose enrolment side is in each group (NaN: one kind of trial only), of which there
-            are `group_trials`.
+        groups: EER of the trials with both sides in each group (NaN: one kind of trial only), of which there are
+            `group_trials`.
         scores: (num_trials,) in the order of the list, dropped ones left out.
         labels: (num_trials,) 1 target, 0 non-target.
     """

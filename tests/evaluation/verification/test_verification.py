@@ -10,10 +10,12 @@ from dino_speech.data.manifest import Manifest, Utterance, read_manifest
 from dino_speech.data.trials import Trials, make_trials, read_trials
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.errors import InputError
+from dino_speech.evaluation.stress.fairness import evaluate_fairness
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.evaluation.verification.verifier import Verifier
 from dino_speech.metrics import eer, min_cllr, min_dcf
 from dino_speech.models.checkpoint import load_encoder
+from dino_speech.studies.trial_lists import TrialList
 
 
 def test_report_equals_scoring_the_trials_one_by_one(encoder, voices: Manifest) -> None:
@@ -84,16 +86,27 @@ def simple(num: int = 400, *, with_speakers: bool = True) -> tuple[EmbeddedManif
     return EmbeddedManifest(Manifest(rows), embeddings.astype(np.float32)), trials
 
 
-def test_groups_are_those_of_the_enrolment_side() -> None:
+def test_both_sides_of_a_groups_trials_are_in_it() -> None:
+    """The same trials in a report, in a comparison of groups and in a study's lists."""
     embedded, trials = simple()
+    embedded.manifest[0].labels["source"] = ""  # of no group
     report = evaluate_verification(
         None, embedded.manifest, trials, embedded=embedded, group_by="source", num_resamples=20
     )
-    sources = np.array([embedded.manifest[int(name[1:])].labels["source"] for name in trials.enroll])
+    enroll, test = (
+        np.array([embedded.manifest[int(name[1:])].labels["source"] for name in side])
+        for side in (trials.enroll, trials.test)
+    )
+    assert (enroll != test).sum() > 1000
+    options = {"embedded": embedded, "trials": trials, "group": "source", "num_resamples": 2}
+    fair = evaluate_fairness(None, embedded.manifest, **options).figures["eer"].groups
+    lists = {one.name: one.trials for one in TrialList("", trials, embedded.manifest).within("source")}
+    assert list(report.groups) == list(fair) == list(lists) == ["pack0", "pack1"]
     for name in ("pack0", "pack1"):
-        inside = sources == name
-        assert report.groups[name] == pytest.approx(eer(report.scores[inside], report.labels[inside]))
-        assert report.group_trials[name] == inside.sum()
+        inside = (enroll == name) & (test == name)
+        expected = eer(report.scores[inside], report.labels[inside])
+        assert report.groups[name] == pytest.approx(expected) == fair[name].value
+        assert report.group_trials[name] == inside.sum() == fair[name].num == len(lists[name])
     with pytest.raises(InputError, match=r"no column 'sourc'.*did you mean 'source'"):
         evaluate_verification(None, embedded.manifest, trials, embedded=embedded, group_by="sourc")
 
