@@ -53,12 +53,15 @@ class View:
 class CCA:
     """Canonical directions of two views, with a ridge penalty of `strength` per utterance on both (0: plain CCA).
 
-    Learnt by `fit`: `correlations_` (K,) of the training part, falling; `importance_` (K,) share of the second view
-    that lies along each direction, of sum 1.
+    Learnt by `fit`: `correlations_` (K,) of the training part, falling; `importance_` (K,) share of the second view's
+    variance that lies along each direction: of sum 1 where the directions reach all of it, less where the first view is
+    the narrower one.
 
     Source:
         Projection weighting: Morcos et al., arXiv 1806.05759, Eq. 4, here always by the second view, so that layers of
-        any width are compared with the same descriptors. Per layer of speech models: Pasad et al., arXiv 2107.04734.
+        any width are compared with the same descriptors, and by squares: magnitudes add up to a sum that depends on the
+        axes, so that nobody could say what share was not reached. Per layer of speech models: Pasad et al., arXiv
+        2107.04734.
     """
 
     def __init__(self, strength: float = 0.0) -> None:
@@ -73,8 +76,7 @@ class CCA:
         self._map_x = x.axes @ ((shrunk_x / x.sizes)[:, None] * left)  # (P, K)
         self._map_y = y.axes @ ((shrunk_y / y.sizes)[:, None] * right.T)  # (Q, K)
         inner = right @ (y.sizes[:, None] * y.axes.T)  # (K, Q): directions with the columns of y
-        self.importance_ = np.abs(inner).sum(axis=1)
-        self.importance_ = self.importance_ / max(float(self.importance_.sum()), 1e-300)
+        self.importance_ = (inner**2).sum(axis=1) / max(float((y.sizes**2).sum()), 1e-300)
         return self
 
     def project(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
@@ -110,6 +112,15 @@ def column_correlations(x: Floats, y: Floats, weights: Floats) -> Floats:
     x, y = x - share @ x, y - share @ y
     both, own = share @ (x * y), (share @ (x * x)) * (share @ (y * y))
     return np.where(own > 1e-24, both / np.sqrt(np.maximum(own, 1e-24)), 0.0)
+
+
+def within_speakers(columns: ArrayLike, speakers: ArrayLike) -> Floats:
+    """(N, P) less the mean of each one's speaker: what moves from utterance to utterance, and not who speaks."""
+    x = np.asarray(columns, dtype=np.float64)
+    _, codes, counts = np.unique(np.asarray(speakers), return_inverse=True, return_counts=True)
+    sums = np.zeros((counts.size, x.shape[1]))
+    np.add.at(sums, codes, x)
+    return x - (sums / counts[:, None])[codes]
 
 
 class SplitView:

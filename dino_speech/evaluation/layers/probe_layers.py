@@ -4,6 +4,7 @@ Every utterance is embedded once, each layer judged by the very evaluations that
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +16,7 @@ from dino_speech.data.folds import speaker_folds
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
-from dino_speech.evaluation.layers.cca import SplitView
+from dino_speech.evaluation.layers.cca import Similarity, SplitView, within_speakers
 from dino_speech.evaluation.layers.descriptors import Descriptors, describe, describe_text
 from dino_speech.evaluation.layers.layer_features import LayerFeatures, layer_features
 from dino_speech.evaluation.layers.layer_mixtures import Mixture, Target, compare_mixtures, layers_of_one_width
@@ -29,6 +30,7 @@ from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
 
 NUM_FOLDS = 5
+WITHIN = ", within speakers"
 MAX_SIMILARITY_RESAMPLES = 200  # each takes as long as a hundred of a probe's
 
 
@@ -41,7 +43,7 @@ class LayerResult(PlainData):
     uar: float | None = None  # of the label, by a linear probe
     eer: float | None = None  # percent, of cosine scores
     ccc: dict[str, float] = field(default_factory=dict)  # of each numeric label, by ridge regression
-    similarity: dict[str, float] = field(default_factory=dict)  # to each group of descriptors, held out
+    similarity: dict[str, float] = field(default_factory=dict)  # to each group, held out; also within speakers
     intervals: dict[str, Interval] = field(default_factory=dict)  # 95 %, resampling speakers
 
     def figures(self) -> dict[str, float]:
@@ -202,7 +204,10 @@ def _judge(
 def _with_similarities(
     results: list[LayerResult], found: LayerFeatures, groups: Descriptors, how: _How
 ) -> list[LayerResult]:
-    """The layers' results with similarities to each group of descriptors, over the utterances that have all of them."""
+    """The layers' results with similarities to each group of descriptors, over the utterances that have all of them.
+
+    And once more less each speaker's mean, where speakers have several: similarity of pitch can be mere sex.
+    """
     speakers = np.array(found.manifest.label(how.speaker))
     kept = found.usable & (speakers != "")
     for values in groups.values():
@@ -210,19 +215,31 @@ def _with_similarities(
     if kept.sum() < 2:
         raise InputError(f"{found.manifest.name}: fewer than 2 utterances have a {how.speaker}, audio and descriptors")
     names = speakers[kept]
-    folds = speaker_folds(names.tolist(), num_folds=how.folds_of(found.manifest), seed=how.seed)
-    draws = min(how.num_resamples, MAX_SIMILARITY_RESAMPLES)
+    several = np.isin(names, [name for name, num in Counter(names.tolist()).items() if num > 1])
+    num_folds, draws = how.folds_of(found.manifest), min(how.num_resamples, MAX_SIMILARITY_RESAMPLES)
     judged = []
     for result in results:
-        view = SplitView(found.layer(result.name)[kept], folds, names, seed=how.seed)
-        similarities = {group: view.compare(values[kept]) for group, values in groups.items()}
+        layer, said = found.layer(result.name)[kept], {group: values[kept] for group, values in groups.items()}
+        similarities = _similarities(layer, said, names, num_folds, how.seed)
+        if np.unique(names[several]).size >= num_folds:
+            own = names[several]
+            said = {f"{group}{WITHIN}": within_speakers(values[several], own) for group, values in said.items()}
+            similarities |= _similarities(within_speakers(layer[several], own), said, own, num_folds, how.seed)
         intervals = {
-            group: bootstrap_interval(one.value, names, num_resamples=draws, seed=how.seed)
-            for group, one in similarities.items()
+            group: bootstrap_interval(one.value, whose, num_resamples=draws, seed=how.seed)
+            for group, (one, whose) in similarities.items()
         }
-        found_values = {group: one.value() for group, one in similarities.items()}
+        found_values = {group: one.value() for group, (one, _) in similarities.items()}
         judged.append(replace(result, similarity=found_values, intervals={**result.intervals, **intervals}))
     return judged
+
+
+def _similarities(
+    layer: NDArray, groups: Descriptors, speakers: NDArray, num_folds: int, seed: int
+) -> dict[str, tuple[Similarity, NDArray]]:
+    """Of a layer to each group of descriptors, with the speakers to resample."""
+    view = SplitView(layer, speaker_folds(speakers.tolist(), num_folds=num_folds, seed=seed), speakers, seed=seed)
+    return {group: (view.compare(values), speakers) for group, values in groups.items()}
 
 
 def _compare(

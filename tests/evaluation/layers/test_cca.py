@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dino_speech.data.folds import speaker_folds
-from dino_speech.evaluation.layers.cca import CCA, SplitView, View, column_correlations
+from dino_speech.evaluation.layers.cca import CCA, SplitView, View, column_correlations, within_speakers
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def test_importance_is_the_projection_weight_of_its_definition(views: tuple[np.n
     standard = (y - y.mean(0)) / y.std(0)
     directions = cca.project(x, y)[1]
     directions = directions / np.linalg.norm(directions, axis=0)
-    expected = np.array([sum(abs(h @ column) for column in standard.T) for h in directions.T])
-    np.testing.assert_allclose(cca.importance_, expected / expected.sum(), atol=1e-10)
+    expected = np.array([sum((h @ column) ** 2 for column in standard.T) for h in directions.T])
+    np.testing.assert_allclose(cca.importance_, expected / (standard**2).sum(), atol=1e-10)
 
 
 def test_weighted_correlation_counts_an_utterance_as_often_as_its_weight() -> None:
@@ -82,3 +82,30 @@ def test_constant_and_repeated_columns_change_nothing() -> None:
     assert SplitView(padded, folds, speakers).compare(y).value() == pytest.approx(plain, abs=1e-6)
     assert SplitView(x, folds, speakers).compare(np.zeros((100, 2))).value() == 0.0
     assert np.isnan(SplitView(x, folds, speakers).compare(y).value(np.zeros(100)))
+
+
+def test_what_is_not_reached_counts_in_a_narrow_layer_as_in_a_wide_one() -> None:
+    """A layer that holds 5 of 40 descriptors says an eighth of them, whatever else it holds."""
+    rng = np.random.default_rng(0)
+    speakers = np.repeat(np.arange(100), 8).astype(str)
+    folds = speaker_folds(speakers.tolist(), num_folds=4)
+    descriptors = rng.standard_normal((800, 40))
+    narrow = descriptors[:, :5]
+    wide = np.hstack([narrow, rng.standard_normal((800, 35))])
+    assert SplitView(narrow, folds, speakers).compare(descriptors).value() == pytest.approx(5 / 40, abs=0.03)
+    assert SplitView(wide, folds, speakers).compare(descriptors).value() == pytest.approx(5 / 40, abs=0.03)
+    assert SplitView(descriptors, folds, speakers).compare(descriptors).value() == pytest.approx(1.0, abs=0.01)
+
+
+def test_similarity_within_speakers_is_not_who_speaks() -> None:
+    """A layer that knows the speakers' mean pitch only, and one that follows it from utterance to utterance."""
+    rng = np.random.default_rng(0)
+    speakers = np.repeat(np.arange(40), 10).astype(str)
+    folds = speaker_folds(speakers.tolist(), num_folds=4)
+    voice, moves = np.repeat(rng.choice([-3.0, 3.0], 40), 10), rng.standard_normal(400)
+    pitch = (voice + moves)[:, None]
+    for layer, between, within in ((voice, 0.9, 0.0), (voice + moves, 0.95, 0.95)):
+        noisy = layer[:, None] + 0.1 * rng.standard_normal((400, 1))
+        assert SplitView(noisy, folds, speakers).compare(pitch).value() > between
+        centred = SplitView(within_speakers(noisy, speakers), folds, speakers)
+        assert centred.compare(within_speakers(pitch, speakers)).value() == pytest.approx(within, abs=0.15)
