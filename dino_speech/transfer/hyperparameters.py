@@ -32,7 +32,7 @@ class TuningParameters:
         objective: "cross_entropy"; "aam_softmax" or "subcenter_arcface" (classes with an angular margin, for
             speakers); "ccc" (dimensions).
         class_weights: "balanced": each class counts the same in the loss, however often it occurs; None: each
-            utterance does.
+            utterance does; "auto": None under a margin, else "balanced".
         label_smoothing: share of the target that is spread over all classes.
         dropout: share of the embedding dropped before a linear head, in training.
         margin: of the margin objectives, in radians.
@@ -58,7 +58,8 @@ class TuningParameters:
     label: str | Sequence[str]
     stages: Sequence[FineTuneStage]
     objective: Literal["cross_entropy", "aam_softmax", "subcenter_arcface", "ccc"] = "cross_entropy"
-    class_weights: Literal["balanced"] | None = "balanced"  # [ours]: UAR is what classes are judged by
+    # [ours]: UAR is what classes are judged by; speakers are by the EER, and none of the speaker recipes weighs them.
+    class_weights: Literal["auto", "balanced"] | None = "auto"
     label_smoothing: Share = 0.0
     dropout: Share = 0.0
     margin: NotNegative = 0.2  # arXiv 2005.07143, Sec. 4; [C]: 0.3
@@ -76,6 +77,8 @@ class TuningParameters:
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
+        if self.class_weights == "auto":
+            self.class_weights = None if self.objective in MARGIN_OBJECTIVES else "balanced"
         if self.class_weights not in ("balanced", None):
             raise InputError(f"class_weights = {self.class_weights!r}: expected 'balanced' or None")
         require_declared(self)

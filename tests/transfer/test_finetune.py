@@ -16,6 +16,7 @@ from dino_speech.metrics import ccc, uar
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.training.loop import NonFiniteLoss
 from dino_speech.transfer.finetune import FineTuner
+from dino_speech.transfer.heads import MARGIN_OBJECTIVES
 from dino_speech.transfer.staged_training import StagedTraining
 from dino_speech.transfer.stages import FineTuneStage
 from dino_speech.transfer.validation import Validation
@@ -232,6 +233,14 @@ def test_wrong_labels_are_one_clear_error_each(encoder, train, valid, tmp_path) 
 def test_impossible_settings_are_refused(encoder, changes, message) -> None:
     with pytest.raises(InputError, match=message):
         tuner_of(encoder, **changes)
+
+
+def test_classes_are_weighed_by_default_where_uar_judges_and_not_under_a_margin(encoder) -> None:
+    """What judges speakers is the EER, and none of the published speaker recipes weighs them."""
+    chosen = {name: tuner_of(encoder, objective=name).class_weights for name in ("cross_entropy", *MARGIN_OBJECTIVES)}
+    assert chosen == {"cross_entropy": "balanced"} | dict.fromkeys(MARGIN_OBJECTIVES)
+    assert tuner_of(encoder, objective="aam_softmax", class_weights="balanced").class_weights == "balanced"
+    assert tuner_of(encoder, class_weights=None).class_weights is None
 
 
 def test_an_infinite_loss_stops_before_the_weights_are_spoilt(encoder, train, tmp_path) -> None:
