@@ -1,9 +1,14 @@
 """Factories that several test files share: tones, small voices, the real speech where it is present."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# Before torch is there. Small tensors gain nothing from a second thread, and on shared cores its waiting costs ten
+# times the work: pytest-xdist takes the cores, one thread a worker. What a test starts inherits it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
@@ -18,8 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    # Small tensors gain nothing from a second thread, and on shared cores its waiting costs ten times the work.
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # also where torch was imported before this file
 
 
 @pytest.fixture
@@ -54,9 +58,15 @@ def write_wav(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def voices_folder(tmp_path: Path) -> Path:
-    """`voices/<speaker>/<n>.wav` and `voices/manifest.csv`: 4 speakers x 4 files of harmonic sounds, 1.2-2.1 s."""
-    folder = tmp_path / "voices"
+def voices_folder(all_voices: Path, tmp_path: Path) -> Path:
+    """A copy of `all_voices` of one's own."""
+    return Path(shutil.copytree(all_voices, tmp_path / "voices"))
+
+
+@pytest.fixture(scope="session")
+def all_voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`<speaker>/<n>.wav` and `manifest.csv`: 4 speakers x 4 files of harmonic sounds, 1.2-2.1 s. To be read only."""
+    folder = tmp_path_factory.mktemp("all_voices")
     rng = np.random.default_rng(7)
     rows = ["ID,duration,wav,speaker,emotion"]
     for speaker in range(4):

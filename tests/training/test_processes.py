@@ -5,6 +5,7 @@ Each is small, and draws nothing as it runs: no dropout, no BatchNorm, no Gumbel
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -38,7 +39,7 @@ HEADER = f"""
     from dino_speech import Clustering, PseudoLabelTrainer
     from dino_speech.data.manifest import read_manifest
     config, steps, run = {CONFIG!r}, {STEPS!r}, {RUN!r}
-    manifest, output = read_manifest(sys.argv[1]), sys.argv[2]
+    manifest = read_manifest(sys.argv[1])
     def network(**changes):
         return build_encoder("wav2vec2", config=dict(config, **changes), seed=1)
     def tuner(label, **changes):
@@ -65,8 +66,7 @@ TRAININGS = {
 }
 
 
-@pytest.fixture
-def manifest(voices_folder: Path) -> Path:
+def write_manifest(voices_folder: Path) -> Path:
     """Uneven classes, in an order that gives the processes unequal shares of them; and a number to predict."""
     path = voices_folder / "manifest.csv"
     header, *rows = path.read_text().splitlines()
@@ -96,21 +96,29 @@ def run_on(size: int, code: str, *arguments: Path) -> None:
     assert [run.returncode for run in runs] == [0] * size, ends
 
 
+@pytest.fixture(scope="module")
+def ends(all_voices: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`one/<training>` and `two/<training>`. All in one program: to start it costs more than any training here."""
+    folder = tmp_path_factory.mktemp("processes")
+    manifest = write_manifest(Path(shutil.copytree(all_voices, folder / "voices")))
+    trainings = [f"    output = sys.argv[2] + '/{name}'\n    {code}\n" for name, code in TRAININGS.items()]
+    for name, size in (("one", 1), ("two", 2)):
+        run_on(size, HEADER + "".join(trainings), manifest, folder / name)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
-def test_two_processes_equal_one(name: str, manifest: Path, tmp_path: Path) -> None:
-    code = HEADER + "    " + TRAININGS[name]
-    for folder, size in (("one", 1), ("two", 2)):
-        run_on(size, code, manifest, tmp_path / folder)
-    states = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("last.pt"))
+def test_two_processes_equal_one(name: str, ends: Path) -> None:
+    states = sorted(path.relative_to(ends / "one" / name) for path in (ends / "one" / name).rglob("last.pt"))
     assert len(states) == (2 if name == "P-TAPT" else 1)
     for path in states:
-        one, two = (load_state(tmp_path / folder / path) for folder in ("one", "two"))
+        one, two = (load_state(ends / folder / name / path) for folder in ("one", "two"))
         assert len(two.rng) == 2
         for part in {"objective", "encoder", "head", "best"} & one.modules.keys():
             compare(two.modules[part], one.modules[part], part)
         rows = [
-            [json.loads(line) for line in (tmp_path / folder / path.parents[1] / "history.jsonl").open()]
+            [json.loads(line) for line in (ends / folder / name / path.parents[1] / "history.jsonl").open()]
             for folder in ("one", "two")
         ]
         losses = [[row["loss"] for row in part if "loss" in row] for part in rows]
