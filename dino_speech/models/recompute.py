@@ -46,8 +46,10 @@ class _StatisticsStandStill:
         norms = [module for module in self._owner.modules() if isinstance(module, _BatchNorm)]
         self._before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
         for norm in norms:
-            # Without statistics at all it would keep other tensors for the backward pass, which checkpoint refuses.
-            norm.momentum, norm.num_batches_tracked = 0.0, None
+            # Without statistics at all it would keep other tensors for the backward pass, which checkpoint refuses. The
+            # counter is a copy and not None, on which SyncBatchNorm insists.
+            counter = norm.num_batches_tracked
+            norm.momentum, norm.num_batches_tracked = 0.0, None if counter is None else counter.clone()
 
     def __exit__(self, *error: object) -> None:
         for norm, momentum, num_batches_tracked in self._before:

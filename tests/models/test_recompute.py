@@ -66,6 +66,18 @@ def test_values_gradients_and_statistics_stay_and_less_is_held(name: str) -> Non
     assert found[3] < 0.5 * wanted[3]
 
 
+@pytest.mark.parametrize("name", ["ecapa_tdnn", "xvector"])
+def test_synchronised_batchnorm_stays_as_well(name: str) -> None:
+    """Its own forward, on one process, where it takes the batch of this process for all."""
+    encoder = build_encoder(name, embedding_dim=8, seed=0, embedding_batchnorm=True, **SMALL[name])
+    encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in encoder.modules()) > 4
+    wanted, found = run(encoder, recompute=False), run(encoder, recompute=True)
+    assert torch.equal(found[0], wanted[0])
+    for number in (1, 2):
+        assert all(torch.equal(found[number][key], value) for key, value in wanted[number].items())
+
+
 def test_a_network_without_parts_is_one_part() -> None:
     encoder = SpeechEncoder(EncoderConfig("own", 8), LogMel(), MeanOfFrames())
     wanted, found = run(encoder, recompute=False), run(encoder, recompute=True)

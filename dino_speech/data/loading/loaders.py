@@ -25,6 +25,7 @@ from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.seeds import seeded_generator
 from dino_speech.data.utterances import Manifest
+from dino_speech.distributed import local_world_size
 from dino_speech.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -248,19 +249,19 @@ def _start_worker(worker_id: int) -> None:
 
 
 def _fit_shared_memory(dataset: CropDataset, sampler: StepSampler, num_workers: int) -> int:
-    """`num_workers`, or fewer where /dev/shm (64 MB in many containers) cannot hold their batches."""
+    """`num_workers`, or fewer where /dev/shm (64 MB in many containers) cannot hold all processes' batches."""
     if not num_workers or not SHARED_MEMORY.is_dir():
         return num_workers
     crops = dataset.crops
     samples = crops.num_long * crops.long_samples + crops.num_short * crops.short_samples
     batch_bytes = 4 * samples * sampler.batch_size // (sampler.accumulation_steps * sampler.world_size)
-    free = shutil.disk_usage(SHARED_MEMORY).free
+    free = shutil.disk_usage(SHARED_MEMORY).free // local_world_size()  # this process's share of it
     # Each worker's prefetched batches, one being made, and one in use by the training.
     fitting = max(0, (free - batch_bytes) // ((PREFETCH + 1) * batch_bytes))
     if fitting < num_workers:
         logger.warning(
-            "%s has %d MB free, enough for the batches of %d worker(s) and not %d; reading with %d. For more, give the "
-            "container more shared memory (docker run --shm-size=2g)",
+            "%s has %d MB free for each process, enough for the batches of %d worker(s) and not %d; reading with %d. "
+            "For more, give the container more shared memory (docker run --shm-size=2g)",
             *(SHARED_MEMORY, free // 2**20, fitting, num_workers, fitting),
         )
     return min(num_workers, fitting)

@@ -141,3 +141,13 @@ def test_too_little_shared_memory_means_fewer_workers(dataset, monkeypatch, capl
     # a batch takes 8 x 2 x (9,600 + 6,400) samples of 4 bytes: 1 MB, a worker holds up to four
     assert loader.num_workers == 0
     assert "shm-size" in caplog.text
+
+
+@pytest.mark.parametrize(("num_processes", "num_workers"), [(1, 3), (2, 1), (8, 0)])
+def test_processes_of_one_machine_share_its_memory(dataset, monkeypatch, num_processes, num_workers):
+    usage = type("Usage", (), {"free": 14_000_000})
+    monkeypatch.setattr(loaders.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(loaders, "SHARED_MEMORY", loaders.Path("/"))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(num_processes))  # as torchrun says it
+    sampler = StepSampler(len(dataset), 8, seed=5, num_steps=4)  # 1 MB a batch, as above
+    assert make_loader(dataset, sampler, num_workers=4).num_workers == num_workers
