@@ -13,6 +13,7 @@ from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.loaders import StepSampler, shard_numbers
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
+from dino_speech.data.sole_use import alone
 from dino_speech.dino.collapse_doctor import TrainingCollapsed
 from dino_speech.dino.head import DINOHead, Network
 from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps, completed_identity
@@ -52,6 +53,7 @@ class DINOPretrainer(Hyperparameters):
     Source: arXiv 2104.14294; for utterances of speech arXiv 2208.05445.
     """
 
+    @alone()
     def fit(
         self,
         manifest: Manifest | str | PathLike[str] | Sequence[str | PathLike[str]],

@@ -48,13 +48,22 @@ def unpack(arrays: Mapping[str, NDArray[Any]]) -> Embeddings:
     return Embeddings(arrays["ids"].tolist(), arrays["embeddings"], [Skipped(*item) for item in failed])
 
 
+def read_part(path: Path) -> Embeddings:
+    """One part of a folder, whole by the checksums that npz files have; InputError: it is missing or damaged."""
+    try:
+        return unpack(read_arrays(path))
+    except DAMAGED as error:
+        cure = "the same `dino-speech embed` command makes it again"
+        raise InputError(f"{path}: a part of embeddings, missing or damaged ({error}); {cure}") from error
+
+
 def write_index(folder: Path, num_parts: int, facts: dict[str, Any]) -> None:
     """Write `failures.csv` and then `index.json` of a folder whose parts are all there."""
     parts: list[dict[str, Any]] = []
     failures: list[Skipped] = []
     dim = 0
     for path in (part_path(folder, number) for number in range(num_parts)):
-        part = unpack(read_arrays(path))
+        part = read_part(path)
         failures += part.failures
         dim = part.embeddings.shape[1]
         parts.append({"file": path.name, "num_embedded": len(part.ids), "num_skipped": len(part.failures)})
@@ -74,7 +83,7 @@ def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
                 " command goes on with it"
             )
         for part in read_json(path / INDEX)["parts"]:
-            yield unpack(read_arrays(path / part["file"]))
+            yield read_part(path / part["file"])
         return
     try:
         arrays = read_arrays(path)

@@ -16,10 +16,11 @@ import numpy as np
 from dino_speech.data.atomic import read_json, write_json_atomically
 from dino_speech.data.loading.skipped import read_failures
 from dino_speech.data.resumable_store import write_arrays
+from dino_speech.data.sole_use import alone
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.distributed import barrier, is_main_process, patient_group, rank, world_size
 from dino_speech.embedding.inputs import Inputs, with_durations
-from dino_speech.embedding.parts_on_disk import FAILURES, INDEX, pack, part_path, write_index
+from dino_speech.embedding.parts_on_disk import FAILURES, INDEX, pack, part_path, read_part, write_index
 from dino_speech.errors import InputError
 from dino_speech.models.embed_files import Embeddings
 from dino_speech.models.encoder import SpeechEncoder
@@ -82,6 +83,7 @@ def refuse_nothing(num_embedded: int, skipped: Sequence[Skipped]) -> None:
         raise InputError(f"none of {len(skipped)} files could be embedded ({reasons})")
 
 
+@alone("output")
 def embed_to_folder(
     inputs: Sequence[str | Path] | Manifest,
     encoder: SpeechEncoder,
@@ -163,9 +165,20 @@ def _missing_parts(given: Inputs, part_size: int, folder: Path) -> Iterator[tupl
     """The parts of this process that are not on disk."""
     utterances, number = iter(given), 0
     while window := list(islice(utterances, part_size)):
-        if number % world_size() == rank() and not part_path(folder, number).exists():
+        if number % world_size() == rank() and not _is_whole(part_path(folder, number)):
             yield number, window
         number += 1
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        read_part(path)
+    except InputError as error:
+        logger.warning("%s: it is made again", str(error).partition(";")[0])
+        return False
+    return True
 
 
 def _report(folder: Path) -> EmbedReport:

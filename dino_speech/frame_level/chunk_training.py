@@ -20,6 +20,7 @@ from dino_speech.audio.io import SAMPLE_RATE
 from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.data.sole_use import alone
 from dino_speech.distributed import join_processes
 from dino_speech.errors import InputError
 from dino_speech.models.precision import choose_precision
@@ -98,6 +99,7 @@ class ChunkTrainer:
         if self.epochs is not None and self.steps is not None:
             raise InputError("epochs and steps are both given; give one of them")
 
+    @alone()
     def fit(
         self: Trainer,
         manifest: Manifest | str | PathLike[str],

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.data.atomic import write_text_atomically
 from dino_speech.evaluation.probing.classification import ClassificationReport
 from dino_speech.evaluation.reports.pictures import det_plot, embedding_plot, has_matplotlib, training_plot
 from dino_speech.evaluation.reports.report_file import write_report
@@ -134,7 +135,7 @@ class QuickstartReport:
         title = "dino_speech quickstart" + (" on synthetic voices" if self.data.synthetic else "")
         write_report(self.folder, title, tables, self._draw(history), self.provenance, notes=notes)
         text = json.dumps(self.to_dict(), indent=2, default=str) + "\n"
-        (self.folder / "report.json").write_text(text, encoding="utf-8")
+        write_text_atomically(self.folder / "report.json", text)
 
     def _draw(self, history: Sequence[Mapping[str, Any]]) -> dict[str, Path]:
         """The pictures that the data allow; none without matplotlib."""

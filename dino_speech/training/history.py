@@ -5,14 +5,14 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from torch import Tensor
 
-from dino_speech.data.atomic import write_atomically
+from dino_speech.data.atomic import write_atomically, writing
 from dino_speech.data.loading.loaders import CropLoader
 from dino_speech.distributed import is_main_process, mean_across_ranks
 from dino_speech.plain_data import plain
@@ -153,16 +153,18 @@ class History:
         self.rows.append(row)
         if not self._enabled:
             return
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        if self._writer is not None:
-            for name, value in _scalars(row):
-                self._writer.add_scalar(name, value, row["step"])
+        with writing(self._path):
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            if self._writer is not None:
+                for name, value in _scalars(row):
+                    self._writer.add_scalar(name, value, row["step"])
 
     def close(self) -> None:
         """Write out what TensorBoard still holds."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):  # on a full disk; history.jsonl holds the same
+                self._writer.close()
 
 
 class Logbook:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dino_speech.data.loading.loaders import lost_workers_named
 from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.seeds import derive_seed
 from dino_speech.distributed import is_main_process, rank, world_size
@@ -84,7 +85,7 @@ def train(
         NonFiniteLoss: the loss or the gradient was NaN or infinite.
         Interrupted: SIGINT, SIGTERM or SIGUSR1 arrived; the state is saved.
     """
-    state = state_to_resume(folder / "state" / "last.pt", identity, completed) if resume else None
+    state = state_to_resume(folder / "state", identity, completed) if resume else None
     processes = Processes()
     processes.wait()  # all have looked before anything changes
     if is_main_process():
@@ -94,7 +95,7 @@ def train(
     processes.wait()
     if rank():  # the main process draws what one process would draw
         seed_everything(derive_seed(seed, "rank", rank()))
-    with StopSignals() as signals, freed_memory_kept(on=training.device.type == "cpu"):
+    with StopSignals() as signals, freed_memory_kept(on=training.device.type == "cpu"), lost_workers_named():
         loop = Loop(training, run, processes, signals, folder, identity, state)
         try:
             loop.lead()

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import random
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from dino_speech.data.atomic import write_atomically, write_text_atomically
+from dino_speech.data.atomic import clear_unfinished, write_atomically, write_text_atomically
 from dino_speech.data.utterances import list_some
 from dino_speech.distributed import world_size
 from dino_speech.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 VERSION = 2  # 1: each kind of training had its own sums of figures
 RUN_FILE = "hyperparameters.json"
 # What recipes, folds, rounds of pseudo-labels and the quickstart put into a folder before its run begins.
@@ -43,37 +45,63 @@ class TrainingState:
     version: int = VERSION
 
 
-def save_state(state: TrainingState, folder: Path, *, best: bool = False) -> Path:
-    """Write `<folder>/last.pt`, with `best` also as `<folder>/best.pt`; each is replaced in one move.
+class DamagedState(InputError):  # noqa: N818  (the log names it)
+    """A state that was cut off, or does not match its checksums."""
 
-    A process killed at any moment leaves the former file or the new one, never a part.
+
+def save_state(state: TrainingState, folder: Path, *, best: bool = False) -> Path:
+    """Write `<folder>/last.pt`, with `best` also as `<folder>/best.pt`; the last before becomes `previous.pt`.
+
+    A process killed at any moment leaves the former files or the new ones, never a part.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    last = folder / "last.pt"
+    last = folder / LAST
     # Not dataclasses.asdict, which would copy every tensor.
     content = {name: getattr(state, name) for name in state.__dataclass_fields__}
-    write_atomically(last, lambda file: torch.save(content, file))
+    write_atomically(last, lambda file: torch.save(content, file), former=folder / PREVIOUS)
     if best:
         with last.open("rb") as written:
-            write_atomically(folder / "best.pt", lambda file: shutil.copyfileobj(written, file))
+            write_atomically(folder / BEST, lambda file: shutil.copyfileobj(written, file))
     return last
 
 
 def load_state(path: Path) -> TrainingState:
-    """Read a state file; only tensors and plain data can be in it, nothing that runs."""
+    """Read a state file, whole by its checksums; only tensors and plain data can be in it, nothing that runs."""
     try:
+        # torch writes a CRC-32 of each record, and does not look at it on reading.
+        with zipfile.ZipFile(path) as records:
+            if damaged := records.testzip():
+                raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = TrainingState(**content)
         if state.version == 1:
             state.extra, state.version = _of_version_1(state.extra), VERSION
     except Exception as error:
-        raise InputError(
-            f"{path}: not a training state that can be resumed ({error}); take best.pt beside it by renaming it to "
-            "last.pt, or start anew with resume=False"
+        raise DamagedState(
+            f"{path}: not a training state that can be resumed ({error}); take {BEST} beside it by renaming it to "
+            f"{LAST}, or start anew with resume=False"
         ) from error
     if state.version > VERSION:
         raise InputError(f"{path}: written by a later version of dino_speech (format {state.version}); update it")
     return state
+
+
+def _newest_sound(folder: Path) -> tuple[Path, TrainingState] | None:
+    """The last state, or, where that is damaged, the one before; None where there is none."""
+    last, previous = folder / LAST, folder / PREVIOUS
+    if not last.exists():  # killed while the last was moved aside for the next
+        return (previous, load_state(previous)) if previous.exists() else None
+    try:
+        return last, load_state(last)
+    except DamagedState as error:
+        if not previous.exists():
+            raise
+        try:
+            state = load_state(previous)
+        except InputError:
+            raise error from None
+        logger.warning("%s; going on from %s, step %d, instead", str(error).partition(";")[0], previous, state.step)
+        return previous, state
 
 
 def _of_version_1(extra: dict[str, Any]) -> dict[str, Any]:
@@ -176,6 +204,8 @@ def prepare_folder(folder: Path, description: str, *, keep: bool) -> None:
     if not keep:
         refuse_other_things(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for part in ("state", "best"):
+        clear_unfinished(folder / part)
     if not keep and (folder / RUN_FILE).exists():
         for name in ("state", "best", "tensorboard"):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -185,15 +215,16 @@ def prepare_folder(folder: Path, description: str, *, keep: bool) -> None:
 
 
 def state_to_resume(
-    path: Path, identity: dict[str, Any], completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    folder: Path, identity: dict[str, Any], completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
 ) -> TrainingState | None:
-    """The saved state of this very run, None where there is none; that of another run is refused.
+    """The newest sound state of this very run in a folder, None where there is none; that of another run is refused.
 
     `completed` turns a saved identity, perhaps of an older version, into what this version would have saved.
     """
-    if not path.exists():
+    newest = _newest_sound(folder)
+    if newest is None:
         return None
-    state = load_state(path)
+    path, state = newest
     found = differences(completed(state.identity), identity)
     if found:
         raise InputError(

@@ -11,6 +11,7 @@ import torch
 
 from dino_speech.audio.io import SAMPLE_RATE
 from dino_speech.data.manifest import Manifest, read_manifest
+from dino_speech.data.sole_use import alone
 from dino_speech.distributed import join_processes
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
@@ -67,6 +68,7 @@ class FineTuner(TuningParameters):
     Source: arXiv 2208.05445 (stages, chunk lengths, augmentation in transfer).
     """
 
+    @alone()
     def fit(
         self,
         train: Source,

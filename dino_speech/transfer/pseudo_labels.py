@@ -20,6 +20,7 @@ import torch
 from dino_speech.data.atomic import write_text_atomically
 from dino_speech.data.manifest import read_manifest, write_manifest
 from dino_speech.data.seeds import derive_seed
+from dino_speech.data.sole_use import alone
 from dino_speech.data.utterances import Manifest
 from dino_speech.distributed import join_processes
 from dino_speech.embedding.parts_on_disk import read_embeddings
@@ -85,6 +86,7 @@ class PseudoLabelTrainer:
             found = f"{len(self.clustering)} clusterings for num_rounds = {self.num_rounds}"
             raise InputError(f"{found}: give one for each, or one")
 
+    @alone()
     def fit(
         self,
         manifest: Manifest | str | PathLike[str] | Sequence[str | PathLike[str]],

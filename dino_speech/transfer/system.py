@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dino_speech.audio.io import seconds_to_samples
-from dino_speech.data.atomic import write_atomically, write_text_atomically
+from dino_speech.data.atomic import replace_folder
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.embed_files import Embeddings, Transform, embed_items
 from dino_speech.models.encoder import SpeechEncoder
-from dino_speech.models.encoder_folder import read_header
+from dino_speech.models.encoder_folder import read_header, read_weights, refuse_others, write_weights
 from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.provenance import provenance as new_provenance
 from dino_speech.transfer.heads import Head, build_head, head_to_dict
@@ -107,22 +107,19 @@ class System:
         """Write the system's folder, for `load_finetuned` or `load_audio_text`; a system that is there is replaced.
 
         Raises:
-            InputError: the folder holds an encoder's folder with other things in it.
+            InputError: `folder` is a file, or holds what is no part of a system, or cannot be written.
         """
-        from safetensors.torch import save
-
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
+        target, weights = Path(folder).absolute(), f"{self.part}.safetensors"
+        refuse_others(target, {SYSTEM_FILE, ENCODER_FOLDER, weights}, self.what)
         record = dict(self.provenance) or new_provenance()
-        # Taken away first and written last: a folder with it is complete.
-        (target / SYSTEM_FILE).unlink(missing_ok=True)
-        self.encoder.save(target / ENCODER_FOLDER, provenance=record)
-        tensors = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in getattr(self, self.part).state_dict().items()
-        }
-        write_atomically(target / f"{self.part}.safetensors", lambda file: file.write(save(tensors)))
         header = {"format": self.format, "format_version": FORMAT_VERSION, **self.header(), "provenance": record}
-        write_text_atomically(target / SYSTEM_FILE, json.dumps(header, indent=2) + "\n")
+
+        def fill(partial: Path) -> None:
+            self.encoder.save(partial / ENCODER_FOLDER, provenance=record)
+            write_weights(partial / weights, getattr(self, self.part).state_dict())
+            (partial / SYSTEM_FILE).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+
+        replace_folder(target, fill)
         return target
 
     def _hear(
@@ -253,17 +250,14 @@ def read_system(
     build: Callable[[dict[str, Any], SpeechEncoder, Targets], Module],
 ) -> tuple[dict[str, Any], SpeechEncoder, Targets, Module]:
     """Header, encoder, targets, and the module that `build` makes of them, with its weights; for evaluation."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     found = system_folder(folder)
     content = read_header(found / SYSTEM_FILE, format_name=kind.format, version=FORMAT_VERSION, what=kind.what)
     encoder = load_encoder(found / ENCODER_FOLDER, device=device)
     try:
         targets = targets_from_dict(content["targets"])
         module = build(content, encoder, targets)
-        module.load_state_dict(load_file(found / f"{kind.part}.safetensors"))
-    except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
+        module.load_state_dict(read_weights(found / f"{kind.part}.safetensors"))
+    except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{found}: incomplete or damaged ({reason}); copy the whole folder again") from error
     return content, encoder, targets, module.eval().to(device)

@@ -91,6 +91,23 @@ def test_parts_on_disk_are_not_embedded_again(voices_folder, tmp_path, encoder):
     assert changed == ["part-000002.npz"]
 
 
+def test_a_damaged_part_is_told_and_made_again(voices_folder, tmp_path, encoder, caplog):
+    given, folder = [voices_folder / "manifest.csv"], tmp_path / "parts"
+    embed_to_folder(given, encoder, folder, part_size=4)
+    wanted, part = read_embeddings(folder), folder / "part-000001.npz"
+    whole = part.read_bytes()
+    number = whole.index(wanted.embeddings[5].tobytes())
+    for damaged in (whole[:-200], whole[:number] + bytes([whole[number] ^ 4]) + whole[number + 1 :]):
+        part.write_bytes(damaged)
+        with pytest.raises(
+            InputError, match=r"part-000001.npz: a part of embeddings, missing or damaged .*makes it ag"
+        ):
+            read_embeddings(folder)
+        embed_to_folder(given, encoder, folder, part_size=4)
+        assert "part-000001.npz: a part of embeddings, missing or damaged" in caplog.text
+        equal(read_embeddings(folder), wanted)
+
+
 def test_another_run_is_refused(voices_folder, tmp_path, encoder):
     given, folder = [voices_folder / "manifest.csv"], tmp_path / "parts"
     embed_to_folder(given, encoder, folder, part_size=4)

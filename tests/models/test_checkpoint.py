@@ -162,6 +162,17 @@ def test_damaged_folders_are_named(saved: Path, tmp_path: Path) -> None:
         load_encoder(tmp_path / "empty")
 
 
+def test_one_flipped_bit_of_the_weights_is_noticed_and_weights_without_checksum_are_read(saved: Path) -> None:
+    path, weights = saved / "model.safetensors", load_file(saved / "model.safetensors")
+    whole = path.read_bytes()
+    for position in (len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(InputError, match=r"model.safetensors: damaged \(it does not match its checksum\); copy"):
+            load_encoder(saved)
+    save_file(weights, path)  # as earlier versions did
+    assert load_encoder(saved).embedding_dim == 8
+
+
 def test_untrained_is_the_same_network_with_other_weights(saved: Path) -> None:
     trained, untrained = load_encoder(saved), load_encoder(f"untrained:{saved}")
     assert untrained.config == trained.config

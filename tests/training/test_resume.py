@@ -245,7 +245,8 @@ def test_state_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     save_state(make_state(5), tmp_path)
     assert load_state(tmp_path / "last.pt").step == 5
     assert load_state(tmp_path / "best.pt").step == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "previous.pt"]
+    assert load_state(tmp_path / "previous.pt").step == 3
 
 
 def test_a_state_file_runs_nothing(tmp_path):

@@ -1,12 +1,14 @@
-"""Which folders a run may write into, and which files a new run may delete."""
+"""Which folders a run may write into, which files a new run may delete, and damaged states."""
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from dino_speech.errors import InputError
-from dino_speech.training.state import VERSION, load_state, prepare_folder
+from dino_speech.training.state import VERSION, TrainingState, load_state, prepare_folder, save_state, state_to_resume
 
 
 def folder_with(path: Path, *names: str) -> Path:
@@ -63,3 +65,52 @@ def test_a_state_of_the_former_loops_is_read(extra: dict, sums: dict, num: int, 
     assert {name: state.extra[name] for name in extra if name in ("best", "epochs_without_gain")} == {
         name: extra[name] for name in extra if name in ("best", "epochs_without_gain")
     }
+
+
+def write_states(folder: Path, *steps: int) -> None:
+    for step in steps:
+        save_state(TrainingState(step, {"lr": 0.1}, {"student": {"w": torch.arange(40.0) + step}}, [{}]), folder)
+
+
+def test_no_flipped_bit_of_a_state_changes_what_is_read(tmp_path: Path) -> None:
+    write_states(tmp_path, 3)
+    path, wanted = tmp_path / "last.pt", repr(load_state(tmp_path / "last.pt"))
+    whole, rng, noticed = path.read_bytes(), np.random.default_rng(0), 0
+    for position in rng.choice(len(whole), 150, replace=False):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            assert repr(load_state(path)) == wanted
+        except InputError:
+            noticed += 1
+    assert noticed > 50  # the other bits are dates and padding of the archive, which nothing is read from
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_the_state_before_a_damaged_one_is_used(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_states(tmp_path, 3, 5, 7)
+    last = tmp_path / "last.pt"
+    data = last.read_bytes()
+    weights = data.index(torch.tensor([7.0]).numpy().tobytes())
+    flipped = data[: weights + 2] + bytes([data[weights + 2] ^ 1]) + data[weights + 3 :]
+    if damage == "gone":  # killed between two moves
+        last.unlink()
+    else:
+        last.write_bytes(data[:-100] if damage == "cut" else flipped)
+    state = state_to_resume(tmp_path, {"lr": 0.1})
+    assert state is not None
+    assert (state.step, state.modules["student"]["w"][0]) == (5, 5.0)
+    if damage != "gone":
+        assert re.search(rf"{last}: not a .* state .*; going on from {tmp_path}/previous.pt, step 5", caplog.text)
+    (tmp_path / "previous.pt").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"previous\.pt" if damage == "gone" else r"last\.pt"):
+        state_to_resume(tmp_path, {"lr": 0.1})
+
+
+def test_no_state_is_none_and_the_only_one_damaged_is_refused(tmp_path: Path) -> None:
+    assert state_to_resume(tmp_path, {}) is None
+    write_states(tmp_path, 3)
+    (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"last\.pt: not a training state .* start anew with resume=False"):
+        state_to_resume(tmp_path, {"lr": 0.1})

@@ -5,6 +5,7 @@ and an item's randomness is seeded by its position (see `datasets.py`). So a run
 would have seen, with any number of workers.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -186,6 +187,19 @@ class CropLoader(DataLoader[dict[str, Any]]):
             if batch["long"] is None:
                 self.skipped.stop("Many utterances in a row")
             yield batch
+
+
+@contextlib.contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """A reading process that was killed, which torch may notice at any place within, becomes one clear line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        problem = f"a reading process ended: {str(error).splitlines()[0]} Most often memory ran out: lower num_workers,"
+        cure = "batch_size or cache_gib; the same call goes on from the last saved state"
+        raise InputError(f"{problem} {cure}") from error
 
 
 def make_loader(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dino_speech.data.atomic import inert, write_rows_atomically
+from dino_speech.data.atomic import inert, write_rows_atomically, writing
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
 
@@ -32,7 +32,9 @@ class SkippedFiles:
         self._tried, self._failed = np.zeros((2, len(files)), dtype=bool)
         if path is not None and path.exists():
             with path.open(newline="", encoding="utf-8") as file:
-                self.reasons = {row["file"]: row["reason"] for row in csv.DictReader(file)}
+                rows = [(row["file"], row["reason"]) for row in csv.DictReader(file)]
+            self.reasons = {name: reason for name, reason in rows if reason is not None}
+            self._rewrite()  # without a last row that was cut off
 
     def __len__(self) -> int:
         return len(self.reasons)
@@ -75,12 +77,17 @@ class SkippedFiles:
             where = f", listed in {self._path}" if self._path else ""
             logger.warning("skipped %d file(s) so far%s; the newest: %s: %s", len(self.reasons), where, file, reason)
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", newline="", encoding="utf-8") as handle:
-                writer = csv.writer(handle)
-                if not before:
-                    writer.writerow(["file", "reason"])
-                writer.writerows((inert(name), why) for name, why in new.items())
+            if not before:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                return self._rewrite()
+            with writing(self._path), self._path.open("a", newline="", encoding="utf-8") as handle:
+                csv.writer(handle, lineterminator="\n").writerows((inert(name), why) for name, why in new.items())
+        return None
+
+    def _rewrite(self) -> None:
+        assert self._path is not None
+        rows = ((inert(name), why) for name, why in self.reasons.items())
+        write_rows_atomically(self._path, [("file", "reason"), *rows])
 
 
 def write_failures(failures: Iterable[Skipped], path: Path) -> None:

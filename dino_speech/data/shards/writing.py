@@ -4,6 +4,7 @@ A shard is a tar that webdataset reads: for each utterance `<key>.flac` (its sam
 (ID, duration, labels). `index.json` lists the shards, `manifest.csv` the utterances with the place of their bytes.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ import torch
 
 from dino_speech.audio.io import SAMPLE_RATE
 from dino_speech.audio.sources import member_place
-from dino_speech.data.atomic import read_json, write_json_atomically
+from dino_speech.data.atomic import read_json, write_json_atomically, writing
 from dino_speech.data.in_threads import in_order
 from dino_speech.data.loading.skipped import read_failures, write_failures
 from dino_speech.data.manifest import Manifest, read_manifest, scan_folder, write_manifest
 from dino_speech.data.seeds import seeded_generator
 from dino_speech.data.shards.reading import FAILURES, INDEX, MANIFEST, VERSION
 from dino_speech.data.shards.shard import CODECS, Encoded, Failed, Shard, encode
+from dino_speech.data.sole_use import alone
 from dino_speech.data.utterances import Skipped, Utterance, list_some
 from dino_speech.errors import InputError
 from dino_speech.plain_data import PlainData
@@ -45,6 +47,7 @@ class ShardReport(PlainData):
         return PlainData.to_dict(self) | more | {"hours": round(self.hours, 4)}
 
 
+@alone("output")
 def write_shards(
     source: str | Path | Manifest,
     output: str | Path,
@@ -108,9 +111,15 @@ class _Writing:
         num_done = records[-1]["next"] if records else 0
         if num_done == len(self.order):
             return self._conclude(records)
-        shard = Shard(self.folder, len(records))
         answers = progress(in_order(self._encode, self.order[num_done:], num_threads), len(self.order) - num_done)
-        for number, answer in enumerate(answers, start=num_done):
+        with writing(self.folder):
+            self._write(records, enumerate(answers, start=num_done))
+        return self._conclude(records)
+
+    def _write(self, records: list[dict[str, Any]], answers: Iterable[tuple[int, Any]]) -> None:
+        """Write the shards that are left, of numbered answers of `_encode`, and add their records."""
+        shard = Shard(self.folder, len(records))
+        for number, answer in answers:
             if isinstance(answer, Failed):
                 shard.failures.append(answer)
                 continue
@@ -120,13 +129,16 @@ class _Writing:
                 shard = Shard(self.folder, len(records))
             shard.add(f"{number:09d}", position, encoded, self.manifest[position])
         records.append(self._finish(shard, len(self.order)))
-        return self._conclude(records)
 
     def _finished(self) -> list[dict[str, Any]]:
-        """Records of the shards that a former call wrote to their end."""
+        """Records of the shards that a former call wrote to their end, up to the first one that is not there whole."""
         records: list[dict[str, Any]] = []
-        while (path := self._record_path(len(records))).exists():
-            records.append(read_json(path))
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            while True:
+                record = read_json(self._record_path(len(records)))
+                if (self.folder / record["shard"]["file"]).stat().st_size != record["shard"]["num_bytes"]:
+                    break
+                records.append(record)
         return records
 
     def _record_path(self, number: int) -> Path:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from dino_speech.data.atomic import write_text_atomically
 from dino_speech.plain_data import plain
 
 Row = Mapping[str, Any]
@@ -48,9 +49,9 @@ def write_report(
     parts.append("## Provenance\n\n```json\n" + json.dumps(plain(provenance), indent=2) + "\n```")
     content = {"title": title, "notes": notes or {}, "tables": tables, "figures": links, "provenance": provenance}
     content |= {"results": results} if results is not None else {}
-    (target / "report.json").write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
+    write_text_atomically(target / "report.json", json.dumps(plain(content), indent=2) + "\n")
     report = target / "report.md"
-    report.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_text_atomically(report, "\n\n".join(parts) + "\n")
     return report
 
 

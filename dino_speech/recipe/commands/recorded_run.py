@@ -108,11 +108,12 @@ def refuse_test(recipe: Mapping[str, Any], instead: str) -> None:
 
 def keep_recipe(recipe: Mapping[str, Any], folder: Path) -> None:
     """Write the recipe as it was used to `<folder>/recipe.yaml`."""
+    from dino_speech.data.atomic import write_text_atomically
     from dino_speech.distributed import is_main_process
 
     text = getattr(recipe, "text", None)
     if text is not None and is_main_process():
-        (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+        write_text_atomically(folder / "recipe.yaml", text)
 
 
 def _name(recipe: Mapping[str, Any]) -> str:
