@@ -233,10 +233,10 @@ def test_evaluate_verification_with_a_whole_system(run: Run, voices_folder: Path
     words += ["--where", "speaker=spk0,spk1", "--trials", tmp_path / "test.txt"]
     other = [manifest, "--train-where", "speaker=spk2,spk3"]
     words_plda = [*words, "--backend", "plda", "--train-manifest", *other]
-    found = run(*words_plda, "--score-norm", "as", "--top", "4", "--output", tmp_path / "out")
+    found = run(*words_plda, "--score-norm", "as", "--top", "2", "--output", tmp_path / "out")
     assert (found["exit_code"], found["num_trials"]) == (0, 15)
     assert found["backend"]["num_train_utterances"] == 8
-    assert found["score_norm"] == {"kind": "as", "num_cohort": 8, "top": 4}
+    assert found["score_norm"] == {"kind": "as", "num_cohort": 8, "num_cohort_speakers": 2, "top": 2}
     assert found["calibration"] is None
     assert found["report"] == str(tmp_path / "out" / "report.md")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.json", "det.png"}

@@ -40,7 +40,9 @@ def add_kind(kinds: Subparsers) -> None:
     group = parser.add_argument_group("score normalisation")
     group.add_argument("--score-norm", choices=("z", "t", "s", "as"), help="as: adaptive S-norm")
     add_manifest_of(group, "cohort", summary="strangers to compare with (default: those of --train-manifest)")
-    group.add_argument("--top", type=positive_int, metavar="N", help="as: nearest of the cohort (default: 300)")
+    group.add_argument(
+        "--top", type=positive_int, metavar="N", help="as: nearest speakers of the cohort (default: 300)"
+    )
     group = parser.add_argument_group("calibration")
     group.add_argument("--calibrate-trials", metavar="TXT", help="other trials, to make scores likelihood ratios")
     add_manifest_of(group, "calibrate", summary="manifest of these trials (default: --manifest)")

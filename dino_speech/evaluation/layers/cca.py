@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from dino_speech.data.folds import Fold
 from dino_speech.evaluation.one_thread import one_thread
 from dino_speech.evaluation.probing.probes import inner_folds
+from dino_speech.evaluation.speaker_means import speaker_means
 
 Floats = NDArray[np.float64]
 # ours: in units of a standardised column's sum of squares (N); from "none to speak of" to "strong directions only"
@@ -117,10 +118,8 @@ def column_correlations(x: Floats, y: Floats, weights: Floats) -> Floats:
 def within_speakers(columns: ArrayLike, speakers: ArrayLike) -> Floats:
     """(N, P) less the mean of each one's speaker: what moves from utterance to utterance, and not who speaks."""
     x = np.asarray(columns, dtype=np.float64)
-    _, codes, counts = np.unique(np.asarray(speakers), return_inverse=True, return_counts=True)
-    sums = np.zeros((counts.size, x.shape[1]))
-    np.add.at(sums, codes, x)
-    return x - (sums / counts[:, None])[codes]
+    means, codes = speaker_means(x, speakers)
+    return x - means[codes]
 
 
 class SplitView:

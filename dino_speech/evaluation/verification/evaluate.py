@@ -66,8 +66,8 @@ def evaluate_verification(
             or a back-end: a fitted `PLDA`, or one to be fitted.
         train: utterances (or their embeddings) to fit the back-end on.
         score_norm: None, or "z", "t", "s", "as" (see `scoring.py`).
-        cohort: utterances of strangers for it; None: `train`.
-        top: of the cohort, for "as"; None: 300.
+        cohort: utterances of strangers for it, averaged by `speaker` where all are known; None: `train`.
+        top: speakers (else utterances) of the cohort, for "as"; None: 300.
         calibration: trials and their utterances, from which scores become log-likelihood ratios.
         quality: what it weighs beside the score: "duration", "norm" (of the embedding), "cohort" (mean cohort score).
         p_target: prior of a target for the calibration and its `act_dcf`.

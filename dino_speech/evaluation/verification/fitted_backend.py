@@ -15,6 +15,7 @@ from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped, list_some
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
+from dino_speech.evaluation.speaker_means import speaker_means
 from dino_speech.evaluation.verification.calibration import Calibration, check_measures, trial_quality
 from dino_speech.evaluation.verification.plda import PLDA
 from dino_speech.evaluation.verification.scoring import NORMS, Backend, CohortStatistics, CosineBackend, ScoreNorm
@@ -114,8 +115,8 @@ def fit_backend(options: BackendOptions, embed: Embed) -> FittedBackend:
     backend, norm, calibration = _fit_projection(options, once), None, None
     cohort = options.cohort if options.cohort is not None else options.train
     if options.score_norm is not None and cohort is not None:
-        embedded = once(cohort)
-        norm = ScoreNorm(options.score_norm, backend.project(embedded.embeddings[embedded.usable]), top=options.top)
+        vectors, num_utterances = _cohort_vectors(once(cohort))
+        norm = ScoreNorm(options.score_norm, backend.project(vectors), top=options.top, num_utterances=num_utterances)
     fitted = FittedBackend(backend, norm, tuple(options.quality))
     if options.calibration is not None:
         trials, material = options.calibration
@@ -142,6 +143,18 @@ def _fit_projection(options: BackendOptions, embed: Callable[[Material], Embedde
         return plda.fit(embedded.embeddings[kept], speakers[kept])
     except InputError as error:
         raise InputError(f"{embedded.manifest.name}: {error}") from error
+
+
+def _cohort_vectors(cohort: EmbeddedManifest) -> tuple[NDArray, int | None]:
+    """Means of the speakers, and of how many utterances; where a speaker is not known, the utterances, and None.
+
+    Of utterances one talkative speaker could be all of somebody's nearest.
+    """
+    vectors, manifest = cohort.embeddings[cohort.usable], cohort.manifest
+    speakers = np.array(manifest.label("speaker") if "speaker" in manifest.columns else [""])
+    if (speakers == "").any():
+        return vectors, None
+    return speaker_means(vectors, speakers[cohort.usable])[0], len(vectors)
 
 
 def calibrated(fitted: FittedBackend, scored: Scored, labels: NDArray) -> tuple[NDArray, dict[str, Any] | None]:

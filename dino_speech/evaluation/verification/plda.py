@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dino_speech.errors import InputError
 from dino_speech.evaluation.one_thread import one_thread
+from dino_speech.evaluation.speaker_means import speaker_sums
 from dino_speech.evaluation.verification.scoring import Projection, normalize
 
 LDA_DIM = 200  # the back-end of arXiv 2208.05445's authors (hyperion, egs/voxceleb/v2)
@@ -130,7 +131,7 @@ class PLDA:
                 " use a smaller lda_dim, or more speakers with several different utterances"
             )
         total = centred.T @ centred / len(rows)
-        self._run_em(_sums(centred, codes, counts), counts, total, within)
+        self._run_em(speaker_sums(centred, codes, counts), counts, total, within)
         self.num_utterances_, self.num_speakers_ = len(rows), counts.size
         return self
 
@@ -224,15 +225,9 @@ def _check(embeddings: NDArray, speakers: ArrayLike) -> tuple[NDArray[np.float64
     return rows, codes, counts
 
 
-def _sums(rows: NDArray, codes: NDArray, counts: NDArray) -> NDArray[np.float64]:
-    """(S, d) sum of each speaker's rows."""
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    return np.add.reduceat(rows[np.argsort(codes, kind="stable")], starts, axis=0)
-
-
 def _residuals(rows: NDArray, codes: NDArray, counts: NDArray) -> NDArray[np.float64]:
     """(N, d) rows minus the mean of their speaker."""
-    return rows - (_sums(rows, codes, counts) / counts[:, None])[codes]
+    return rows - (speaker_sums(rows, codes, counts) / counts[:, None])[codes]
 
 
 def _diagonalize(within: NDArray, between: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -25,7 +25,8 @@ class VerificationReport(PlainData):
         num_utterances: embedded.
         skipped: that audio, and why; also audio of the training, cohort and calibration material.
         backend: what made the scores: `name`, and what it was fitted on.
-        score_norm: `kind`, `num_cohort` and `top`, or None.
+        score_norm: None, or `kind`, `num_cohort` (utterances), `num_cohort_speakers` (None: not known) and `top` (of the
+            speakers, else of the utterances).
         calibration: None, or `p_target`, `weights` (of the score and the quality inputs), `offset`, `quality`, and
             `cllr`, `act_dcf`, `cllr_before`, `act_dcf_before` on these trials. The scores are then natural-log
             likelihood ratios.

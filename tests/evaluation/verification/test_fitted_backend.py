@@ -73,17 +73,33 @@ def test_mean_of_the_training_set(parts) -> None:
     assert by_name.backend == by_hand.backend == {"name": "cosine_mean"}
 
 
-def test_score_norm_and_its_cohort(parts) -> None:
-    report = evaluate(parts, score_norm="as", cohort=parts["cohort"], top=50)
-    assert report.score_norm == {"kind": "as", "num_cohort": 240, "top": 50}
+def test_a_cohort_is_of_speakers_where_they_are_known(parts) -> None:
+    """Each is the mean of its utterances, as in WeSpeaker; `top` counts speakers."""
+    cohort = parts["cohort"]
+    report = evaluate(parts, score_norm="as", cohort=cohort, top=15)
+    assert report.score_norm == {"kind": "as", "num_cohort": 240, "num_cohort_speakers": 40, "top": 15}
+    means = np.stack([cohort.embeddings[6 * i : 6 * i + 6].mean(axis=0) for i in range(40)])
+    np.testing.assert_allclose(report.scores, normalized_by_hand(parts, means, top=15), atol=1e-4)
+    with pytest.raises(InputError, match="top is 41; expected 2 to 40, the number of cohort speakers"):
+        evaluate(parts, score_norm="as", cohort=cohort, top=41)
+    from_train = evaluate(parts, backend="cosine_mean", train=parts["train"], score_norm="s")
+    assert from_train.score_norm == {"kind": "s", "num_cohort": 240, "num_cohort_speakers": 40, "top": None}
+
+
+def test_a_cohort_is_of_utterances_where_a_speaker_is_not_known(parts) -> None:
+    cohort = parts["cohort"]
+    cohort.manifest[7].labels["speaker"] = ""
+    report = evaluate(parts, score_norm="as", cohort=cohort, top=50)
+    assert report.score_norm == {"kind": "as", "num_cohort": 240, "num_cohort_speakers": None, "top": 50}
+    np.testing.assert_allclose(report.scores, normalized_by_hand(parts, cohort.embeddings, top=50), atol=1e-5)
+
+
+def normalized_by_hand(parts: dict[str, EmbeddedManifest], cohort: np.ndarray, *, top: int) -> np.ndarray:
     trials, projected = make_trials(parts["test"].manifest), CosineBackend().project(parts["test"].embeddings)
     enroll, test = rows_of(trials, parts["test"])
-    norm = ScoreNorm("as", CosineBackend().project(parts["cohort"].embeddings), top=50)
+    norm = ScoreNorm("as", CosineBackend().project(cohort), top=top)
     statistics = norm.statistics(projected, np.unique([enroll, test]))
-    expected = norm.normalize(projected.score_pairs(enroll, test), enroll, test, statistics)
-    np.testing.assert_allclose(report.scores, expected, atol=1e-5)
-    from_train = evaluate(parts, backend="cosine_mean", train=parts["train"], score_norm="s")
-    assert from_train.score_norm == {"kind": "s", "num_cohort": 240, "top": None}
+    return norm.normalize(projected.score_pairs(enroll, test), enroll, test, statistics)
 
 
 @pytest.mark.parametrize("quality", [(), ("duration", "norm", "cohort")])
