@@ -5,10 +5,10 @@ are too narrow. A resample draws as many speakers as there are, with replacement
 its speaker was drawn, and a trial as often as its pair was.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from dino_speech.plain_data import PlainData
 
 Statistic = Callable[[NDArray[np.int64]], float]  # of weights (N,): how often each utterance or trial counts
 Speakers = ArrayLike | None  # (N,) of one side of the trials
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,13 @@ def speaker_interval(
 
 
 def bootstrap_trials(
-    statistics: Mapping[str, Callable[[DetCurve], float]],
+    statistics: Mapping[Name, Callable[[DetCurve], float]],
     scores: ArrayLike,
     labels: ArrayLike,
     enroll_speakers: Speakers,
     test_speakers: Speakers,
     **options: Any,
-) -> dict[str, Interval]:
+) -> dict[Name, Interval]:
     """Intervals of statistics of scored trials, resampled by speaker.
 
     A trial counts as often as the product of its two speakers' counts, a trial within one speaker as often as that

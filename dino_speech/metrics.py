@@ -52,6 +52,37 @@ class DetCurve:
         miss, false_alarm = _cost_factors(**costs)
         return float(np.min(miss * self.p_miss + false_alarm * self.p_false_alarm))
 
+    def act_dcf(self, **costs: float) -> float:
+        """Normalised detection cost at the Bayes threshold, where the scores are likelihood ratios: see `act_dcf`."""
+        miss, false_alarm = _cost_factors(**costs)
+        k = int(np.searchsorted(self.thresholds, np.log(false_alarm / miss)))
+        return float(miss * self.p_miss[k] + false_alarm * self.p_false_alarm[k])
+
+    def _shares(self) -> tuple[Floats, Floats, Floats]:
+        """(G,) each: share of the targets and of the non-targets at each score, and these scores."""
+        targets, non_targets = np.diff(self.p_miss), -np.diff(self.p_false_alarm)
+        counted = (targets + non_targets) > 0
+        return targets[counted], non_targets[counted], self.thresholds[:-1][counted]
+
+    def cllr(self) -> float:
+        """Cost in bits, where the scores are finite natural-log likelihood ratios: see `cllr`."""
+        targets, non_targets, ratios = self._shares()
+        bits = targets @ np.logaddexp(0.0, -ratios) + non_targets @ np.logaddexp(0.0, ratios)
+        return float(bits / (2 * np.log(2)))
+
+    def min_cllr(self) -> float:
+        """`cllr` after the best monotonic calibration: see `min_cllr`."""
+        from scipy.optimize import isotonic_regression
+
+        # Equal weight for the two kinds: posterior odds are then likelihood ratios (PAV does not depend on the prior).
+        targets, non_targets, _ = self._shares()
+        posterior = isotonic_regression(targets / (targets + non_targets), weights=targets + non_targets).x
+        posterior = np.clip(posterior, 0.0, 1.0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a share of zero times an infinite cost counts nothing
+            bits = -np.where(targets > 0, targets * np.log2(posterior), 0.0)
+            bits -= np.where(non_targets > 0, non_targets * np.log2(1 - posterior), 0.0)
+        return float(bits.sum() / 2)
+
     def auc(self) -> float:
         """Area under the ROC: the chance that a target scores above a non-target, ties counted half."""
         p_hit = 1 - self.p_miss
@@ -146,19 +177,7 @@ def min_cllr(scores: ArrayLike, labels: ArrayLike, *, weights: Weights = None) -
 
     Source: Brümmer and du Preez, CSL 20 (2006), Sec. 7.
     """
-    from scipy.optimize import isotonic_regression
-
-    # Equal weight for the two kinds: posterior odds are then likelihood ratios (PAV does not depend on the prior).
-    curve = det_curve(scores, labels, weights=weights)
-    targets, non_targets = np.diff(curve.p_miss), -np.diff(curve.p_false_alarm)  # share of each kind at each score
-    counted = (targets + non_targets) > 0
-    targets, non_targets = targets[counted], non_targets[counted]
-    posterior = isotonic_regression(targets / (targets + non_targets), weights=targets + non_targets).x
-    posterior = np.clip(posterior, 0.0, 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a share of zero times an infinite cost counts nothing
-        bits = -np.where(targets > 0, targets * np.log2(posterior), 0.0)
-        bits -= np.where(non_targets > 0, non_targets * np.log2(1 - posterior), 0.0)
-    return float(bits.sum() / 2)
+    return det_curve(scores, labels, weights=weights).min_cllr()
 
 
 def auc(scores: ArrayLike, labels: ArrayLike, *, weights: Weights = None) -> float:

@@ -176,3 +176,15 @@ def test_ccc_by_its_definition() -> None:
     assert metrics.ccc(x, np.zeros(100)) == 0.0
     weights = rng.integers(0, 3, 100)
     assert metrics.ccc(x, y, weights=weights) == pytest.approx(metrics.ccc(x.repeat(weights), y.repeat(weights)))
+
+
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_costs_of_ratios_are_read_off_the_curve(decimals: int | None) -> None:
+    scores, labels = trials(400, decimals=decimals, seed=7)
+    weights = np.random.default_rng(1).integers(0, 4, size=400)
+    curve = metrics.det_curve(scores, labels, weights=weights)
+    assert curve.cllr() == pytest.approx(metrics.cllr(scores, labels, weights=weights))
+    assert curve.min_cllr() == pytest.approx(metrics.min_cllr(scores, labels, weights=weights))
+    for p_target in (0.01, 0.3, 0.9):
+        expected = metrics.act_dcf(scores, labels, weights=weights, p_target=p_target)
+        assert curve.act_dcf(p_target=p_target) == pytest.approx(expected)

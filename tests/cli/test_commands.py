@@ -236,7 +236,7 @@ def test_evaluate_verification_with_a_whole_system(run: Run, voices_folder: Path
     found = run(*words_plda, "--score-norm", "as", "--top", "2", "--output", tmp_path / "out")
     assert (found["exit_code"], found["num_trials"]) == (0, 15)
     assert found["backend"]["num_train_utterances"] == 8
-    assert found["score_norm"] == {"kind": "as", "num_cohort": 8, "num_cohort_speakers": 2, "top": 2}
+    assert found["score_norm"] == {"kind": "as", "num_cohort": 8, "num_compared": 2, "top": 2}
     assert found["calibration"] is None
     assert found["report"] == str(tmp_path / "out" / "report.md")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.json", "det.png"}

@@ -95,11 +95,12 @@ def _rows(report: "VerificationReport") -> list[tuple[object, ...]]:
         ("min Cllr", report.min_cllr, ""),
     ]
     if report.calibration is not None:
-        found = report.calibration
-        rows += [
-            ("Cllr", found["cllr"], f"{found['cllr_before']:.3g} before calibration"),
-            (f"actDCF({found['p_target']:g})", found["act_dcf"], f"{found['act_dcf_before']:.3g} before calibration"),
-        ]
+        found, at = report.calibration, f"({report.calibration['p_target']:g})"
+        names = {"Cllr": "cllr", "min Cllr": "min_cllr", f"actDCF{at}": "act_dcf", f"minDCF{at}": "min_dcf"}
+        ranges = {name: range_of(found["intervals"][name]) for name in names.values()}
+        rows += [(f"calibrated: {title}", found[name], ranges[name]) for title, name in names.items()]
+        before = {name: found[f"{name}_before"] for name in ("cllr", "act_dcf")}
+        rows += [(f"before: {name}", value, "") for name, value in before.items() if value is not None]
     rows += [
         ("trials", report.num_trials, f"{report.num_targets} targets, {report.num_dropped_trials} dropped"),
         ("utterances", report.num_utterances, f"{len(report.skipped)} skipped"),

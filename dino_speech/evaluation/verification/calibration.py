@@ -8,7 +8,7 @@ Source: Brümmer and du Preez, CSL 20 (2006) (prior-weighted logistic regression
 Demuynck, "The IDLab VoxSRC-20 submission", ICASSP 2021 (quality measures).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dino_speech.errors import InputError
 from dino_speech.evaluation.one_thread import one_thread
+from dino_speech.metrics import DetCurve
 
 MEASURES = ("duration", "norm", "cohort")
 P_TARGET = 0.01  # as in minDCF of the reports
@@ -61,6 +62,14 @@ class Calibration:
         if inputs.shape[1] != self.weights_.size:
             raise InputError(f"{inputs.shape[1] - 1} quality inputs; the calibration has {self.weights_.size - 1}")
         return (inputs @ self.weights_ + self.offset_).astype(np.float32)
+
+    def statistics(self) -> dict[str, Callable[[DetCurve], float]]:
+        """What judges likelihood ratios at the point they were made for, beside the best that their order allows."""
+        costs = {"p_target": self.p_target}
+        return {
+            **{"cllr": DetCurve.cllr, "min_cllr": DetCurve.min_cllr},
+            **{"act_dcf": lambda curve: curve.act_dcf(**costs), "min_dcf": lambda curve: curve.min_dcf(**costs)},
+        }
 
     def describe(self) -> dict[str, Any]:
         """Plain data for a report."""

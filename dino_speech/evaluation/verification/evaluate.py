@@ -5,7 +5,7 @@ makes of it: see `fitted_backend.py`), and everything reported is read off one s
 result in silence: it is listed, and so are the trials it takes along.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from dino_speech.evaluation.verification.fitted_backend import (
     calibrated,
     fit_backend,
     manifest_of,
-    refuse_leaks,
+    refuse_shared,
     usable_trials,
 )
 from dino_speech.evaluation.verification.report import VerificationReport
@@ -66,8 +66,8 @@ def evaluate_verification(
             or a back-end: a fitted `PLDA`, or one to be fitted.
         train: utterances (or their embeddings) to fit the back-end on.
         score_norm: None, or "z", "t", "s", "as" (see `scoring.py`).
-        cohort: utterances of strangers for it, averaged by `speaker` where all are known; None: `train`.
-        top: speakers (else utterances) of the cohort, for "as"; None: 300.
+        cohort: utterances of strangers for it, averaged by `speaker` where these are known; None: `train`.
+        top: speakers of the cohort, for "as"; None: 300.
         calibration: trials and their utterances, from which scores become log-likelihood ratios.
         quality: what it weighs beside the score: "duration", "norm" (of the embedding), "cohort" (mean cohort score).
         p_target: prior of a target for the calibration and its `act_dcf`.
@@ -81,18 +81,18 @@ def evaluate_verification(
     chosen = BackendOptions(backend, mean, train, score_norm, cohort, top, calibration, quality, p_target)
     groups = None if group_by is None else np.array(manifest.label(group_by))  # refused before the minutes of embedding
     rows = np.unique(resolve(trials, manifest))
-    refuse_leaks(manifest.subset(rows.tolist()), chosen.materials())
+    refuse_shared(manifest.subset(rows.tolist()), chosen)
     embedded = embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
     enroll, test, labels = usable_trials(trials, embedded)
     fitted = fit_backend(chosen, lambda material, rows: _embed(encoder, material, rows, options))
-    scores, calibration_figures = calibrated(fitted, fitted.score(embedded, enroll, test), labels)
+    scores, found = calibrated(fitted, fitted.score(embedded, enroll, test), labels)
+    judge = {} if fitted.calibration is None else fitted.calibration.statistics()
     return VerificationReport(
         **_figures(scores, labels, enroll, test, len(trials)),
-        **_spreads(scores, labels, known_sides(manifest, enroll, test), num_resamples, seed),
+        **_spreads(scores, labels, known_sides(manifest, enroll, test), judge, found, num_resamples, seed),
         **_by_group(scores, labels, {} if groups is None else trials_within(groups, enroll, test)),
         **fitted.describe(),
         skipped=[*embedded.skipped, *fitted.skipped],
-        calibration=calibration_figures,
         provenance=_origin(seed, manifest, trials, chosen),
     )
 
@@ -134,14 +134,27 @@ def known_sides(
 
 
 def _spreads(
-    scores: NDArray, labels: NDArray, sides: tuple[NDArray, NDArray] | None, num_resamples: int | None, seed: int
+    scores: NDArray,
+    labels: NDArray,
+    sides: tuple[NDArray, NDArray] | None,
+    judge: Mapping[str, Callable[[DetCurve], float]],
+    calibration: dict[str, Any] | None,
+    num_resamples: int | None,
+    seed: int,
 ) -> dict[str, Any]:
-    """Intervals of EER and minDCF, and what was resampled."""
+    """Intervals of EER and minDCF, and of what judges the calibration, which gets them; and what was resampled."""
     num = min(NUM_RESAMPLES, max(100, MAX_RESAMPLED // len(scores))) if num_resamples is None else num_resamples
-    statistics = {"eer": DetCurve.eer, "min_dcf": DetCurve.min_dcf}
+    statistics: dict[tuple[str, bool], Callable[[DetCurve], float]] = {
+        **{("eer", False): DetCurve.eer, ("min_dcf", False): DetCurve.min_dcf},
+        **{(name, True): statistic for name, statistic in judge.items()},
+    }
     found = bootstrap_trials(statistics, scores, labels, *(sides or (None, None)), num_resamples=num, seed=seed)
-    resampled = "trials" if sides is None else "speakers"
-    return {"eer_interval": found["eer"], "min_dcf_interval": found["min_dcf"], "resampled": resampled}
+    return {
+        "eer_interval": found["eer", False],
+        "min_dcf_interval": found["min_dcf", False],
+        "resampled": "trials" if sides is None else "speakers",
+        "calibration": calibration and {**calibration, "intervals": {name: found[name, True] for name in judge}},
+    }
 
 
 def _by_group(scores: NDArray, labels: NDArray, inside: dict[str, NDArray]) -> dict[str, Any]:

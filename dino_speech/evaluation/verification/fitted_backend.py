@@ -19,9 +19,11 @@ from dino_speech.evaluation.speaker_means import speaker_means
 from dino_speech.evaluation.verification.calibration import Calibration, check_measures, trial_quality
 from dino_speech.evaluation.verification.plda import PLDA
 from dino_speech.evaluation.verification.scoring import NORMS, Backend, CohortStatistics, CosineBackend, ScoreNorm
-from dino_speech.metrics import act_dcf, cllr
+from dino_speech.metrics import det_curve
 
 BACKENDS = ("cosine", "cosine_mean", "plda")
+CALIBRATION = "calibration manifest"
+BEFORE = ("cllr", "act_dcf")  # also judged before the calibration, where the scores are likelihood ratios then
 Material = Manifest | EmbeddedManifest
 Scored = tuple[NDArray[np.float32], NDArray[np.float64] | None]  # (T,), and the inputs (T, Q) of the calibration
 Embed = Callable[[Material, NDArray | None], EmbeddedManifest]  # the second: the rows that are needed, None: all
@@ -74,7 +76,7 @@ class BackendOptions:
         found = {role: manifest_of(material) for role, material in given.items() if material is not None}
         if self.calibration is not None:
             trials, manifest = self.calibration[0], manifest_of(self.calibration[1])
-            found["calibration manifest"] = manifest.subset(np.unique(resolve(trials, manifest)).tolist())
+            found[CALIBRATION] = manifest.subset(np.unique(resolve(trials, manifest)).tolist())
         return found
 
 
@@ -98,6 +100,11 @@ class FittedBackend:
             scores = self.norm.normalize(scores, enroll, test, statistics)
         return scores, trial_quality(_measure(self.measures, embedded, statistics), enroll, test)
 
+    @property
+    def gives_ratios(self) -> bool:
+        """Whether the scores are likelihood ratios before calibration: PLDA's are, cosines are not."""
+        return self.norm is None and isinstance(self.backend, PLDA)
+
     def describe(self) -> dict[str, Any]:
         """What was used, as plain data: `backend`, `score_norm`."""
         return {"backend": self.backend.describe(), "score_norm": self.norm.describe() if self.norm else None}
@@ -115,8 +122,8 @@ def fit_backend(options: BackendOptions, embed: Embed) -> FittedBackend:
     backend, norm, calibration = _fit_projection(options, once), None, None
     cohort = options.cohort if options.cohort is not None else options.train
     if options.score_norm is not None and cohort is not None:
-        vectors, num_utterances = _cohort_vectors(once(cohort))
-        norm = ScoreNorm(options.score_norm, backend.project(vectors), top=options.top, num_utterances=num_utterances)
+        vectors, sizes = _cohort_vectors(once(cohort))
+        norm = ScoreNorm(options.score_norm, backend.project(vectors), top=options.top, sizes=sizes)
     fitted = FittedBackend(backend, norm, tuple(options.quality))
     if options.calibration is not None:
         trials, material = options.calibration
@@ -145,28 +152,28 @@ def _fit_projection(options: BackendOptions, embed: Callable[[Material], Embedde
         raise InputError(f"{embedded.manifest.name}: {error}") from error
 
 
-def _cohort_vectors(cohort: EmbeddedManifest) -> tuple[NDArray, int | None]:
-    """Means of the speakers, and of how many utterances; where a speaker is not known, the utterances, and None.
+def _cohort_vectors(cohort: EmbeddedManifest) -> tuple[NDArray, NDArray[np.int64]]:
+    """Means of the speakers, (C, D), and how many utterances each has; one whose speaker is not known stands alone.
 
     Of utterances one talkative speaker could be all of somebody's nearest.
     """
-    vectors, manifest = cohort.embeddings[cohort.usable], cohort.manifest
-    speakers = np.array(manifest.label("speaker") if "speaker" in manifest.columns else [""])
-    if (speakers == "").any():
-        return vectors, None
-    return speaker_means(vectors, speakers[cohort.usable])[0], len(vectors)
+    named = "speaker" in cohort.manifest.columns
+    speakers = [name or f"\0{i}" for i, name in enumerate(cohort.manifest.label("speaker"))] if named else []
+    names = np.array(speakers or range(len(cohort.manifest)))[cohort.usable]
+    means, codes = speaker_means(cohort.embeddings[cohort.usable], names)
+    return means, np.bincount(codes)
 
 
 def calibrated(fitted: FittedBackend, scored: Scored, labels: NDArray) -> tuple[NDArray, dict[str, Any] | None]:
     """Scores after calibration, and what it did to decisions on these trials; unchanged and None without one."""
     if fitted.calibration is None:
         return scored[0], None
-    ratios, p_target = fitted.calibration.apply(*scored), fitted.calibration.p_target
-    figures = {
-        f"{name}{when}": value
-        for when, values in (("_before", scored[0]), ("", ratios))
-        for name, value in (("cllr", cllr(values, labels)), ("act_dcf", act_dcf(values, labels, p_target=p_target)))
-    }
+    ratios, judge = fitted.calibration.apply(*scored), fitted.calibration.statistics()
+    curves = {"": det_curve(ratios, labels)} | (
+        {"_before": det_curve(scored[0], labels)} if fitted.gives_ratios else {}
+    )
+    figures: dict[str, Any] = {name: statistic(curves[""]) for name, statistic in judge.items()}
+    figures |= {f"{name}_before": judge[name](curves["_before"]) if fitted.gives_ratios else None for name in BEFORE}
     return ratios, fitted.calibration.describe() | {"quality": list(fitted.measures)} | figures
 
 
@@ -189,7 +196,7 @@ def manifest_of(material: Material) -> Manifest:
     return material.manifest if isinstance(material, EmbeddedManifest) else material
 
 
-def refuse_leaks(judged: Manifest, materials: dict[str, Manifest]) -> None:
+def refuse_leaks(judged: Manifest, materials: dict[str, Manifest], *, where: str = "the trials") -> None:
     """Refuse material that shares a speaker, or a recording, with the utterances of the trials, and name these.
 
     Speakers are compared where both manifests have a `speaker` column; blank cells are speakers nobody knows.
@@ -201,9 +208,18 @@ def refuse_leaks(judged: Manifest, materials: dict[str, Manifest]) -> None:
         for what, shared in (("speakers", speakers), ("recordings", recordings)):
             if shared:
                 raise InputError(
-                    f"{role} {manifest.name}: {len(shared)} {what} also stand in the trials ({list_some(shared)}); a"
+                    f"{role} {manifest.name}: {len(shared)} {what} also stand in {where} ({list_some(shared)}); a"
                     " result would be too good: remove them from it, or use other material"
                 )
+
+
+def refuse_shared(judged: Manifest, options: BackendOptions) -> None:
+    """Refuse leaks into the trials, and into those of the calibration: their scores would be too good to learn from."""
+    materials = options.materials()
+    refuse_leaks(judged, materials)
+    calibration = materials.pop(CALIBRATION, None)
+    if calibration is not None:
+        refuse_leaks(calibration, materials, where="the calibration trials")
 
 
 def _speakers(manifest: Manifest) -> set[str]:

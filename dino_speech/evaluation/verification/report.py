@@ -25,11 +25,12 @@ class VerificationReport(PlainData):
         num_utterances: embedded.
         skipped: that audio, and why; also audio of the training, cohort and calibration material.
         backend: what made the scores: `name`, and what it was fitted on.
-        score_norm: None, or `kind`, `num_cohort` (utterances), `num_cohort_speakers` (None: not known) and `top` (of the
-            speakers, else of the utterances).
+        score_norm: None, or `kind`, `num_cohort` (utterances), `num_compared` (their speakers, and utterances
+            whose speaker is not known) and `top` of these.
         calibration: None, or `p_target`, `weights` (of the score and the quality inputs), `offset`, `quality`, and
-            `cllr`, `act_dcf`, `cllr_before`, `act_dcf_before` on these trials. The scores are then natural-log
-            likelihood ratios.
+            `cllr`, `act_dcf` beside the least that the order of the scores allows, `min_cllr`, `min_dcf` (all at
+            `p_target`), with `intervals`; `cllr_before`, `act_dcf_before` where the scores were likelihood ratios
+            before, else None. The scores are then natural-log likelihood ratios.
         groups: EER of the trials with both sides in each group (NaN: one kind of trial only), of which there are
             `group_trials`.
         scores: (num_trials,) in the order of the list, dropped ones left out.
@@ -69,7 +70,12 @@ class VerificationReport(PlainData):
             "trials": self.num_trials,
             "back-end": self.backend["name"],
             "score norm": self.score_norm["kind"] if self.score_norm else None,
-            **({key: self.calibration[key] for key in ("cllr", "act_dcf")} if self.calibration else {}),
+        }
+        calibration = self.calibration or {"intervals": {}}
+        row |= {
+            f"{name}{end}": value
+            for name, interval in calibration["intervals"].items()
+            for end, value in (("", calibration[name]), (", 95 %", interval))
         }
         groups = [{"group": k, "EER in %": eer, "trials": self.group_trials[k]} for k, eer in self.groups.items()]
         return {"Results": [row], "By group": groups}

@@ -12,8 +12,8 @@ with a cohort once; mean and deviation of these scores are all that the four kin
     s   the mean of both
     as  the mean of both, each over its own `top` nearest of the cohort (adaptive)
 
-The cohort is of speakers, each the mean of its utterances, where these are known (WeSpeaker's recipes), else of
-utterances. It must hold no speaker of the trials; both is seen to where manifests are known, in `fitted_backend.py`.
+The cohort is of speakers, each the mean of its utterances (as in WeSpeaker's recipes); an utterance whose speaker is
+not known stands alone. No speaker of the trials may be in it: both is seen to in `fitted_backend.py`.
 Letters: `N` utterances, `T` trials, `C` cohort, `D` embedding.
 
 Source: Auckenthaler, Carey and Lloyd-Thomas, DSP 10 (2000) for z and t; Kenny, Odyssey 2010 for s; Matejka et al.,
@@ -112,16 +112,17 @@ class ScoreNorm:
     """One kind of normalisation against one cohort, which the same back-end as the trials has mapped.
 
     `top` is for "as" only: how many of the cohort each utterance is compared with; None: 300, or all where fewer.
-    `num_utterances`: that a cohort of speakers is the means of; None: it is of utterances.
+    `sizes` (C,): how many utterances each of the cohort is the mean of; None: it is of single utterances.
 
     Raises:
         InputError: an unknown kind, fewer than two in the cohort, `top` below 2 or above C, or with another kind.
     """
 
     def __init__(
-        self, kind: str, cohort: Projection, *, top: int | None = None, num_utterances: int | None = None
+        self, kind: str, cohort: Projection, *, top: int | None = None, sizes: NDArray[np.integer] | None = None
     ) -> None:
-        what = "utterances" if num_utterances is None else "speakers"
+        self.sizes = np.ones(len(cohort), dtype=np.int64) if sizes is None else sizes
+        what = "speakers" if (self.sizes > 1).any() else "utterances"
         if kind not in NORMS:
             raise InputError(f"score_norm is {kind!r}; expected one of {', '.join(NORMS)}, or None")
         if len(cohort) < 2:
@@ -130,7 +131,7 @@ class ScoreNorm:
             raise InputError(f"top is {top}, but score_norm is {kind!r}; only 'as' chooses the nearest of the cohort")
         if top is not None and not 2 <= top <= len(cohort):
             raise InputError(f"top is {top}; expected 2 to {len(cohort)}, the number of cohort {what}")
-        self.kind, self.cohort, self.num_utterances = kind, cohort, num_utterances
+        self.kind, self.cohort = kind, cohort
         self.top = min(TOP if top is None else top, len(cohort)) if kind == "as" else None
 
     def statistics(self, utterances: Projection, rows: NDArray[np.integer]) -> CohortStatistics:
@@ -162,6 +163,5 @@ class ScoreNorm:
 
     def describe(self) -> dict[str, Any]:
         """Plain data for a report."""
-        size, num = len(self.cohort), self.num_utterances
-        sizes = {"num_cohort": size if num is None else num, "num_cohort_speakers": None if num is None else size}
+        sizes = {"num_cohort": int(self.sizes.sum()), "num_compared": len(self.cohort)}
         return {"kind": self.kind, **sizes, "top": self.top}

@@ -15,7 +15,7 @@ from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.evaluation.verification.plda import PLDA
 from dino_speech.evaluation.verification.report import VerificationReport
 from dino_speech.evaluation.verification.scoring import CosineBackend, ScoreNorm
-from dino_speech.metrics import act_dcf, cllr, eer
+from dino_speech.metrics import act_dcf, cllr, eer, min_cllr, min_dcf
 
 DIM = 12
 
@@ -77,21 +77,23 @@ def test_a_cohort_is_of_speakers_where_they_are_known(parts) -> None:
     """Each is the mean of its utterances, as in WeSpeaker; `top` counts speakers."""
     cohort = parts["cohort"]
     report = evaluate(parts, score_norm="as", cohort=cohort, top=15)
-    assert report.score_norm == {"kind": "as", "num_cohort": 240, "num_cohort_speakers": 40, "top": 15}
+    assert report.score_norm == {"kind": "as", "num_cohort": 240, "num_compared": 40, "top": 15}
     means = np.stack([cohort.embeddings[6 * i : 6 * i + 6].mean(axis=0) for i in range(40)])
     np.testing.assert_allclose(report.scores, normalized_by_hand(parts, means, top=15), atol=1e-4)
     with pytest.raises(InputError, match="top is 41; expected 2 to 40, the number of cohort speakers"):
         evaluate(parts, score_norm="as", cohort=cohort, top=41)
     from_train = evaluate(parts, backend="cosine_mean", train=parts["train"], score_norm="s")
-    assert from_train.score_norm == {"kind": "s", "num_cohort": 240, "num_cohort_speakers": 40, "top": None}
+    assert from_train.score_norm == {"kind": "s", "num_cohort": 240, "num_compared": 40, "top": None}
 
 
-def test_a_cohort_is_of_utterances_where_a_speaker_is_not_known(parts) -> None:
+def test_an_utterance_of_the_cohort_whose_speaker_is_not_known_stands_alone(parts) -> None:
     cohort = parts["cohort"]
-    cohort.manifest[7].labels["speaker"] = ""
+    for utterance in cohort.manifest[6:]:
+        utterance.labels["speaker"] = ""
     report = evaluate(parts, score_norm="as", cohort=cohort, top=50)
-    assert report.score_norm == {"kind": "as", "num_cohort": 240, "num_cohort_speakers": None, "top": 50}
-    np.testing.assert_allclose(report.scores, normalized_by_hand(parts, cohort.embeddings, top=50), atol=1e-5)
+    assert report.score_norm == {"kind": "as", "num_cohort": 240, "num_compared": 235, "top": 50}
+    vectors = np.concatenate([cohort.embeddings[:6].mean(axis=0)[None], cohort.embeddings[6:]])
+    np.testing.assert_allclose(report.scores, normalized_by_hand(parts, vectors, top=50), atol=1e-4)
 
 
 def normalized_by_hand(parts: dict[str, EmbeddedManifest], cohort: np.ndarray, *, top: int) -> np.ndarray:
@@ -112,8 +114,14 @@ def test_calibration_is_fitted_on_other_trials(parts, quality) -> None:
     assert found is not None
     assert found["cllr"] == pytest.approx(cllr(report.scores, report.labels))
     assert found["act_dcf"] == pytest.approx(act_dcf(report.scores, report.labels, p_target=0.1))
-    assert found["cllr_before"] == pytest.approx(cllr(plain.scores, plain.labels))
-    assert found["cllr"] < min(1, found["cllr_before"])
+    assert found["min_dcf"] == pytest.approx(min_dcf(report.scores, report.labels, p_target=0.1))
+    assert found["min_cllr"] == pytest.approx(min_cllr(report.scores, report.labels))
+    assert (found["min_dcf"] <= found["act_dcf"], found["min_cllr"] <= found["cllr"]) == (True, True)
+    assert set(found["intervals"]) == {"act_dcf", "min_dcf", "cllr", "min_cllr"}
+    for name, interval in found["intervals"].items():
+        assert 0 <= interval.low <= interval.high, name
+    assert found["cllr"] < min(1, cllr(plain.scores, plain.labels))
+    assert (found["cllr_before"], found["act_dcf_before"]) == (None, None)  # normalised scores are no ratios
     assert (found["quality"], len(found["weights"])) == (list(quality), 1 + 2 * len(quality))
     if not quality:
         assert report.eer == pytest.approx(plain.eer, abs=1e-6)  # the order is the same
@@ -121,6 +129,29 @@ def test_calibration_is_fitted_on_other_trials(parts, quality) -> None:
     assert [item["path"] for item in json.loads(text)["provenance"]["manifests"]] == [
         f"/{name}.csv" for name in ("test", "train", "cohort", "dev")
     ]
+
+
+def test_only_what_is_a_likelihood_ratio_is_judged_as_one(parts) -> None:
+    dev, learnt = parts["dev"], {"backend": "plda", "train": parts["train"]}
+    plain = evaluate(parts, **learnt)
+    calibration = make_trials(dev.manifest), dev
+    found = evaluate(parts, calibration=calibration, p_target=0.1, **learnt).calibration
+    assert found["cllr_before"] == pytest.approx(cllr(plain.scores, plain.labels))
+    assert found["act_dcf_before"] == pytest.approx(act_dcf(plain.scores, plain.labels, p_target=0.1))
+    of_cosines = evaluate(parts, calibration=calibration).calibration
+    assert (of_cosines["cllr_before"], of_cosines["act_dcf_before"]) == (None, None)
+
+
+@pytest.mark.parametrize("role", ["train", "cohort"])
+def test_calibration_trials_of_speakers_who_trained_something_else_are_refused(parts, role) -> None:
+    options = {
+        "train": {"backend": "plda", "train": parts["train"]},
+        "cohort": {"score_norm": "s", "cohort": parts["train"]},
+    }
+    dev = parts["dev"]
+    parts["train"].manifest[7].labels["speaker"] = "dev_3"
+    with pytest.raises(InputError, match=r"/train.csv: 1 speakers also stand in the calibration trials \(dev_3\)"):
+        evaluate(parts, calibration=(make_trials(dev.manifest), dev), **options[role])
 
 
 @pytest.mark.parametrize("role", ["train", "cohort", "calibration"])

@@ -57,7 +57,7 @@ def test_all_of_the_cohort_is_the_s_norm(embeddings: np.ndarray) -> None:
     cohort = CosineBackend().project(embeddings[30:])
     adaptive, plain = (ScoreNorm(kind, cohort).statistics(projected, rows) for kind in ("as", "s"))
     np.testing.assert_array_equal(adaptive.mean, plain.mean)
-    described = {"kind": "as", "num_cohort": 70, "num_cohort_speakers": None, "top": 70}
+    described = {"kind": "as", "num_cohort": 70, "num_compared": 70, "top": 70}
     assert ScoreNorm("as", cohort).describe() == described
 
 
