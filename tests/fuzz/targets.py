@@ -1,7 +1,7 @@
 """What is read from files that may come from anywhere, as functions of bytes: only documented errors may leave them.
 
 `test_fuzz.py` tries a few thousand inputs in half a minute; `python tests/fuzz/run.py` goes on as long as it is let,
-guided by coverage where atheris is installed.
+with `--guided` by what code an input reaches.
 """
 
 import io
@@ -16,11 +16,28 @@ import numpy as np
 import soundfile
 import torch
 
-from dino_speech import build_encoder, load_encoder, read_embeddings, read_manifest, read_shards, read_trials
+from dino_speech import (
+    PLDA,
+    build_encoder,
+    load_encoder,
+    read_embeddings,
+    read_manifest,
+    read_shards,
+    read_trials,
+)
+from dino_speech.audio.banks import list_sounds
 from dino_speech.audio.io import audio_info, load_audio
+from dino_speech.data.corpora.corpus import read_table
 from dino_speech.errors import InputError
+from dino_speech.evaluation.layers.descriptors import read_descriptors
+from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.recipe import load_recipe
 from dino_speech.training.state import TrainingState, load_state, save_state
+from dino_speech.transfer.audio_text.readout import ReadOut, TextBranch
+from dino_speech.transfer.audio_text.system import AudioTextSystem, load_system
+from dino_speech.transfer.heads import LinearHead
+from dino_speech.transfer.system import FineTunedSystem
+from dino_speech.transfer.targets import Classes, Dimensions
 
 DOCUMENTED = (InputError,)
 MANIFEST = b"ID,duration,wav,start,stop,speaker\na,1.5,a.wav,0,16000,anna\nb,2.0,sub/b.wav,,,ben\n"
@@ -75,18 +92,46 @@ def _with_file(name: str, read: Callable[[Path], object]) -> Callable[[Path, byt
     return act
 
 
-def _encoder_folder(home: Path) -> Path:
-    encoder = build_encoder("ecapa_tdnn", embedding_dim=4, channels=8, attention_channels=4, se_channels=4, seed=0)
-    return encoder.save(home / "encoder", {})
+def _in_folder(valid: Path, name: str, read: Callable[[Path], object]) -> Callable[[Path, bytes], object]:
+    """Reads a copy of a valid folder of which one file is the bytes."""
+
+    def act(folder: Path, data: bytes) -> object:
+        copy = folder / valid.name
+        if not copy.exists():
+            shutil.copytree(valid, copy)
+        (copy / name).write_bytes(data)
+        return read(copy)
+
+    return act
 
 
-def _read_encoder(valid: Path, name: str) -> Callable[[Path, bytes], object]:
-    def read(folder: Path, data: bytes) -> object:
-        shutil.copytree(valid, folder / "e", dirs_exist_ok=True)
-        (folder / "e" / name).write_bytes(data)
-        return load_encoder(folder / "e")
+def _systems(home: Path, encoder: SpeechEncoder) -> tuple[Path, Path]:
+    """Folders of the two kinds of systems."""
+    classes, dimensions = Classes("emotion", ("happy", "sad")), Dimensions(("arousal",), (1.0,), (0.5,))
+    head = LinearHead(encoder.embedding_dim, 2)
+    tuned = FineTunedSystem(encoder, head, classes, "cross_entropy", 1.0, {"seed": 0}).save(home / "tuned")
+    readout = ReadOut(1, encoder.embedding_dim, 1, text=TextBranch(2, num_buckets=8), joined=[True])
+    return tuned, AudioTextSystem(encoder, readout, dimensions, "transcript", {"seed": 0}).save(home / "text")
 
-    return read
+
+def _embedding_folder(home: Path) -> Path:
+    folder = home / "embeddings"
+    folder.mkdir()
+    arrays = {"ids": np.array(["a"]), "embeddings": np.zeros((1, 3), np.float32)}
+    np.savez(folder / "part-000000.npz", **arrays, failed_ids=np.array(["b"]), failed_reasons=np.array(["short"]))
+    part = {"file": "part-000000.npz", "num_embedded": 1, "num_skipped": 1}
+    index = {"version": 1, "num_embedded": 1, "num_skipped": 1, "embedding_dim": 3, "parts": [part]}
+    (folder / "index.json").write_text(json.dumps(index))
+    return folder
+
+
+def _plda(home: Path) -> bytes:
+    rows = np.random.default_rng(0).standard_normal((12, 3))
+    return PLDA().fit(rows, [f"s{row // 2}" for row in range(12)]).save(home / "plda.npz").read_bytes()
+
+
+def _score(path: Path) -> None:
+    PLDA.load(path).score(np.ones((2, 3)), np.zeros((2, 3)))
 
 
 def _shard(home: Path) -> tuple[bytes, bytes]:
@@ -128,50 +173,50 @@ def _embeddings() -> bytes:
     return file.getvalue()
 
 
+NUMBERS = [b"0", b"-1", b"1e999", b"nan", b"99999999999999999999", b"null", b"true", b'""', b"[]", b"{}", b"[[[["]
+TAGS = [b"!new:", b"!apply:", b"!name:", b"!ref ", b"!copy ", b"<seed>", b"*a", b"&a ", b"!!bool ", b"!!python/"]
+TAGS += [b"torch.nn.Linear", b"dino_speech.", b"(1, 2)", b"? ", b": ", b"- ", b"{", b"}", b"<<: ", b"%TAG", b"---\n"]
+CELLS = [b",", b";", b"\t", b'"', b"\n", b"\r", b"\x00", b"\xff", b"://", b"#1,2", b"a", b"\xef\xbb\xbf"]
+CELLS += [b"a.tar#0,9", b"\xc2\x85", b"../", b"'=1"]
+WEIGHTS, ARRAYS = [b"F32", b"I64", b"shape"], [b"PK", b"NUMPY", b"|O", b"<U9", b"<f4", b"(2,)"]
+
+
 def make_targets(home: Path) -> list[Target]:
     """All readers; `home` keeps what they need beside the bytes."""
-    valid = _encoder_folder(home)
-    config, weights = (valid / "encoder.json").read_bytes(), (valid / "model.safetensors").read_bytes()
+    encoder = build_encoder("ecapa_tdnn", embedding_dim=4, channels=8, attention_channels=4, se_channels=4, seed=0)
+    valid, kept = encoder.save(home / "encoder", {}), _embedding_folder(home)
+    tuned, text = _systems(home, encoder)
     tar, index = _shard(home)
-    numbers = [b"0", b"-1", b"1e999", b"nan", b"99999999999999999999", b"null", b"true", b'""', b"[]", b"{}", b"[[[["]
-    tags = [b"!new:", b"!apply:", b"!name:", b"!ref ", b"!copy ", b"<seed>", b"*a", b"&a ", b"!!bool ", b"!!python/"]
-    tags += [
-        b"torch.nn.Linear",
-        b"dino_speech.",
-        b"(1, 2)",
-        b"? ",
-        b": ",
-        b"- ",
-        b"{",
-        b"}",
-        b"<<: ",
-        b"%TAG",
-        b"---\n",
-    ]
-    cells = [
-        b",",
-        b";",
-        b"\t",
-        b'"',
-        b"\n",
-        b"\r",
-        b"\x00",
-        b"\xff",
-        b"://",
-        b"#1,2",
-        b"a",
-        b"\xef\xbb\xbf",
-        b"a.tar#0,9",
-    ]
+    (home / "m.csv").write_bytes(MANIFEST)
+    manifest = read_manifest(home / "m.csv")
+    sounds = b"wav,kind,category,rt60_s\na.wav,music,jazz,\nr.wav,rir,,0.4\n"
+
+    def inside(folder: Path, name: str, words: list[bytes], read: Callable[[Path], object]) -> Target:
+        data = (folder / name).read_bytes()
+        return Target(f"{folder.name}/{name}", [data], words, _in_folder(folder, name, read))
+
+    def alone(name: str, seeds: list[bytes], words: list[bytes], read: Callable[[Path], object]) -> Target:
+        return Target(name, seeds, words, _with_file(name, read))
+
     return [
-        Target("manifest", [MANIFEST], numbers + cells, _with_file("m.csv", read_manifest)),
-        Target("trials", [TRIALS], numbers + cells, _with_file("t.txt", read_trials)),
-        Target("recipe", RECIPES, numbers + tags, _with_file("r.yaml", load_recipe)),
-        Target("encoder.json", [config], numbers, _read_encoder(valid, "encoder.json")),
-        Target("weights", [weights], [b"F32", b"I64", b"shape"], _read_encoder(valid, "model.safetensors")),
-        Target("shards", [index], numbers, _read_index(tar)),
+        alone("manifest.csv", [MANIFEST], NUMBERS + CELLS, read_manifest),
+        alone("trials.txt", [TRIALS], NUMBERS + CELLS, read_trials),
+        alone("recipe.yaml", RECIPES, NUMBERS + TAGS, load_recipe),
+        inside(valid, "encoder.json", NUMBERS, load_encoder),
+        inside(valid, "model.safetensors", WEIGHTS, load_encoder),
+        inside(tuned, "system.json", NUMBERS, load_system),
+        inside(tuned, "head.safetensors", WEIGHTS, load_system),
+        inside(text, "system.json", NUMBERS, load_system),
+        inside(text, "readout.safetensors", WEIGHTS, load_system),
+        Target("shards", [index], NUMBERS, _read_index(tar)),
         Target("member", [tar], [bytes(512)], _read_member),
         Target("audio", [_audio("wav"), _audio("flac"), _audio("ogg"), _audio("mp3")], [b"RIFF", b"fLaC"], _read_audio),
-        Target("state", [_state(home)], [b"PK", b"torch", b"c"], _with_file("last.pt", load_state)),
-        Target("embeddings", [_embeddings()], [b"PK", b"NUMPY", b"|O"], _with_file("e.npz", read_embeddings)),
+        alone("last.pt", [_state(home)], [b"PK", b"torch", b"c"], load_state),
+        alone("embeddings.npz", [_embeddings()], ARRAYS, read_embeddings),
+        inside(kept, "index.json", NUMBERS, read_embeddings),
+        inside(kept, "part-000000.npz", ARRAYS, read_embeddings),
+        alone("plda.npz", [_plda(home)], ARRAYS, _score),
+        alone("sounds.csv", [sounds], NUMBERS + CELLS, list_sounds),
+        alone("d.csv", [b"ID,pitch\na,1.5\nb,\n"], NUMBERS + CELLS, lambda path: read_descriptors(path, manifest)),
+        alone("table.csv", [b"ID,pitch\na,1.5\n"], NUMBERS + CELLS, lambda path: read_table(path, ["pitch"])),
     ]
