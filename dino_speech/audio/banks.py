@@ -62,8 +62,11 @@ def _from_path(path: Path, folder: Path) -> Sound:
 
 
 def _from_manifest(manifest: Path) -> list[Sound]:
-    with manifest.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{manifest}: no table ({error}); expected CSV in UTF-8") from error
     sounds = []
     for number, row in enumerate(rows, start=2):
         path, kind = row.get("wav") or row.get("path"), row.get("kind") or "noise"

@@ -5,10 +5,11 @@ Whatever embeds, examines or trains for hours keeps what is finished here, and g
 
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from dino_speech.data.atomic import read_json, write_atomically, write_json_atom
 
 Arrays = dict[str, NDArray[Any]]
 Piece = TypeVar("Piece")
+# What reading a damaged npz file raises: NumPy's own reasons and those of zipfile and zlib.
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def safe_name(text: str) -> str:
@@ -43,7 +46,7 @@ def read_or_make(
     if reuse and path.is_file():
         try:
             return read(path)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # damaged: made again
+        except DAMAGED:  # made again
             pass
     piece = make()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,6 @@ A part holds embeddings that follow each other in the input, and the reasons of 
 or absent. `index.json` is written last.
 """
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,13 @@ from numpy.typing import NDArray
 
 from dino_speech.data.atomic import read_json, write_json_atomically
 from dino_speech.data.loading.skipped import write_failures
-from dino_speech.data.resumable_store import read_arrays
+from dino_speech.data.resumable_store import DAMAGED, read_arrays
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
 from dino_speech.models.embed_files import Embeddings
 
 INDEX, FAILURES = "index.json", "failures.csv"
 VERSION = 1
-
-# What NumPy lets through of a damaged zip: its own reasons and those of zipfile and zlib.
-DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -48,13 +43,22 @@ def unpack(arrays: Mapping[str, NDArray[Any]]) -> Embeddings:
     return Embeddings(arrays["ids"].tolist(), arrays["embeddings"], [Skipped(*item) for item in failed])
 
 
-def read_part(path: Path) -> Embeddings:
+def read_part(path: Path, dim: int | None = None) -> Embeddings:
     """One part of a folder, whole by the checksums that npz files have; InputError: it is missing or damaged."""
     try:
-        return unpack(read_arrays(path))
+        return _checked(unpack(read_arrays(path)), dim)
     except DAMAGED as error:
         cure = "the same `dino-speech embed` command makes it again"
         raise InputError(f"{path}: a part of embeddings, missing or damaged ({error}); {cure}") from error
+
+
+def _checked(found: Embeddings, dim: int | None = None) -> Embeddings:
+    """The embeddings, `dim` numbers each; a ValueError where they are no such thing."""
+    ids, kind, shape = np.array(found.ids, dtype=str), found.embeddings.dtype, found.embeddings.shape
+    if kind.kind != "f" or len(shape) != 2 or ids.shape != shape[:1] or dim not in (None, shape[1]):
+        wanted = "" if dim is None else f" of {dim} dimensions"
+        raise ValueError(f"{ids.size} ids for {kind} of the shape {shape}; expected floats{wanted}")
+    return found
 
 
 def write_index(folder: Path, num_parts: int, facts: dict[str, Any]) -> None:
@@ -82,14 +86,17 @@ def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
                 f"{path}: no {INDEX}: it holds no embeddings, or embedding was stopped; the same `dino-speech embed`"
                 " command goes on with it"
             )
-        for part in read_json(path / INDEX)["parts"]:
-            yield read_part(path / part["file"])
+        try:
+            index = read_json(path / INDEX)
+            num_parts, dim = len(index["parts"]), int(index["embedding_dim"])
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise InputError(f"{path / INDEX}: damaged ({error}); copy the folder again") from error
+        # By number: no name in the index leads out of the folder.
+        yield from (read_part(part_path(path, number), dim) for number in range(num_parts))
         return
     try:
         arrays = read_arrays(path)
-        found = Embeddings(arrays["ids"].tolist(), arrays["embeddings"], [])
-        if found.embeddings.ndim != 2 or len(found.ids) != len(found.embeddings):
-            raise ValueError(f"{np.size(found.ids)} ids for embeddings of the shape {found.embeddings.shape}")
+        found = _checked(Embeddings(arrays["ids"].tolist(), arrays["embeddings"], []))
     except DAMAGED as error:
         raise InputError(f"{path}: no embeddings ({error}); give what `dino-speech embed` wrote") from error
     yield found
@@ -105,6 +112,8 @@ def read_embeddings(path: str | Path) -> Embeddings:
         InputError: there is no such file or folder, it holds no embeddings, or not all of them yet.
     """
     parts = list(embedding_parts(path))
+    if not parts:
+        raise InputError(f"{path}: holds no embeddings; the same `dino-speech embed` command makes them")
     return Embeddings(
         [name for part in parts for name in part.ids],
         np.concatenate([part.embeddings for part in parts]),

@@ -94,7 +94,7 @@ def read_header(path: Path, *, format_name: str, version: int, what: str) -> dic
     except OSError as error:
         expected = f"expected {'an' if what[0] in 'aeiou' else 'a'} {what}'s folder"
         raise InputError(f"{path}: cannot be read ({error.strerror}); {expected}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); save the {what} again") from error
     if not isinstance(content, dict) or content.pop("format", None) != format_name:
         raise InputError(f'{path}: expected a JSON object with "format": "{format_name}"; this is no {what} of ours')

@@ -23,7 +23,8 @@ from dino_speech.audio.io import seconds_to_samples
 from dino_speech.data.atomic import replace_folder
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
-from dino_speech.models.checkpoint import load_encoder
+from dino_speech.models.bounded_memory import bounded_memory
+from dino_speech.models.checkpoint import SPARE, load_encoder
 from dino_speech.models.embed_files import Embeddings, Transform, embed_items
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.encoder_folder import read_header, read_weights, refuse_others, write_weights
@@ -230,6 +231,8 @@ def load_finetuned(folder: str | os.PathLike[str], device: str | torch.device = 
     """
 
     def head_of(content: dict[str, Any], encoder: SpeechEncoder, targets: Targets) -> Head:
+        if content["segment_s"] is not None and seconds_to_samples(content["segment_s"]) < 1:
+            raise InputError(f"segment_s is {content['segment_s']}; expected a positive number of seconds, or none")
         return build_head(content["objective"], encoder.embedding_dim, len(targets.names), **content["head"])
 
     content, encoder, targets, head = read_system(folder, device, FineTunedSystem, head_of)
@@ -253,12 +256,14 @@ def read_system(
     found = system_folder(folder)
     content = read_header(found / SYSTEM_FILE, format_name=kind.format, version=FORMAT_VERSION, what=kind.what)
     encoder = load_encoder(found / ENCODER_FOLDER, device=device)
+    tensors = read_weights(found / f"{kind.part}.safetensors")
     try:
         targets = targets_from_dict(content["targets"])
-        module = build(content, encoder, targets)
-        module.load_state_dict(read_weights(found / f"{kind.part}.safetensors"))
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        with bounded_memory(sum(tensor.numel() for tensor in tensors.values()) + SPARE):
+            module = build(content, encoder, targets)
+        module.load_state_dict(tensors)
+    except Exception as error:  # whatever a value of the wrong kind or size leads to
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"{found}: incomplete or damaged ({reason}); copy the whole folder again") from error
     return content, encoder, targets, module.eval().to(device)
 

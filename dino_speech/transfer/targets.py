@@ -1,6 +1,7 @@
 """What a head learns, read from a manifest's label columns: classes with numbers, or dimensions on one scale."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -129,9 +130,15 @@ def targets_to_dict(targets: Targets) -> dict[str, Any]:
 
 
 def targets_from_dict(data: dict[str, Any]) -> Targets:
-    """The inverse of `targets_to_dict`."""
+    """The inverse of `targets_to_dict`; what is damaged: some error or other."""
     fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-    return Classes(**fields) if "label" in fields else Dimensions(**fields)
+    targets = Classes(**fields) if "label" in fields else Dimensions(**fields)
+    scales = [] if isinstance(targets, Classes) else [targets.means, targets.deviations]
+    if not all(isinstance(name, str) for name in targets.names) or len(set(targets.names)) < len(targets.names):
+        raise InputError(f"names {targets.names}; expected different texts")
+    if not all(len(scale) == len(targets.names) and all(map(math.isfinite, scale)) for scale in scales):
+        raise InputError(f"means and deviations {scales}; expected a number for each of {targets.names}")
+    return targets
 
 
 def _numbers(manifest: Manifest, labels: Sequence[str]) -> Tensor:

@@ -41,13 +41,13 @@ from dino_speech.transfer.targets import Classes, Dimensions
 
 DOCUMENTED = (InputError,)
 MANIFEST = b"ID,duration,wav,start,stop,speaker\na,1.5,a.wav,0,16000,anna\nb,2.0,sub/b.wav,,,ben\n"
-TRIALS = b"1 a b\n0 a c\n1 long name\tx\ty\n"
+TRIALS = [b"1 a b\n0 a c\n1 b c\n", b"1\tlong name\tx\n0\tx\ty\n"]
 RECIPES = [
     b"base: other.yaml\nseed: 1\n",
     b"seed: 7\noutput_folder: !ref results/<seed>\ncrops: !new:dino_speech.MultiCrop\n  num_long: 2\n  long_s: 2.0\n",
-    b"seed: 1\nmonitor: [1, 2.5e-3, (0.9, 0.95), null, yes, 0o17, .inf, 1:20, \"text\", 'more', !ref <seed>*2-1]\n",
-    b"where: &a {b: 1}\nmonitor: [*a, *a, !ref <where[b]>, !copy <where>]\n",
-    b"encoder: !apply:dino_speech.build_encoder\n  name: ecapa_tdnn\n  embedding_dim: 8\n  channels: 8\n",
+    b"seed: 1\nmonitor: [1, 2.5e-3, null, yes, 0o17, .inf, 1:20, \"text\", 'more', !ref <seed>*2-1]\n",
+    b"monitor: (0.9, 0.95)\nwhere: &a {b: 1}\ncrops: [*a, *a]\nencoder:\n- !ref <where[b]>\n- !copy <where>\n",
+    b"encoder: !apply:dino_speech.build_encoder\n {name: xvector, channels: [8], kernel_sizes: [3], dilations: [1]}",
     b"encoder: !new:torch.nn.Linear\n  in_features: 4\n  out_features: 4\nmonitor: !name:torch.nn.ReLU\n",
 ]
 
@@ -134,8 +134,8 @@ def _score(path: Path) -> None:
     PLDA.load(path).score(np.ones((2, 3)), np.zeros((2, 3)))
 
 
-def _shard(home: Path) -> tuple[bytes, bytes]:
-    """A tar of one sound, and the index that names it."""
+def _shard() -> tuple[bytes, int, bytes]:
+    """A tar of one sound, the sound's bytes, and the index that names it."""
     sound, file = _audio("flac"), io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         entry = tarfile.TarInfo("a.flac")
@@ -144,22 +144,22 @@ def _shard(home: Path) -> tuple[bytes, bytes]:
     data = file.getvalue()
     shard = {"file": "shard-000000.tar", "num_utterances": 1, "duration_s": 0.2, "num_bytes": len(data), "sha256": "0"}
     index = {"version": 1, "num_utterances": 1, "hours": 0.0, "num_bytes": len(data), "shards": [shard]}
-    return data, json.dumps(index).encode()
+    return data, len(sound), json.dumps(index).encode()
 
 
 def _read_index(tar: bytes) -> Callable[[Path, bytes], object]:
     def read(folder: Path, data: bytes) -> object:
         (folder / "shard-000000.tar").write_bytes(tar)
-        (folder / "manifest.csv").write_bytes(b"ID,duration,wav\na,0.2,shard-000000.tar#512,1000\n")
+        (folder / "manifest.csv").write_bytes(b'ID,duration,wav\na,0.2,"shard-000000.tar#512,1000"\n')
         (folder / "index.json").write_bytes(data)
         return read_shards(folder)
 
     return read
 
 
-def _read_member(folder: Path, data: bytes) -> None:
-    (folder / "a.tar").write_bytes(data)
-    load_audio(f"{folder}/a.tar#512,1000")
+def _read_recipe(path: Path) -> object:
+    (path.parent / "other.yaml").write_text("seed: 3\nmonitor: [1, !ref <seed>]\n")
+    return load_recipe(path)
 
 
 def _state(home: Path) -> bytes:
@@ -173,7 +173,7 @@ def _embeddings() -> bytes:
     return file.getvalue()
 
 
-NUMBERS = [b"0", b"-1", b"1e999", b"nan", b"99999999999999999999", b"null", b"true", b'""', b"[]", b"{}", b"[[[["]
+NUMBERS = [b"0", b"-1", b"1e999", b"nan", b"99999999999999999999", b"null", b"true", b'""', b"[]", b"{}", b"[" * 3_000]
 TAGS = [b"!new:", b"!apply:", b"!name:", b"!ref ", b"!copy ", b"<seed>", b"*a", b"&a ", b"!!bool ", b"!!python/"]
 TAGS += [b"torch.nn.Linear", b"dino_speech.", b"(1, 2)", b"? ", b": ", b"- ", b"{", b"}", b"<<: ", b"%TAG", b"---\n"]
 CELLS = [b",", b";", b"\t", b'"', b"\n", b"\r", b"\x00", b"\xff", b"://", b"#1,2", b"a", b"\xef\xbb\xbf"]
@@ -185,8 +185,10 @@ def make_targets(home: Path) -> list[Target]:
     """All readers; `home` keeps what they need beside the bytes."""
     encoder = build_encoder("ecapa_tdnn", embedding_dim=4, channels=8, attention_channels=4, se_channels=4, seed=0)
     valid, kept = encoder.save(home / "encoder", {}), _embedding_folder(home)
-    tuned, text = _systems(home, encoder)
-    tar, index = _shard(home)
+    tuned, text = _systems(
+        home, build_encoder("xvector", embedding_dim=4, channels=[8, 8], kernel_sizes=[3, 1], dilations=[1, 1], seed=0)
+    )
+    tar, size, index = _shard()
     (home / "m.csv").write_bytes(MANIFEST)
     manifest = read_manifest(home / "m.csv")
     sounds = b"wav,kind,category,rt60_s\na.wav,music,jazz,\nr.wav,rir,,0.4\n"
@@ -200,8 +202,8 @@ def make_targets(home: Path) -> list[Target]:
 
     return [
         alone("manifest.csv", [MANIFEST], NUMBERS + CELLS, read_manifest),
-        alone("trials.txt", [TRIALS], NUMBERS + CELLS, read_trials),
-        alone("recipe.yaml", RECIPES, NUMBERS + TAGS, load_recipe),
+        alone("trials.txt", TRIALS, NUMBERS + CELLS, read_trials),
+        alone("recipe.yaml", RECIPES, NUMBERS + TAGS, _read_recipe),
         inside(valid, "encoder.json", NUMBERS, load_encoder),
         inside(valid, "model.safetensors", WEIGHTS, load_encoder),
         inside(tuned, "system.json", NUMBERS, load_system),
@@ -209,7 +211,7 @@ def make_targets(home: Path) -> list[Target]:
         inside(text, "system.json", NUMBERS, load_system),
         inside(text, "readout.safetensors", WEIGHTS, load_system),
         Target("shards", [index], NUMBERS, _read_index(tar)),
-        Target("member", [tar], [bytes(512)], _read_member),
+        alone("a.tar", [tar], [bytes(512)], lambda path: load_audio(f"{path}#512,{size}")),
         Target("audio", [_audio("wav"), _audio("flac"), _audio("ogg"), _audio("mp3")], [b"RIFF", b"fLaC"], _read_audio),
         alone("last.pt", [_state(home)], [b"PK", b"torch", b"c"], load_state),
         alone("embeddings.npz", [_embeddings()], ARRAYS, read_embeddings),

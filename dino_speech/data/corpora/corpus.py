@@ -137,16 +137,20 @@ def read_table(
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8 text; take the owners' own file") from error
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
-    header = [cell.strip().lower() for cell in next(reader, [])]
+    try:
+        lines = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise InputError(f"{path} row {reader.line_num}: no table ({error}); take the owners' own file") from error
+    header = [cell.strip().lower() for cell in (lines[0][1] if lines else [])]
     if absent := [name for name in required if name.lower() not in header]:
         raise InputError(
             f"{path} row 1: no column {absent[0]!r}; found {', '.join(header) or 'nothing'}; take the owners' own file"
         )
     rows = []
-    for cells in reader:
+    for row, cells in lines[1:]:
         if not any(cell.strip() for cell in cells):
             continue
-        place = f"{path} row {reader.line_num}"
+        place = f"{path} row {row}"
         if len(cells) != len(header):
             raise InputError(f"{place}: found {len(cells)} cells; expected {len(header)}, as in the header")
         rows.append(Cells(place, dict(zip(header, (cell.strip() for cell in cells), strict=True))))

@@ -54,7 +54,7 @@ def read_index(folder: StrPath) -> dict[str, Any]:
     try:
         with open_bytes(place) as file:
             index: dict[str, Any] = json.loads(file.read())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problem = f"{place}: no index of shards ({error}); give the folder that `dino-speech shard` wrote to its end"
         raise InputError(problem) from error
     if not isinstance(index, dict) or index.get("version", VERSION) > VERSION or "shards" not in index:
@@ -71,7 +71,7 @@ def read_index(folder: StrPath) -> dict[str, Any]:
 def _refuse_damaged(folder: Path, index: dict[str, Any]) -> None:
     for shard in index["shards"]:
         path = folder / shard["file"]
-        size = path.stat().st_size if path.is_file() else None
+        size = os.path.getsize(path) if os.path.isfile(path) else None  # noqa: PTH113, PTH202  (Path: no long names)
         if size != shard["num_bytes"]:
             found = "is missing" if size is None else f"has {size} bytes"
             problem = f"{path}: {found}; expected {shard['num_bytes']} bytes: copy it again, or write the shards again"

@@ -5,6 +5,7 @@ whose licence allows research only. Letters: `N` utterances, `Q` descriptors.
 """
 
 import csv
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -92,6 +93,8 @@ def read_descriptors(path: Path, manifest: Manifest) -> NDArray[np.float64]:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); descriptors are {EGEMAPS!r} or a CSV file"
         ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: no table ({error}); expected CSV in UTF-8") from error
     names = [name for name in (rows[0] if rows else {}) if name != "ID"]
     if not rows or "ID" not in rows[0] or not names:
         raise InputError(f"{path}: expected a first line with ID and names of descriptors, and numbers below it")
@@ -108,9 +111,12 @@ def read_descriptors(path: Path, manifest: Manifest) -> NDArray[np.float64]:
 
 def _number(cell: Any, place: str) -> float:
     try:
-        return float(cell or "nan")
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{place}: found {cell!r}; expected a number or nothing") from error
+        number = float(cell or "nan")
+    except (TypeError, ValueError):
+        number = math.inf
+    if math.isinf(number):
+        raise InputError(f"{place}: found {cell!r}; expected a number or nothing")
+    return number
 
 
 def _checked(name: str, values: ArrayLike, manifest: Manifest) -> NDArray[np.float64]:

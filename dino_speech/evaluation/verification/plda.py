@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dino_speech.data.resumable_store import DAMAGED, read_arrays
 from dino_speech.errors import InputError
 from dino_speech.evaluation.one_thread import one_thread
 from dino_speech.evaluation.speaker_means import speaker_sums
@@ -193,11 +194,17 @@ class PLDA:
             InputError: there is no such file, or it holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in (*ARRAYS, "counts")}
-        except (OSError, KeyError, ValueError) as error:
+            found = read_arrays(Path(path))
+            arrays = {name: found[name].astype(np.float64, casting="same_kind") for name in ARRAYS}
+            dim, reduced = arrays["directions_"].shape
+            shapes = {"mean_": (dim,), "center_": (reduced,), "basis_": (reduced, reduced), "ratio_": (reduced,)}
+            if any(arrays[name].shape != shape for name, shape in shapes.items()):
+                raise ValueError(f"shapes {[array.shape for array in arrays.values()]} do not fit each other")
+            if not all(np.isfinite(array).all() for array in arrays.values()) or (arrays["ratio_"] < 0).any():
+                raise ValueError("numbers that are not finite, or variances below 0")
+            num_utterances, num_speakers, length_norm = map(int, found["counts"])
+        except (*DAMAGED, OverflowError) as error:
             raise InputError(f"{path}: not a PLDA written by PLDA.save ({error})") from error
-        num_utterances, num_speakers, length_norm = arrays.pop("counts").tolist()
         plda = cls(length_norm=bool(length_norm))
         plda.__dict__.update(arrays, num_utterances_=num_utterances, num_speakers_=num_speakers)
         return plda

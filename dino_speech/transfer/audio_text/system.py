@@ -31,7 +31,7 @@ from dino_speech.transfer.system import (
     read_system,
     system_folder,
 )
-from dino_speech.transfer.targets import Dimensions, targets_to_dict
+from dino_speech.transfer.targets import Dimensions, Targets, targets_to_dict
 
 
 @dataclass(eq=False)
@@ -145,9 +145,14 @@ def load_audio_text(folder: str | os.PathLike[str], device: str | torch.device =
     Raises:
         InputError: there is no such folder, or it is incomplete, damaged, or of another format version.
     """
-    content, encoder, targets, readout = read_system(
-        folder, device, AudioTextSystem, lambda content, *_: build_readout(**content["readout"])
-    )
+
+    def readout_of(content: dict[str, Any], _: SpeechEncoder, targets: Targets) -> ReadOut:
+        readout = build_readout(**content["readout"])
+        if not isinstance(targets, Dimensions) or len(readout.bias) != len(targets.names):
+            raise InputError(f"a read-out of {len(readout.bias)} dimensions for {targets}")
+        return readout
+
+    content, encoder, targets, readout = read_system(folder, device, AudioTextSystem, readout_of)
     assert isinstance(targets, Dimensions)
     return AudioTextSystem(encoder, readout, targets, content.get("transcript"), content.get("provenance", {}))
 
@@ -162,7 +167,7 @@ def load_system(
     """
     try:
         content = json.loads((system_folder(folder) / SYSTEM_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         content = None  # said by `load_finetuned`
     if isinstance(content, dict) and content.get("format") == AudioTextSystem.format:
         return load_audio_text(folder, device)
