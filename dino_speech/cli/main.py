@@ -17,7 +17,8 @@ from dino_speech.audio.urls import urls_agreed_to
 from dino_speech.cli import data, quickstart, recipes, recordings
 from dino_speech.cli.answer import Answer, as_json
 from dino_speech.cli.evaluating import clinical, compare, evaluate
-from dino_speech.cli.options import RECIPE_COMMANDS, MisuseError, Parser, split_words
+from dino_speech.cli.options import RECIPE_COMMANDS, MisuseError, OutputFolder, Parser, split_words
+from dino_speech.data.outputs import check_output
 from dino_speech.errors import InputError, UsageError
 
 GROUPS = (quickstart, data, clinical, recipes, recordings, evaluate, compare)
@@ -65,6 +66,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 def _run(arguments: argparse.Namespace) -> int:
     try:
+        for output in (value for value in vars(arguments).values() if isinstance(value, OutputFolder)):
+            check_output(output, is_file=output.is_file)
         answer: Answer = arguments.run(arguments)
     except (InputError, OSError) as error:
         return _fail(str(error), 2 if isinstance(error, UsageError) else 1, json=arguments.json)

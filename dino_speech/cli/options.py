@@ -53,6 +53,20 @@ def positive_int(text: str) -> int:
     return value
 
 
+class OutputFolder(str):
+    """An argument's type: a folder that results go to, looked at before the command begins (`main.py`)."""
+
+    __slots__ = ()
+    is_file = False
+
+
+class OutputFile(OutputFolder):
+    """The same for a file."""
+
+    __slots__ = ()
+    is_file = True
+
+
 def _column_and_values(text: str) -> tuple[str, list[str]]:
     column, equals, values = text.partition("=")
     if not (column and equals and values):
@@ -88,7 +102,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": 1000,
         "help": "of bootstraps (%(default)s)",
     },
-    "--output": {"metavar": "DIR", "help": "also write report.md, report.json and pictures there"},
+    "--output": {
+        "metavar": "DIR",
+        "type": OutputFolder,
+        "help": "also write report.md, report.json and pictures there",
+    },
     "--restart": {"action": "store_true", "help": "delete what a former run left instead of going on with it"},
     "--rir": {"metavar": "DIR", "help": "folder or manifest of room responses (default: synthetic rooms)"},
     "--seconds": {"type": float, "metavar": "S", "default": 10.0, "help": "length of a timed wave (%(default)s)"},

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dino_speech.cli.answer import Answer, left_out, table
 from dino_speech.cli.options import (
     NUM_READING_THREADS,
+    OutputFile,
+    OutputFolder,
     Subparsers,
     add_command,
     add_options,
@@ -37,24 +39,27 @@ def add_commands(subparsers: Subparsers) -> None:
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files, folders or manifests (CSV)")
     parser.add_argument("--system", metavar="DIR", required=True, help="folder of a system, as finetune leaves it")
     add_options(parser, "--device")
-    add_options(parser, "--output", metavar="CSV", help="write one row per recording")
+    add_options(parser, "--output", type=OutputFile, metavar="CSV", help="write one row per recording")
     parser.add_argument("--text", help="what is said in the one recording, for a system that a text joins")
     parser = add_command(
-        *(subparsers, "embed", _embed, "one vector per utterance, into an npz file, or part by part into a folder"),
+        *(subparsers, "embed", _embed, "one vector per utterance, into one file, or part by part into a folder"),
         details=(
-            "The npz holds `ids` (N,) and `embeddings` (N, D) float32. The ID of a file in a folder is its path\n"
-            "relative to the folder, that of a manifest's row its ID, that of a single file the path as given.\n"
+            "An .npz holds `ids` (N,) and `embeddings` (N, D) float32; a .csv and a .parquet (needs pyarrow) the\n"
+            "columns ID, embedding_0, ... The ID of a file in a folder is its path relative to the folder (behind the\n"
+            "end of the folder's path where folders hold equal names), that of a manifest's row its ID, that of a\n"
+            "single file the path as given.\n"
             "Files that cannot be read are listed and left out; exit code 1 if none can.\n\n"
             "For many files give a folder: parts are written as the work goes on, the same command goes on after a\n"
             "kill, and several GPUs share the work:\n"
             "torchrun --nproc-per-node=8 -m -- dino_speech embed INPUT ... --encoder DIR --output DIR/\n"
-            "Python's dino_speech.read_embeddings reads both."
+            "Python's dino_speech.read_embeddings reads them all."
         ),
         example="dino-speech embed recordings/ --encoder results/dino/encoder --output recordings.npz",
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files, folders, manifests (CSV) or shards")
     add_options(parser, "--encoder", "--device")
-    add_options(parser, "--output", metavar="FILE.npz|DIR", required=True, help="one npz file, or a folder of parts")
+    output = "one file (.npz, .csv, .parquet), or a folder of parts"
+    add_options(parser, "--output", type=_file_or_folder, metavar="FILE|DIR", required=True, help=output)
     part_size = "utterances per part of a folder (default: 10000)"
     parser.add_argument("--part-size", type=positive_int, metavar="N", help=part_size)
     add_options(parser, "--num-threads", default=NUM_READING_THREADS)
@@ -124,7 +129,7 @@ def _rows(found: "Predictions") -> Iterable[dict[str, Any]]:
 def _embed(arguments: argparse.Namespace) -> Answer:
     options: dict[str, Any] = {"num_workers": arguments.num_threads, "progress": sys.stderr.isatty()}
     options["precision"] = arguments.precision
-    if _is_folder(arguments.output):
+    if not arguments.output.is_file:
         from dino_speech.distributed import join_processes
         from dino_speech.embedding.to_disk import PART_SIZE, embed_to_folder
 
@@ -133,12 +138,12 @@ def _embed(arguments: argparse.Namespace) -> Answer:
         options["part_size"] = arguments.part_size or PART_SIZE
         report = embed_to_folder(arguments.inputs, load_chosen_encoder(arguments), arguments.output, **options)
     else:
+        from dino_speech.embedding.one_file import check_format
         from dino_speech.embedding.to_disk import embed_to_file
 
+        check_format(Path(arguments.output))
         if arguments.part_size or int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise UsageError(
-                f"--output {arguments.output}: parts, and several processes, need a folder, not an npz file"
-            )
+            raise UsageError(f"--output {arguments.output}: parts, and several processes, need a folder, not a file")
         report = embed_to_file(arguments.inputs, load_chosen_encoder(arguments), arguments.output, **options)
     data = {**report.to_dict(), **left_out(report.skipped), "encoder": arguments.encoder}
     skipped = f"; {len(report.skipped)} files skipped" if report.skipped else ""
@@ -146,8 +151,9 @@ def _embed(arguments: argparse.Namespace) -> Answer:
     return Answer(data, found + skipped)
 
 
-def _is_folder(output: str) -> bool:
-    return output.endswith(("/", os.sep)) or not Path(output).suffix or Path(output).is_dir()
+def _file_or_folder(output: str) -> OutputFolder:
+    is_folder = output.endswith(("/", os.sep)) or not Path(output).suffix or Path(output).is_dir()
+    return OutputFolder(output) if is_folder else OutputFile(output)
 
 
 def _verify(arguments: argparse.Namespace) -> Answer:

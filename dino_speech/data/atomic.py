@@ -167,6 +167,11 @@ def inert(cell: object) -> object:
     return cell
 
 
+def as_it_was(cell: str) -> str:
+    """The cell that `inert` was given, where that was a text."""
+    return cell[1:] if cell.startswith("'") and inert(cell[1:]) == cell else cell
+
+
 def read_json(path: Path) -> Any:
-    """The inverse."""
+    """The inverse of `write_json_atomically`."""
     return json.loads(path.read_text(encoding="utf-8"))

@@ -25,6 +25,7 @@ from dino_speech.audio.vad import VAD, build_vad, mask_regions, other_regions
 from dino_speech.data.atomic import read_json, write_atomically, write_json_atomically, write_rows_atomically
 from dino_speech.data.in_threads import in_order
 from dino_speech.data.manifest import write_manifest
+from dino_speech.data.outputs import check_output
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.errors import InputError
 from dino_speech.metrics import auc
@@ -235,7 +236,8 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
                 f"{folder}: was written with other settings ({', '.join(other)}); choose another folder, or remove it"
             )
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    check_output(folder)
+    if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: exists and does not come from this command; choose a folder that is new or empty")
     folder.mkdir(parents=True, exist_ok=True)
     write_json_atomically(path, settings)

@@ -1,6 +1,7 @@
 """What a person gives to be embedded: files, folders, manifests, shards, as one stream of utterances."""
 
 import hashlib
+import logging
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,10 @@ from dino_speech.data.manifest import read_headers
 from dino_speech.data.rows import ManifestRows
 from dino_speech.data.shards.reading import INDEX, MANIFEST, is_shards, shards_folder
 from dino_speech.data.utterances import Manifest, Skipped, Utterance
+from dino_speech.distributed import is_main_process
 from dino_speech.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 MANIFEST_SUFFIXES = (".csv", ".tsv")
 UNKNOWN_S = 0.0  # duration of a file whose header was not read yet
@@ -35,12 +39,14 @@ class Inputs:
 
     Given are audio files, folders, manifests (CSV), folders of shards or their `index.json` (the latter two also as
     URLs), or the utterances themselves. Of manifests and shards one row at a time is in memory, of folders the names.
-    The ID of a file in a folder is its path relative to the folder, that of a single file is its path as given.
+    The ID of a file in a folder is its path relative to the folder, that of a single file is its path as given. Where
+    folders hold equal names, IDs begin with the last parts of the folders' paths, as many as tell them apart.
     """
 
     def __init__(self, inputs: Sequence[str | Path] | Manifest) -> None:
         self._sources: list[Iterable[Utterance]] = [inputs] if isinstance(inputs, Manifest) else []
         self._sources = self._sources or [_source(os.fspath(name)) for name in inputs]  # type: ignore[arg-type]
+        _tell_apart([source for source in self._sources if isinstance(source, _Files)])
 
     def __iter__(self) -> Iterator[Utterance]:
         for source in self._sources:
@@ -86,12 +92,31 @@ class _Files:
     """The audio files of a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._root = os.path.normpath(folder.absolute())
-        self._names = [file.relative_to(self._root).as_posix() for file in find_audio(self._root)]
+        self.root = Path(os.path.normpath(folder.absolute()))
+        self.names = [file.relative_to(self.root).as_posix() for file in find_audio(self.root)]
+        self.prefix = ""  # of the IDs
 
     def __iter__(self) -> Iterator[Utterance]:
-        for name in self._names:
-            yield Utterance(printable(name), os.path.join(self._root, name), UNKNOWN_S, origin=printable(name))  # noqa: PTH118
+        for name in self.names:
+            id_ = printable(self.prefix + name)
+            yield Utterance(id_, os.path.join(self.root, name), UNKNOWN_S, origin=id_)  # noqa: PTH118
+
+
+def _tell_apart(folders: Sequence[_Files]) -> None:
+    """Give folders that hold equal names the shortest ends of their paths that differ as prefixes."""
+    names = [name for folder in folders for name in folder.names]
+    if len(set(names)) == len(names):
+        return
+    paths = [folder.root.parts for folder in folders]
+    twice = [folder.root for folder, path in zip(folders, paths, strict=True) if paths.count(path) > 1]
+    if twice:
+        raise InputError(f"{twice[0]}: given twice; give each folder once")
+    length = next(n for n in range(1, 1 + max(map(len, paths))) if len({path[-n:] for path in paths}) == len(paths))
+    for folder, path in zip(folders, paths, strict=True):
+        folder.prefix = f"{Path(*path[-length:]).as_posix().rstrip('/')}/"
+    if is_main_process():
+        shown = ", ".join(printable(folder.prefix) for folder in folders)
+        logger.info("the folders hold equal names: IDs begin with %s", shown)
 
 
 def with_durations(utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Skipped]]:

@@ -1,4 +1,4 @@
-"""Embeddings on disk: one npz file, or a folder of parts that is written as the work goes on and read as one.
+"""Embeddings on disk: a folder of parts that is written as the work goes on and read as one, or one file.
 
 A part holds embeddings that follow each other in the input, and the reasons of those that are missing: it is complete
 or absent. `index.json` is written last.
@@ -15,6 +15,7 @@ from dino_speech.data.atomic import read_json, write_json_atomically
 from dino_speech.data.loading.skipped import write_failures
 from dino_speech.data.resumable_store import DAMAGED, read_arrays
 from dino_speech.data.utterances import Skipped
+from dino_speech.embedding.one_file import checked, read_file
 from dino_speech.errors import InputError
 from dino_speech.models.embed_files import Embeddings
 
@@ -46,19 +47,10 @@ def unpack(arrays: Mapping[str, NDArray[Any]]) -> Embeddings:
 def read_part(path: Path, dim: int | None = None) -> Embeddings:
     """One part of a folder, whole by the checksums that npz files have; InputError: it is missing or damaged."""
     try:
-        return _checked(unpack(read_arrays(path)), dim)
+        return checked(unpack(read_arrays(path)), dim)
     except DAMAGED as error:
         cure = "the same `dino-speech embed` command makes it again"
         raise InputError(f"{path}: a part of embeddings, missing or damaged ({error}); {cure}") from error
-
-
-def _checked(found: Embeddings, dim: int | None = None) -> Embeddings:
-    """The embeddings, `dim` numbers each; a ValueError where they are no such thing."""
-    ids, kind, shape = np.array(found.ids, dtype=str), found.embeddings.dtype, found.embeddings.shape
-    if kind.kind != "f" or len(shape) != 2 or ids.shape != shape[:1] or dim not in (None, shape[1]):
-        wanted = "" if dim is None else f" of {dim} dimensions"
-        raise ValueError(f"{ids.size} ids for {kind} of the shape {shape}; expected floats{wanted}")
-    return found
 
 
 def write_index(folder: Path, num_parts: int, facts: dict[str, Any]) -> None:
@@ -78,7 +70,7 @@ def write_index(folder: Path, num_parts: int, facts: dict[str, Any]) -> None:
 
 
 def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
-    """The embeddings part by part, so that all need not fit into memory; of an npz file, one part."""
+    """The embeddings part by part, so that all need not fit into memory; of a file, one part."""
     path = Path(path)
     if path.is_dir():
         if not (path / INDEX).is_file():
@@ -93,17 +85,12 @@ def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
             raise InputError(f"{path / INDEX}: damaged ({error}); copy the folder again") from error
         # By number: no name in the index leads out of the folder.
         yield from (read_part(part_path(path, number), dim) for number in range(num_parts))
-        return
-    try:
-        arrays = read_arrays(path)
-        found = _checked(Embeddings(arrays["ids"].tolist(), arrays["embeddings"], []))
-    except DAMAGED as error:
-        raise InputError(f"{path}: no embeddings ({error}); give what `dino-speech embed` wrote") from error
-    yield found
+    else:
+        yield read_file(path)
 
 
 def read_embeddings(path: str | Path) -> Embeddings:
-    """What `dino-speech embed` wrote, an npz file or a folder, in the order of its input.
+    """What `dino-speech embed` wrote, a file (npz, csv, parquet) or a folder, in the order of its input.
 
     Returns:
         `ids` (N,), `embeddings` (N, D) float32, and `failures` (of a folder) with their reasons.

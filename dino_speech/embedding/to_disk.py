@@ -1,4 +1,4 @@
-"""Embeddings of files, on disk: in one npz file, or more than fit into memory, part by part, on one process or many.
+"""Embeddings of files, on disk: in one file, or more than fit into memory, part by part, on one process or many.
 
 Part k, of `part_size` utterances that follow each other, belongs to rank k mod world size, and a part on disk is done:
 so a run that was killed goes on with the others, also on another number of processes, and no utterance is lost.
@@ -15,11 +15,13 @@ import numpy as np
 
 from dino_speech.data.atomic import read_json, write_json_atomically
 from dino_speech.data.loading.skipped import read_failures
+from dino_speech.data.outputs import check_output
 from dino_speech.data.resumable_store import write_arrays
 from dino_speech.data.sole_use import alone
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.distributed import barrier, is_main_process, patient_group, rank, world_size
 from dino_speech.embedding.inputs import Inputs, with_durations
+from dino_speech.embedding.one_file import check_format, write_file
 from dino_speech.embedding.parts_on_disk import FAILURES, INDEX, pack, part_path, read_part, write_index
 from dino_speech.errors import InputError
 from dino_speech.models.embed_files import Embeddings
@@ -57,13 +59,20 @@ def embed_to_file(
     num_workers: int = NUM_READING_THREADS,
     **options: Any,
 ) -> EmbedReport:
-    """Embed as `embed_to_folder` does, into one npz file: `ids` (N,) text and `embeddings` (N, D) float32."""
-    given, target = Inputs(inputs), Path(output)
+    """Embed as `embed_to_folder` does, into one file of the format that its name says (see `one_file.py`).
+
+    Raises:
+        InputError: also where the name says no such format, or the file cannot be written, before the work.
+    """
+    target = Path(output)
+    check_format(target)
+    check_output(target, is_file=True)
+    given = Inputs(inputs)
     given.survey()
-    target.parent.mkdir(parents=True, exist_ok=True)  # now, not after an hour of embedding
     found = embed_readable(list(given), encoder, num_workers=num_workers, **options)
     refuse_nothing(len(found.ids), found.failures)
-    write_arrays(target, {"ids": np.array(found.ids), "embeddings": found.embeddings})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_file(target, found)
     return EmbedReport(str(output), len(found.ids), found.embeddings.shape[1], tuple(found.failures))
 
 
@@ -111,6 +120,7 @@ def embed_to_folder(
             input, encoder, part size or precision; nothing could be embedded.
     """
     group = patient_group()  # one process may have much more to do than another
+    check_output(output)
     folder, given = Path(output), Inputs(inputs)
     survey = given.survey()
     identity = {
@@ -146,8 +156,6 @@ def _begin(folder: Path, identity: dict[str, Any], group: Any) -> None:
 
 
 def _refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
-    if folder.is_file():
-        raise InputError(f"{folder} is a file; give a folder, or FILE.npz for all embeddings in one file")
     started = (folder / RUN).exists()
     if not started and folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise InputError(f"{folder}: holds other things than embeddings; give a folder that is empty or does not exist")

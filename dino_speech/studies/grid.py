@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_speech.data.atomic import write_csv_atomically, write_text_atomically
+from dino_speech.data.outputs import check_output
 from dino_speech.data.resumable_store import name_with_hash, read_or_make
 from dino_speech.errors import InputError
 from dino_speech.evaluation.reports.report_file import markdown_table
@@ -127,6 +128,7 @@ def run_grid(
             raise InputError(f"{name}: expected at least one value")
     from tqdm import tqdm
 
+    check_output(output_folder)
     folder = Path(output_folder)
     rows = [Row(dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
     failures: dict[str, str] = {}

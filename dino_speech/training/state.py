@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from dino_speech.data.atomic import clear_unfinished, write_atomically, write_text_atomically
+from dino_speech.data.outputs import check_output
 from dino_speech.data.utterances import list_some
 from dino_speech.distributed import world_size
 from dino_speech.errors import InputError
@@ -185,9 +186,8 @@ def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def refuse_other_things(folder: Path) -> None:
-    """Refuse an output folder that is no run's and holds something; logs and hidden files may be there."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; give an output folder that does not exist yet")
+    """Refuse an output folder that cannot be written, or is no run's and holds more than logs and hidden files."""
+    check_output(folder)
     if not folder.exists() or (folder / RUN_FILE).exists():
         return
     found = sorted(path.name for path in folder.iterdir() if path.name not in BEFORE_A_RUN)

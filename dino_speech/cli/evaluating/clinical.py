@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dino_speech.cli.answer import Answer, left_out, table
 from dino_speech.cli.evaluating.judging import add_judging, answer, judge
-from dino_speech.cli.options import Subparsers, add_command, add_options, chosen
+from dino_speech.cli.options import OutputFolder, Subparsers, add_command, add_options, chosen
 from dino_speech.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def add_kind(kinds: Subparsers) -> None:
     parser.add_argument("--segment-s", type=float, metavar="S", help="cut recordings into segments (default: whole)")
     add_options(parser, "--vad")
     parser.add_argument("--no-silence-control", action="store_true", help="leave the control out")
-    parser.add_argument("--control-folder", metavar="DIR", help="keep the non-speech parts here (default: removed)")
+    keep = "keep the non-speech parts here (default: removed)"
+    parser.add_argument("--control-folder", type=OutputFolder, metavar="DIR", help=keep)
 
 
 def _evaluate(arguments: argparse.Namespace) -> Answer:

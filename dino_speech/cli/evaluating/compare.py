@@ -8,6 +8,7 @@ from dino_speech.cli.answer import Answer, left_out, table
 from dino_speech.cli.evaluating.judging import add_judging, answer, judge, reading
 from dino_speech.cli.options import (
     OPTIONS,
+    OutputFolder,
     Subparsers,
     add_command,
     add_options,
@@ -59,7 +60,7 @@ def add_commands(subparsers: Subparsers) -> None:
     parser.add_argument("--descriptors", metavar="WHAT", help=descriptors)
     parser.add_argument("--transcript", metavar="COLUMN", help="column of what was said, compared with the layers")
     parser.add_argument("--layers", metavar="PATTERN", nargs="+", default=["*"], help="only these, e.g. 'layer_*'")
-    parser.add_argument("--cache", metavar="DIR", help="keep the layers here, for further questions")
+    parser.add_argument("--cache", type=OutputFolder, metavar="DIR", help="keep the layers here, for further questions")
 
 
 def _compare(arguments: argparse.Namespace) -> Answer:

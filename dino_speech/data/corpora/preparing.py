@@ -18,6 +18,7 @@ from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import Corpus, Row, Tree
 from dino_speech.data.folds import check_disjoint
 from dino_speech.data.manifest import Manifest, Utterance, read_headers, scan_folder, write_manifest
+from dino_speech.data.outputs import check_output
 from dino_speech.data.trials import make_trials, write_trials
 from dino_speech.data.utterances import list_some
 from dino_speech.errors import InputError
@@ -33,6 +34,7 @@ def prepare(name: str, source: str | Path, output: str | Path, **options: Any) -
             not have, a file in the folder of another speaker, a table that says otherwise.
     """
     corpus = CORPORA[name]
+    check_output(output)
     found = corpus(source, output, **options) if callable(corpus) else prepare_corpus(corpus, source, output)
     return dict(found)
 

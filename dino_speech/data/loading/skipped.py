@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dino_speech.data.atomic import inert, write_rows_atomically, writing
+from dino_speech.data.atomic import as_it_was, inert, write_rows_atomically, writing
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
 
@@ -104,8 +104,4 @@ def read_failures(path: Path) -> list[Skipped]:
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [Skipped(_as_it_was(row["ID"]), _as_it_was(row["reason"])) for row in csv.DictReader(file)]
-
-
-def _as_it_was(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and inert(cell[1:]) == cell else cell
+        return [Skipped(as_it_was(row["ID"]), as_it_was(row["reason"])) for row in csv.DictReader(file)]

@@ -19,6 +19,7 @@ from dino_speech.data.atomic import read_json, write_json_atomically, writing
 from dino_speech.data.in_threads import in_order
 from dino_speech.data.loading.skipped import read_failures, write_failures
 from dino_speech.data.manifest import Manifest, read_manifest, scan_folder, write_manifest
+from dino_speech.data.outputs import check_output
 from dino_speech.data.seeds import seeded_generator
 from dino_speech.data.shards.reading import FAILURES, INDEX, MANIFEST, VERSION
 from dino_speech.data.shards.shard import CODECS, Encoded, Failed, Shard, encode
@@ -75,6 +76,7 @@ def write_shards(
     """
     if not shard_mb > 0 or codec not in CODECS:
         raise InputError(f"shard_mb={shard_mb}, codec={codec!r}: expected a positive number, and one of {CODECS}")
+    check_output(output)
     if not isinstance(source, Manifest):
         source = scan_folder(source) if Path(source).is_dir() else read_manifest(source)
     writing = _Writing(source, Path(output), int(shard_mb * 10**6), codec)

@@ -88,10 +88,15 @@ def figures_of(report: "ClassificationReport | RegressionReport") -> dict[str, A
 
 
 def require(recipe: Mapping[str, Any], key: str, *kinds: type[Kind]) -> Kind:
-    """The value of the key by which a recipe's kind is known; what every recipe needs is there besides."""
+    """The value of the key by which a recipe's kind is known; what every recipe needs is there besides, and its output
+    folder can be written.
+    """
+    from dino_speech.data.outputs import check_output
+
     for needed in (DATA[0], DATA[2], key):
         if recipe.get(needed) is None:
             raise RecipeError(f"{_name(recipe)}: no {needed}; write it into the recipe, or give --{needed}=VALUE")
+    check_output(recipe["output_folder"])
     value = recipe[key]
     if not isinstance(value, kinds):
         expected = " or ".join(f"!new:dino_speech.{kind.__name__}" for kind in kinds)

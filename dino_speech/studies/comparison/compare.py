@@ -16,6 +16,7 @@ import torch
 
 from dino_speech.audio.banks import list_sounds
 from dino_speech.audio.decoding import StrPath
+from dino_speech.data.outputs import check_output
 from dino_speech.data.resumable_store import ResumableStore, safe_name
 from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Manifest, Skipped
@@ -91,6 +92,7 @@ def compare_encoders(
         InputError: a system that cannot be loaded, two of one name, no task, a missing column, an unknown condition:
             before anything is embedded; or what the evaluations refuse.
     """
+    check_output(output_folder)
     tasks: dict[str, Any] = {"label": label, "labels": labels, "trials": trials}
     benchmark = read_benchmark(manifest, **tasks, **_taken(options, BENCHMARK_OPTIONS))
     encoders, floor = with_floor(name_encoders(systems), floor)
