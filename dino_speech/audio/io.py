@@ -42,7 +42,14 @@ def audio_info(path: StrPath) -> AudioInfo:
         return header_of(file)
 
 
-def load_audio(path: StrPath, *, start: int = 0, stop: int | None = None, sample_rate: int = SAMPLE_RATE) -> Tensor:
+def load_audio(
+    path: StrPath,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    sample_rate: int = SAMPLE_RATE,
+    max_s: float = math.inf,
+) -> Tensor:
     """Read a file, or a span of it, as a mono wave.
 
     Channels are averaged. Only the span is decoded (with a margin where the resampler or the codec needs one), so that
@@ -54,12 +61,14 @@ def load_audio(path: StrPath, *, start: int = 0, stop: int | None = None, sample
         start: first sample of the span, counted at `sample_rate`; at least 0.
         stop: end of the span, exclusive; None, or anything beyond the end, means the end of the file.
         sample_rate: rate of the result in Hz.
+        max_s: a longer span is refused before it is decoded.
 
     Returns:
         (time,) float32; in [-1, 1], unless the file itself holds floats beyond.
 
     Raises:
-        AudioError: the file is missing, empty or corrupt, has no samples in the span, or NaN or Inf there.
+        AudioError: the file is missing, empty or corrupt, has no samples in the span, or NaN or Inf there; the span is longer than
+            `max_s`.
 
     Example:
         >>> import soundfile, tempfile, pathlib
@@ -76,6 +85,11 @@ def load_audio(path: StrPath, *, start: int = 0, stop: int | None = None, sample
             raise AudioError(
                 f"{path}: no samples in the span {start}..{stop}: the file has {num_samples} samples at"
                 f" {sample_rate} Hz ({info.duration_s:.3f} s); check start, stop and duration in the manifest"
+            )
+        if stop - start > max_s * sample_rate:
+            raise AudioError(
+                f"{path}: {(stop - start) / sample_rate:.0f} s in one piece; expected at most {max_s:g} s: name parts"
+                " of it by start and stop in a manifest (segment_manifest does), or allow more by max_s (--max-s)"
             )
         if info.sample_rate == sample_rate:
             wave = decoding.decode_mono(file, start, stop)

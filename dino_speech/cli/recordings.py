@@ -63,6 +63,8 @@ def add_commands(subparsers: Subparsers) -> None:
     part_size = "utterances per part of a folder (default: 10000)"
     parser.add_argument("--part-size", type=positive_int, metavar="N", help=part_size)
     add_options(parser, "--num-threads", default=NUM_READING_THREADS)
+    longest = "longer files are refused (default: 1800; wav2vec 2.0 and its kin: 300)"
+    parser.add_argument("--max-s", type=float, metavar="S", help=longest)
     precision = "of the network (default: %(default)s); auto: bf16 where the device is fast at it"
     parser.add_argument("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="fp32", help=precision)
     parser = add_command(
@@ -128,7 +130,7 @@ def _rows(found: "Predictions") -> Iterable[dict[str, Any]]:
 
 def _embed(arguments: argparse.Namespace) -> Answer:
     options: dict[str, Any] = {"num_workers": arguments.num_threads, "progress": sys.stderr.isatty()}
-    options["precision"] = arguments.precision
+    options |= chosen(arguments, "precision", "max_s")
     if not arguments.output.is_file:
         from dino_speech.distributed import join_processes
         from dino_speech.embedding.to_disk import PART_SIZE, embed_to_folder

@@ -101,6 +101,7 @@ def embed_to_folder(
     part_size: int = PART_SIZE,
     num_workers: int = NUM_READING_THREADS,
     batch_s: float | None = None,
+    max_s: float | None = None,
     progress: bool = False,
     precision: str = "fp32",
 ) -> EmbedReport:
@@ -129,8 +130,15 @@ def embed_to_folder(
         "encoder_sha256": fingerprint(encoder, encoder.config.to_dict()),
         "part_size": part_size,
         "precision": choose_precision(precision, encoder.device),
+        "max_s": encoder.max_s if max_s is None else max_s,
     }
-    options = {"num_workers": num_workers, "batch_s": batch_s, "progress": progress, "precision": precision}
+    options = {
+        "num_workers": num_workers,
+        "batch_s": batch_s,
+        "max_s": max_s,
+        "progress": progress,
+        "precision": precision,
+    }
     _begin(folder, identity, group)
     num_parts = -(-survey.num_utterances // part_size)
     for number, window in _missing_parts(given, part_size, folder):
@@ -159,8 +167,8 @@ def _refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
     started = (folder / RUN).exists()
     if not started and folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise InputError(f"{folder}: holds other things than embeddings; give a folder that is empty or does not exist")
-    # Folders from before there was a choice were computed in float32.
-    before = {"precision": "fp32"} | read_json(folder / RUN) if started else identity
+    # Folders from before there was a choice were computed in float32, whatever the length.
+    before = {"precision": "fp32", "max_s": identity["max_s"]} | read_json(folder / RUN) if started else identity
     differing = [name for name, value in identity.items() if before.get(name) != value]
     if differing:
         raise InputError(

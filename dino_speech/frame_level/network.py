@@ -51,6 +51,7 @@ class Wav2Vec2(nn.Module):
     """
 
     model_type: ClassVar[str] = "wav2vec2"
+    max_s: ClassVar[float] = 300.0  # ours: the base model takes 19 MB for each second
 
     def __init__(
         self,

@@ -66,6 +66,7 @@ def embed_items(
     dim: int,
     *,
     batch_s: float | None = None,
+    max_s: float | None = None,
     num_workers: int = 0,
     progress: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
@@ -78,8 +79,10 @@ def embed_items(
     batch_s = default_batch_s(encoder.device) if batch_s is None else batch_s
     if on_error not in ("raise", "skip"):
         raise InputError(f"on_error={on_error!r}: expected 'raise' or 'skip'")
-    if not batch_s > 0:
-        raise InputError(f"batch_s={batch_s}: expected a positive number of seconds")
+    max_s = encoder.max_s if max_s is None else max_s
+    for name, seconds in {"batch_s": batch_s, "max_s": max_s}.items():
+        if not seconds > 0:
+            raise InputError(f"{name}={seconds}: expected a positive number of seconds")
     if isinstance(items, (str, bytes)):
         raise InputError(f"embed_files was given {items!r}; expected a list of paths or utterances")
     from tqdm import tqdm
@@ -87,7 +90,7 @@ def embed_items(
     outcome = _Outcome(skip=on_error == "skip")
     requests = [request for request in map(_request, range(len(items)), items) if outcome.accepts(*request)]
     batches = list(_groups(requests, lambda request: request[0].seconds, batch_s))
-    read = partial(_read, encoder.min_samples, encoder.config.sample_rate, transform)
+    read = partial(_read, encoder.min_samples, encoder.config.sample_rate, max_s, transform)
     with tqdm(total=len(requests), desc="embed", unit="file", file=sys.stderr, disable=not progress) as bar:
         flat = [request for batch in batches for request, _ in batch]
         waves = in_order(read, flat, num_workers) if num_workers > 0 else map(read, flat)
@@ -167,10 +170,12 @@ def _groups(items: Iterable[Any], seconds: Callable[[Any], float], batch_s: floa
         yield group
 
 
-def _read(min_samples: int, rate: int, transform: Transform | None, request: _Request) -> Tensor | _UnusableError:
+def _read(
+    min_samples: int, rate: int, max_s: float, transform: Transform | None, request: _Request
+) -> Tensor | _UnusableError:
     """The wave, or why there is none."""
     try:
-        wave = load_audio(request.path, start=request.start, stop=request.stop, sample_rate=rate)
+        wave = load_audio(request.path, start=request.start, stop=request.stop, sample_rate=rate, max_s=max_s)
         wave = wave if transform is None else transform(wave, request.id)
     except InputError as error:
         return _UnusableError(str(error))

@@ -27,6 +27,7 @@ from dino_speech.models.whitening import Whitening
 from dino_speech.provenance import provenance as new_provenance
 
 MIN_S = 0.1  # ours: below a tenth of a second there is not one syllable
+MAX_S = 1_800.0  # ours: half an hour takes ECAPA 8 GB, and no one utterance is as long
 
 
 class SpeechEncoder(nn.Module):
@@ -53,6 +54,7 @@ class SpeechEncoder(nn.Module):
         self.features = features
         self.backbone = backbone
         self.min_frames = int(getattr(backbone, "min_frames", 1))
+        self.max_s = float(getattr(backbone, "max_s", MAX_S))
         dim = config.embedding_dim
         self.register_buffer("_here", torch.empty(0), persistent=False)
         self.shortcut = StatisticsShortcut(features.num_bands, dim) if config.statistics_shortcut else None
@@ -148,6 +150,7 @@ class SpeechEncoder(nn.Module):
         items: Sequence[Any],
         *,
         batch_s: float | None = None,
+        max_s: float | None = None,
         num_workers: int = 0,
         progress: bool = False,
         on_error: Literal["raise", "skip"] = "raise",
@@ -159,6 +162,7 @@ class SpeechEncoder(nn.Module):
         Args:
             items: paths, or utterances of a manifest (whose `start` and `stop` are honoured).
             batch_s: seconds in a batch, padding included; a longer file is one of its own; None: what suits the device.
+            max_s: longer utterances are refused, as the memory grows with the length; None: `self.max_s`.
             num_workers: threads that read ahead; 0 reads in this one.
             progress: show a bar on stderr.
             on_error: "raise" stops at the first file that cannot be embedded; "skip" lists it in `failures`.
@@ -167,15 +171,20 @@ class SpeechEncoder(nn.Module):
                 features and what is returned are float32 always.
 
         Raises:
-            InputError: a file is missing, unreadable, silent, or shorter than `min_samples`, and `on_error` is "raise";
-                the device does not have the precision.
+            InputError: a file is missing, unreadable, silent, shorter than `min_samples` or longer than `max_s`, and
+                `on_error` is "raise"; the device does not have the precision.
         """
 
         def embed(waves: Tensor, lengths: Tensor) -> Tensor:
             with autocast(precision, self.device):
                 return self(waves, lengths)
 
-        reading: dict[str, Any] = {"num_workers": num_workers, "on_error": on_error, "transform": transform}
+        reading: dict[str, Any] = {
+            "max_s": max_s,
+            "num_workers": num_workers,
+            "on_error": on_error,
+            "transform": transform,
+        }
         with evaluating(self), torch.inference_mode():
             return embed_items(self, items, embed, self.embedding_dim, batch_s=batch_s, progress=progress, **reading)
 
