@@ -67,8 +67,8 @@ def load_audio(
         (time,) float32; in [-1, 1], unless the file itself holds floats beyond.
 
     Raises:
-        AudioError: the file is missing, empty or corrupt, has no samples in the span, or NaN or Inf there; the span is longer than
-            `max_s`.
+        AudioError: the file is missing, empty or corrupt, has no samples in the span, or NaN or Inf there, or more
+            than `max_s`.
 
     Example:
         >>> import soundfile, tempfile, pathlib
