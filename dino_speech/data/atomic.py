@@ -158,10 +158,11 @@ def inert(cell: object) -> object:
         >>> inert("=1+1"), inert("-0.5"), inert(-0.5)
         ("'=1+1", '-0.5', -0.5)
     """
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+    text = cell.lstrip("'") if isinstance(cell, str) else ""  # one that begins with an apostrophe must be told apart
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
         return cell
     try:
-        float(cell)
+        float(text)
     except ValueError:
         return f"'{cell}"
     return cell

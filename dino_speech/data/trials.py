@@ -79,8 +79,15 @@ def read_trials(path: str | os.PathLike[str]) -> Trials:
 
 
 def write_trials(trials: Trials, path: str | os.PathLike[str]) -> Path:
-    """Write a list of trials, with tabs where a name holds a space; returns its path."""
-    spaced = any(len(name.split()) != 1 for name in [*trials.enroll, *trials.test])
+    """Write a list of trials, with tabs where a name holds a space; returns its path.
+
+    Raises:
+        InputError: a name holds a tab or a line break, or spaces around it: no list can hold it.
+    """
+    spaced = [name for name in [*trials.enroll, *trials.test] if name.split() != [name]]
+    for name in spaced:
+        if not name or name != name.strip() or {*"\t\r\n"} & {*name}:
+            raise InputError(f"{path}: the name {name!r} is empty, holds a tab or a line break, or spaces around it")
     separator = "\t" if spaced else " "
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

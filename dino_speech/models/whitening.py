@@ -45,7 +45,7 @@ class Whitening(nn.Module):
         if not embeddings.isfinite().all():
             raise InputError("embeddings to whiten hold NaN or Inf")
         x = embeddings.detach().double().cpu()
-        covariance = torch.cov(x.T)
+        covariance = torch.cov(x.T).reshape(dim, dim)  # a number, where there is one dimension
         average = covariance.diagonal().mean()
         covariance = (1 - shrinkage) * covariance + shrinkage * average * torch.eye(dim, dtype=x.dtype)
         variances, directions = torch.linalg.eigh(covariance)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dino_speech.dino.loss import DINOLoss
+from dino_speech.dino.loss import OBJECTIVES, DINOLoss, register_objective
 from dino_speech.errors import InputError
 
 
@@ -160,3 +160,11 @@ def test_one_view_alone_and_bad_options_are_refused() -> None:
         DINOLoss(num_long=0)
     with pytest.raises(InputError, match=r"student_temperature = 0\.0"):
         DINOLoss(student_temperature=0.0)
+
+
+def test_an_objective_that_is_registered_stays_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(DINOLoss):
+        pass
+
+    monkeypatch.setattr(OBJECTIVES, "known", dict(OBJECTIVES.known))
+    assert register_objective("own")(Own) is Own is OBJECTIVES["own"]

@@ -173,7 +173,8 @@ def _embeddings() -> bytes:
     return file.getvalue()
 
 
-NUMBERS = [b"0", b"-1", b"1e999", b"nan", b"99999999999999999999", b"null", b"true", b'""', b"[]", b"{}", b"[" * 3_000]
+NUMBERS = [b"0", b"-1", b"1e999", b"nan", b"99999999999999999999", b"null", b"true", b'""', b"[]", b"{}", b"[" * 60]
+DEEP = [*NUMBERS, b"[" * 3_000]
 TAGS = [b"!new:", b"!apply:", b"!name:", b"!ref ", b"!copy ", b"<seed>", b"*a", b"&a ", b"!!bool ", b"!!python/"]
 TAGS += [b"torch.nn.Linear", b"dino_speech.", b"(1, 2)", b"? ", b": ", b"- ", b"{", b"}", b"<<: ", b"%TAG", b"---\n"]
 CELLS = [b",", b";", b"\t", b'"', b"\n", b"\r", b"\x00", b"\xff", b"://", b"#1,2", b"a", b"\xef\xbb\xbf"]
@@ -204,18 +205,18 @@ def make_targets(home: Path) -> list[Target]:
         alone("manifest.csv", [MANIFEST], NUMBERS + CELLS, read_manifest),
         alone("trials.txt", TRIALS, NUMBERS + CELLS, read_trials),
         alone("recipe.yaml", RECIPES, NUMBERS + TAGS, _read_recipe),
-        inside(valid, "encoder.json", NUMBERS, load_encoder),
+        inside(valid, "encoder.json", DEEP, load_encoder),
         inside(valid, "model.safetensors", WEIGHTS, load_encoder),
-        inside(tuned, "system.json", NUMBERS, load_system),
+        inside(tuned, "system.json", DEEP, load_system),
         inside(tuned, "head.safetensors", WEIGHTS, load_system),
-        inside(text, "system.json", NUMBERS, load_system),
+        inside(text, "system.json", DEEP, load_system),
         inside(text, "readout.safetensors", WEIGHTS, load_system),
-        Target("shards", [index], NUMBERS, _read_index(tar)),
+        Target("shards", [index], DEEP, _read_index(tar)),
         alone("a.tar", [tar], [bytes(512)], lambda path: load_audio(f"{path}#512,{size}")),
         Target("audio", [_audio("wav"), _audio("flac"), _audio("ogg"), _audio("mp3")], [b"RIFF", b"fLaC"], _read_audio),
         alone("last.pt", [_state(home)], [b"PK", b"torch", b"c"], load_state),
         alone("embeddings.npz", [_embeddings()], ARRAYS, read_embeddings),
-        inside(kept, "index.json", NUMBERS, read_embeddings),
+        inside(kept, "index.json", DEEP, read_embeddings),
         inside(kept, "part-000000.npz", ARRAYS, read_embeddings),
         alone("plda.npz", [_plda(home)], ARRAYS, _score),
         alone("sounds.csv", [sounds], NUMBERS + CELLS, list_sounds),
