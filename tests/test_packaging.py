@@ -42,7 +42,7 @@ def test_ci_runs_the_second_command_of_the_readme() -> None:
     assert os.access(script, os.X_OK)
     lines = script.read_text(encoding="utf-8").splitlines()
     assert TESTS in lines
-    for check in ("ruff check .", "ruff format --check .", "mypy dino_speech", "mkdocs build --strict"):
+    for check in ("ruff check .", "ruff format --check .", "mypy dino_speech", "mkdocs build --strict", "pip check"):
         assert any(check in line for line in lines), check
 
 
@@ -74,6 +74,20 @@ def test_optional_packages_stand_in_their_extra(setup: configparser.ConfigParser
         assert f"dino-speech[{extra}]" in extras["all"]
     assert "dino-speech[plots]" in extras["test"]
     assert "dino-speech[ssl]" in extras["test"]
+
+
+def test_each_dependency_has_both_bounds_and_a_reason(setup: configparser.ConfigParser) -> None:
+    lines = [line.strip() for line in (ROOT / "setup.cfg").read_text(encoding="utf-8").splitlines()]
+    texts = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    packages = [line for text in texts for line in text.splitlines() if re.match(r"(?!dino-speech)\w", line.strip())]
+    assert len(packages) > 25
+    assert [line for line in packages if not re.fullmatch(r"[\w\[\]-]+>=[\d.]+,<[\d.]+", line)] == []
+    # A reason may stand for several lines that follow it.
+    above = {line: lines[: lines.index(line)][::-1] for line in packages}
+    starts = {
+        line: next(text for text in before if not re.match(r"[\w\[\]-]+>=", text)) for line, before in above.items()
+    }
+    assert [line for line, text in starts.items() if not text.startswith("# ")] == []
 
 
 def test_torch_and_torchaudio_have_the_same_bounds_below_2_12(setup: configparser.ConfigParser) -> None:
