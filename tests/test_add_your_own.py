@@ -176,6 +176,7 @@ class MatchedViews(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_an_objective(my_lab: Path, voices_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install(my_lab, "dino_speech.objectives", "matched_views = my_objective", "my_objective", OBJECTIVE)
     losses = {}

@@ -106,13 +106,17 @@ def group_folds(classes: NDArray, groups: NDArray, *, num_folds: int, seed: int)
     Of several shuffles the first is taken whose training parts all hold every class; failing that, the last one.
     """
     from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.utils import check_random_state
 
     num_classes, folds = np.unique(classes).size, []
+    numbers = np.unique(groups, return_inverse=True)[1]
+    splitter = StratifiedGroupKFold(n_splits=num_folds)
     for attempt in range(20):
-        splitter = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed + 1000 * attempt)
+        # As its own `shuffle` from scikit-learn 1.8 on; before (Python 3.10), that mixes up whose classes are counted.
+        order = check_random_state(seed + 1000 * attempt).permutation(numbers.max() + 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that a class is rarer than the folds are many is fine here
-            folds = list(splitter.split(classes, classes, groups))
+            folds = list(splitter.split(classes, classes, np.argsort(order)[numbers]))
         if all(train.size and test.size and np.unique(classes[train]).size == num_classes for train, test in folds):
             break
     return [(train, test) for train, test in folds if train.size and test.size]

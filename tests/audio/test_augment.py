@@ -254,6 +254,7 @@ def test_the_same_is_drawn_on_a_gpu(banks: dict) -> None:
     torch.testing.assert_close(there, augment(waves, generator=generator()), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_real_noise_on_real_speech(data_root: Path) -> None:
     pack = data_root / "noise_rir"

@@ -187,7 +187,7 @@ def damaged(folder: Path, kind: str) -> Path:
         ("no_samples", "holds no samples"),
         ("nan", "NaN or Inf"),
         ("inf", "NaN or Inf"),
-        ("cut_off", "corrupt.*lost sync"),
+        ("cut_off", "corrupt.*(lost sync|psf_fseek)"),
         ("overwritten", "corrupt, or of another format"),
         ("piped", "does not say how long"),
     ],

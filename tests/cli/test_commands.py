@@ -257,6 +257,7 @@ def test_evaluate_verification_with_a_whole_system(run: Run, voices_folder: Path
         assert message in run(*words, *mistake)["error"]
 
 
+@pytest.mark.slow
 def test_evaluate_regression(run: Run, voices_folder: Path, tmp_path: Path) -> None:
     header, *rows = (voices_folder / "manifest.csv").read_text().splitlines()
     numbers = [f"{row},{90 + 45 * int(row[3]) + i},{i % 4}" for i, row in enumerate(rows)]
@@ -296,6 +297,7 @@ def test_pretrain_then_use(run: Run, tiny_recipe: Tiny, voices_folder: Path, tmp
     assert verdict["score"] == pytest.approx(1.0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_pretrain_mistakes(run: Run, tiny_recipe: Tiny, tmp_path: Path) -> None:
     words = ["pretrain", *tiny_recipe(tmp_path / "out")]
     assert "did you mean 'schedule.length'" in run(*words, "--trainer.num_step=3")["error"]

@@ -56,6 +56,7 @@ def test_finetune_then_predict(tuning_words, voices_folder, tmp_path, capsys) ->
     assert "neutral" in capsys.readouterr().out.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_train_supervised_leaves_an_encoder(voices_folder, tmp_path, capsys) -> None:
     words = [str(HPARAMS / "supervised" / "hparams" / "xvector.yaml"), "--encoder.channels=[8, 8, 8, 8, 8]"]
     words += [f"--train_manifest={voices_folder / 'manifest.csv'}", f"--output_folder={tmp_path / 'out'}"]

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+import sklearn
+from packaging.version import Version, parse
+from sklearn.model_selection import StratifiedGroupKFold
 
 from dino_speech.data.folds import check_disjoint, group_folds, speaker_folds
 from dino_speech.errors import InputError
@@ -33,6 +36,16 @@ def test_same_seed_same_folds() -> None:
     first, again, other = (speaker_folds(*acted()[::-1], seed=seed) for seed in (0, 0, 1))
     assert all(np.array_equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
     assert not all(np.array_equal(a[1], b[1]) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.skipif(parse(sklearn.__version__) < Version("1.8"), reason="there scikit-learn's shuffle was not right")
+@pytest.mark.parametrize("seed", range(5))
+def test_they_are_scikit_learns(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    classes, groups = rng.integers(3, size=200), rng.integers(40, size=200)
+    theirs = StratifiedGroupKFold(n_splits=4, shuffle=True, random_state=seed).split(classes, classes, groups)
+    for ours, wanted in zip(group_folds(classes, groups, num_folds=4, seed=seed), theirs, strict=True):
+        assert [part.tolist() for part in ours] == [part.tolist() for part in wanted]
 
 
 @pytest.mark.parametrize(

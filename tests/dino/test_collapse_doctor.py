@@ -85,6 +85,7 @@ def found_after(num_steps: int, **settings: Any) -> tuple[list[str], dict[str, f
     return Trainer(**settings).run(doctor, num_steps), doctor.figures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"centering": "sinkhorn", "koleo_weight": 0.1}])
 def test_a_healthy_run_is_left_in_peace(settings: dict[str, Any]) -> None:
     names, figures = found_after(100, **settings)
@@ -101,6 +102,7 @@ def test_a_teacher_that_is_not_sharpened_becomes_uniform(centering: str) -> None
     assert figures["teacher_entropy"] > 0.98
 
 
+@pytest.mark.slow
 def test_without_centering_all_fall_onto_one_prototype() -> None:
     names, figures = found_after(80, centering="none")
     assert names == ["one-hot teacher"]

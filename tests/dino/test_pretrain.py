@@ -62,6 +62,7 @@ def manifest(voices_folder):
     return read_manifest(voices_folder / "manifest.csv")
 
 
+@pytest.mark.slow
 def test_fit_leaves_an_encoder_and_the_record_of_the_run(manifest, tmp_path, capsys):
     trainer = make_trainer()
     before = weights(trainer.encoder)
@@ -117,6 +118,7 @@ def test_monitor_keeps_the_best_teacher_and_changes_nothing(manifest, tmp_path):
     assert load_state(tmp_path / "out" / "state" / "best.pt").step == best_step
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_figures_by_step(manifest, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -8,6 +8,7 @@ from dino_speech.errors import InputError
 from dino_speech.features import NormalizedWave
 
 
+@pytest.mark.slow
 def test_it_is_the_feature_extractor_of_transformers() -> None:
     transformers = pytest.importorskip("transformers", reason="needs the extra dino-speech[ssl]")
     rng = np.random.default_rng(0)

@@ -63,6 +63,7 @@ def test_the_student_approaches_its_teacher_on_other_speakers(
     assert all(torch.equal(value, untouched[name]) for name, value in teacher.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_first_layers_are_the_teachers(teacher: SpeechEncoder) -> None:
     student, waves = first_layers(teacher, 2).eval(), torch.randn(2, 9_000)
     assert len(student.backbone.model.encoder.layers) == 2
@@ -116,6 +117,7 @@ def test_frames_of_another_rate_are_brought_to_the_teachers() -> None:
     assert match_length(frames, 16).flatten().tolist()[:4] == [0, 0, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_numbers(
     teacher: SpeechEncoder, melodies_folder: Path, tmp_path: Path
 ) -> None:

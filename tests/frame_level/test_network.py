@@ -142,6 +142,7 @@ def test_parts_have_names_for_staged_training(small_config: Config) -> None:
     assert homeless == ["backbone.model.masked_spec_embed"]
 
 
+@pytest.mark.slow
 def test_dino_trains_it_like_any_other(small_config: Config, voices_folder: Path, tmp_path: Path) -> None:
     from dino_speech import DINOPretrainer, MultiCrop, load_encoder
 

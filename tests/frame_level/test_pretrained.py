@@ -64,6 +64,7 @@ def test_a_saved_encoder_needs_neither_source_nor_network(checkpoint: Checkpoint
     assert (tmp_path / "encoder" / WEIGHTS_FILE).is_file()
 
 
+@pytest.mark.slow
 def test_it_verifies_and_evaluates_like_any_other(checkpoint: Checkpoint, voices_folder: Path) -> None:
     encoder = build_encoder("wav2vec2", source=checkpoint()).eval()
     manifest = read_manifest(voices_folder / "manifest.csv")

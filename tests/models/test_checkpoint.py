@@ -173,6 +173,7 @@ def test_one_flipped_bit_of_the_weights_is_noticed_and_weights_without_checksum_
     assert load_encoder(saved).embedding_dim == 8
 
 
+@pytest.mark.slow
 def test_untrained_is_the_same_network_with_other_weights(saved: Path) -> None:
     trained, untrained = load_encoder(saved), load_encoder(f"untrained:{saved}")
     assert untrained.config == trained.config

@@ -35,6 +35,7 @@ def test_forward_is_features_then_network(encoder: SpeechEncoder) -> None:
     assert torch.equal(encoder(waves, num_samples), encoder.embed_frames(frames, num_frames))
 
 
+@pytest.mark.slow
 def test_files_equal_files_one_by_one(encoder: SpeechEncoder, voices_folder: Path) -> None:
     paths = sorted(voices_folder.rglob("*.wav"))
     paths = paths[1::2] + paths[::2]  # not in order of length

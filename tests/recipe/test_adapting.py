@@ -106,6 +106,7 @@ def test_a_student_is_distilled_and_compared(name: str, source: Path, options: l
     assert load_audio_text(summary["rows"][2]["folder"]).transcript == "transcript"
 
 
+@pytest.mark.slow
 def test_the_commands(source: Path, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["adapt", str(ADAPT / "tapt.yaml"), *options, f"--encoder.source={source}", *small("adapter")]
     assert main([*command, "--json"]) == 0

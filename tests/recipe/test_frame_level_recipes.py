@@ -116,6 +116,7 @@ def test_every_corpus_is_there() -> None:
         assert "published" in text
 
 
+@pytest.mark.slow
 def test_leaving_one_session_out(sources: dict[str, Path], manifest: Path, tmp_path: Path) -> None:
     recipe = RECIPES / "IEMOCAP" / "frame_level" / "hparams" / "v_ft.yaml"
     short = ["--stages.transformer.epochs=1", "--stages.transformer.chunk_s=0.7", *TUNER]

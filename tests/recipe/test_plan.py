@@ -26,6 +26,7 @@ def plan() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_network_is_counted_on_the_real_parts(plan: ModuleType) -> None:
     network = plan.measure_network(512, 65_536, CROPS)
     assert network.last_layer == 65_536 * 256

@@ -51,6 +51,7 @@ def test_published_folds_give_one_report(folded: Manifest, tmp_path: Path) -> No
     assert [row["fold"] for row in report["tables"]["Folds"]] == ["x/y", "2", "10"]
 
 
+@pytest.mark.slow
 def test_drawn_folds_of_dimensions(folded: Manifest, tmp_path: Path) -> None:
     numbers = tuner(label=["arousal"], objective="ccc")
     found = finetune_folds(numbers, folded, output_folder=tmp_path / "out", num_folds=2)

@@ -82,6 +82,7 @@ def _num_steps(folder: Path) -> int:
     return int(torch.load(folder / "state" / "last.pt", weights_only=True)["step"])
 
 
+@pytest.mark.slow
 def test_files_that_cannot_be_read_are_listed(clinic: Clinic, tmp_path: Path) -> None:
     manifest = clinic(in_voice=True)
     Path(manifest[0].wav).write_bytes(b"no audio")

@@ -186,6 +186,7 @@ def test_a_signal_saves_raises_and_resumes(voices, tmp_path, whole_run, signum, 
     assert_same_end(whole_run, output)
 
 
+@pytest.mark.slow
 def test_a_complete_run_is_only_loaded(voices, whole_run):
     before = (whole_run / "state" / "last.pt").stat().st_mtime_ns
     trainer = make_trainer(run={"max_minutes": 1.0}).fit(voices / "manifest.csv", output_folder=whole_run)

@@ -75,6 +75,7 @@ def test_split_without_metadata(voxceleb1: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_complete_official_list_is_used_as_it_is(voxceleb1: Path, tmp_path: Path) -> None:
     target, other = f"1 {_name(10270, 1)} {_name(10270, 2)}", f"0 {_name(10270, 1)} {_name(10271, 2)}"
     lines = [target, other] * 18_805 + [other]  # as many as the cleaned list O has

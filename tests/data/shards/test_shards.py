@@ -51,6 +51,7 @@ def equal(first, second):
         assert all(torch.equal(one[name], other[name]) for name in ("long", "short", "index"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["flac", "as-found"])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_batches_are_those_of_the_files(voices_folder, tmp_path, codec, num_workers):

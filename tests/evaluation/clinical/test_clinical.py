@@ -52,6 +52,7 @@ def test_the_share_of_pauses_and_the_length_are_told(clinic: Clinic) -> None:
     assert "length of the recordings alone" in told
 
 
+@pytest.mark.slow
 def test_no_pauses_in_one_class(clinic: Clinic) -> None:
     report = evaluate_clinical(load_encoder("fbank_stats"), clinic(in_voice=True, pause_s=(0.0, 1.0)), **QUESTION)
     silence = report.silence
@@ -132,6 +133,7 @@ def test_bad_files_are_listed(encoder, broken_voices: Manifest) -> None:
     assert report.silence.result is None
 
 
+@pytest.mark.slow
 def test_age_and_sex_are_reported_by_class_and_fold(clinic: Clinic, tmp_path: Path) -> None:
     report = evaluate_clinical(load_encoder("fbank_stats"), clinic(in_voice=True), silence_control=False, **QUESTION)
     assert (report.age.positive, report.age.negative) == (69.0, 70.0)
@@ -161,6 +163,7 @@ def test_several_systems_stand_in_one_report(clinic: Clinic, tmp_path: Path) -> 
         write_results(tmp_path / "two", {})
 
 
+@pytest.mark.slow
 def test_a_held_vowel_has_no_silence(data_root: Path) -> None:
     manifest = read_manifest(data_root / "pathology_parkinson_vowel" / "manifest.csv")
     report = evaluate_clinical(

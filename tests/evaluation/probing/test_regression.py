@@ -57,6 +57,7 @@ def test_figures_are_those_of_the_pooled_predictions() -> None:
     assert (report.num_utterances, report.num_folds, report.num_speakers) == (210, 5, 15)
 
 
+@pytest.mark.slow
 def test_no_speaker_is_on_both_sides() -> None:
     found = []
     for seed in range(4):

@@ -80,6 +80,7 @@ def test_attention_grows_faster_than_the_speech(name: str) -> None:
     assert long.macs_per_s - short.macs_per_s == pytest.approx(expected, rel=0.35)
 
 
+@pytest.mark.slow
 def test_a_system_counts_its_head() -> None:
     encoder = build_encoder("ecapa_tdnn", **SMALL)
     system = FineTunedSystem(encoder, LinearHead(16, 5), Classes("emotion", tuple("abcde")), "cross_entropy")

@@ -51,6 +51,7 @@ def test_weights_match_the_distribution_of_labels() -> None:
     assert matched_weights(strata, groups)[strata == 0].sum() == 0  # only group a has it
 
 
+@pytest.mark.slow
 def test_a_group_that_is_served_worse_is_found() -> None:
     report = judge(people(noise={"F": 0.1, "M": 1.0}), labels=["arousal"])
     found = report.figures["arousal"]
@@ -64,6 +65,7 @@ def test_a_group_that_is_served_worse_is_found() -> None:
     assert report.figures["uar"].differences["F - M"].interval.low > 0
 
 
+@pytest.mark.slow
 def test_a_difference_that_only_the_labels_make_goes_away() -> None:
     plain, matched = [], []
     for seed in range(3):
@@ -77,6 +79,7 @@ def test_a_difference_that_only_the_labels_make_goes_away() -> None:
     assert np.mean(matched) < 0.4 * np.mean(plain)
 
 
+@pytest.mark.slow
 def test_overall_and_speakers_are_those_of_the_evaluation() -> None:
     data = people(noise={"F": 0.5, "M": 0.5})
     report = judge(data, labels=["arousal"])

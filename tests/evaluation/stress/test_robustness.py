@@ -62,6 +62,7 @@ def only(report: RobustnessReport, figure: str = "uar"):
     return report.conditions[0].changes[figure]
 
 
+@pytest.mark.slow
 def test_clean_classification_is_the_evaluations_and_clean_speech_changes_nothing(
     floor: SpeechEncoder, voices: Manifest
 ) -> None:
@@ -74,6 +75,7 @@ def test_clean_classification_is_the_evaluations_and_clean_speech_changes_nothin
     assert (change.interval.low, change.interval.high, change.num) == (0, 0, 16)
 
 
+@pytest.mark.slow
 def test_clean_regression_and_verification_are_the_evaluations(
     floor: SpeechEncoder, rated: Manifest, voices: Manifest, trials: Trials
 ) -> None:
@@ -104,6 +106,7 @@ def test_gain_changes_nothing_for_features_that_do_not_know_the_level(floor: Spe
     assert only(report, "level").unchanged < 0.2
 
 
+@pytest.mark.slow
 def test_noise_costs_more_the_louder_it_is_and_the_change_is_paired(floor: SpeechEncoder, rated: Manifest) -> None:
     names = ["white_noise_35db", "white_noise_0db"]
     report = evaluate_robustness(floor, rated, label="emotion", conditions=names, **OPTIONS)
@@ -176,6 +179,7 @@ def test_what_cannot_be_judged_changed_is_listed_and_counts_on_neither_side(
         evaluate_robustness(floor, voices, label="emotion", conditions=[silent], **OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_finetuned_system_is_judged_as_it_is(voices: Manifest, rated: Manifest) -> None:
     encoder = build_encoder("ecapa_tdnn", embedding_dim=8, channels=8, attention_channels=8, se_channels=8, seed=0)
     system = FineTunedSystem(

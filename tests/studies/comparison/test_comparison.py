@@ -183,6 +183,7 @@ def test_figures_are_those_of_the_evaluations(folders: list[str], labelled: Path
     assert row["efficiency"]["macs_per_s"] == cost.macs_per_s
 
 
+@pytest.mark.slow
 def test_the_difference_from_the_floor_is_paired(folders: list[str], labelled: Path, tmp_path: Path) -> None:
     systems = {"one": "fbank_stats", "same": build_encoder("fbank_stats"), "other": folders[1]}
     found = compare(systems, labelled, tmp_path, label="emotion", floor="one", perturbations="none")
@@ -288,6 +289,7 @@ def test_columns_of_groups_are_blank_where_there_are_none(labelled: Path, tmp_pa
         compare(["fbank_stats"], labelled, tmp_path / "out", group="room", **given)
 
 
+@pytest.mark.slow
 def test_trials_of_people_who_are_not_named(folders: list[str], labelled: Path, tmp_path: Path) -> None:
     lines = [line.split(",") for line in labelled.read_text().splitlines()]
     labelled.write_text("".join(",".join(cells[:3]) + "\n" for cells in lines))
@@ -328,6 +330,7 @@ def test_mistakes_are_named_before_anything_is_embedded(
     assert not embedded
 
 
+@pytest.mark.slow
 def test_quick_is_a_few_known_conditions(labelled: Path, tmp_path: Path) -> None:
     found = compare(["fbank_stats"], labelled, tmp_path, label="emotion", perturbations="quick")
     assert sorted(found.conditions) == sorted(QUICK)
