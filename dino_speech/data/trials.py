@@ -3,6 +3,7 @@
 Enroll and test are IDs of a manifest, or paths of its audio. Names that hold spaces need tabs between the three fields.
 """
 
+import io
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -64,7 +65,7 @@ def read_trials(path: str | os.PathLike[str]) -> Trials:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8 text; {FORM}") from error
     found: dict[int, list[str]] = {}
-    for row, line in enumerate(text.splitlines(), start=1):
+    for row, line in enumerate(io.StringIO(text, newline=None), start=1):  # `splitlines` would break names too
         fields = [part.strip() for part in line.strip().split("\t")] if "\t" in line.strip() else line.split()
         if not fields:
             continue
