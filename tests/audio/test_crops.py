@@ -32,6 +32,15 @@ def test_shapes_and_lengths() -> None:
         assert torch.equal(view, torch.arange(view[0].item(), view[0].item() + len(view)))
 
 
+def test_defaults_are_the_papers_and_an_excerpt_may_be_just_enough() -> None:
+    crops = MultiCrop()
+    assert (crops.num_long, crops.long_s, crops.num_short, crops.short_s) == (2, 4.0, 4, 2.0)  # arXiv 2208.05445
+    assert (crops.min_s, crops.disjoint, crops.excerpt_s) == (0.4, False, None)
+    for disjoint, excerpt_s in ((False, 4.0), (True, 6.0)):
+        plan = MultiCrop(disjoint=disjoint, excerpt_s=excerpt_s).plan(60 * S, generator())
+        assert plan.stop - plan.start <= excerpt_s * S
+
+
 def test_no_short_views() -> None:
     long, short = MultiCrop(num_long=2, long_s=1.0, num_short=0, short_s=0.5)(torch.randn(2 * S), generator())
     assert (long.shape, short.shape) == ((2, S), (0, S // 2))
