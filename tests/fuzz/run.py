@@ -26,7 +26,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 if any(argument.startswith("--guided") for argument in sys.argv):
-    import atheris
+    try:
+        import atheris
+    except ImportError:
+        sys.exit("--guided needs atheris, which has wheels for Linux: pip install atheris; without it: --num-inputs")
 
     watched = atheris.instrument_imports(include=["dino_speech", "yaml"])
 else:
