@@ -2,14 +2,15 @@
 
 import atexit
 import os
-from collections.abc import Callable
-from datetime import timedelta
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-PATIENCE = timedelta(days=30)
+from dino_speech.roll_call import answer_roll_calls, naming_the_lost, patience
 
 
 def is_initialized() -> bool:
@@ -59,15 +60,61 @@ def begin_mean_across_ranks(value: torch.Tensor) -> Callable[[], torch.Tensor]:
     return finish
 
 
-def patient_group() -> dist.ProcessGroup | None:
-    """A group in which the ranks may wait for each other for days, as `barrier` takes it; None on one process."""
-    return dist.new_group(backend="gloo", timeout=PATIENCE) if world_size() > 1 else None
+class Meeting:
+    """Where the processes of one piece of work wait for each other; each comes to the same meetings in the same order.
 
+    They meet over gloo in main memory, so that no GPU and no clock of NCCL waits meanwhile. Who shows no life for as
+    long as `patience` says is given up, and named.
+    """
 
-def barrier(group: dist.ProcessGroup | None = None) -> None:
-    """Wait for all ranks; returns at once on one process."""
-    if world_size() > 1:
-        dist.barrier(group)
+    def __init__(self) -> None:
+        self._group: dist.ProcessGroup | None = None
+        if world_size() > 1:
+            answer_roll_calls()
+            with naming_the_lost():
+                self._group = dist.new_group(backend="gloo", timeout=patience())
+
+    def wait(self) -> None:
+        """Until all are here; returns at once on one process."""
+        if self._group is not None:
+            with naming_the_lost():
+                dist.barrier(self._group)
+
+    @contextmanager
+    def uneven(self) -> Iterator[None]:
+        """Within, each process works for as long as it takes, and leaves when all are done; nothing else meets within.
+
+        A thread shows all the while that the process lives: who is done waits for hours, but not for a lost one.
+        """
+        if self._group is None:
+            yield
+            return
+        done, given_up, failures = threading.Event(), threading.Event(), list[RuntimeError]()
+
+        def show_life() -> None:
+            all_done, pause_s = torch.zeros(1, dtype=torch.int64), min(10.0, patience().total_seconds() / 4)
+            try:
+                while not all_done:
+                    all_done.fill_(done.wait(pause_s))
+                    if given_up.is_set():
+                        return
+                    dist.all_reduce(all_done, op=dist.ReduceOp.MIN, group=self._group)
+            except RuntimeError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=show_life, name="signs of life", daemon=True)
+        thread.start()
+        try:
+            yield
+        except BaseException:
+            given_up.set()
+            raise
+        finally:
+            done.set()
+        with naming_the_lost():
+            thread.join()
+            for failure in failures:
+                raise failure
 
 
 def join_processes(device: str | torch.device | None = None) -> torch.device:
@@ -81,7 +128,9 @@ def join_processes(device: str | torch.device | None = None) -> torch.device:
         chosen = torch.device("cuda", index)
         torch.cuda.set_device(chosen)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", **_own_store())
+        # NCCL's clock ends a process without a word of whom it waited for: ours is to be over before.
+        backend, clock = ("nccl", 2 * patience()) if chosen.type == "cuda" else ("gloo", patience())
+        dist.init_process_group(backend, timeout=clock, **_own_store())
         atexit.register(dist.destroy_process_group)  # not sooner: what runs after training still asks for its rank
     return chosen
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from dino_speech.distributed import (
-    barrier,
+    Meeting,
     is_initialized,
     is_main_process,
     join_processes,
@@ -21,7 +21,7 @@ from dino_speech.distributed import (
 def test_one_process_is_its_own_world() -> None:
     assert not is_initialized()
     assert (rank(), world_size(), is_main_process()) == (0, 1, True)
-    barrier()
+    Meeting().wait()
     value = torch.tensor([1.0, 3.0], requires_grad=True)
     mean = mean_across_ranks(value)
     assert torch.equal(mean, value)
@@ -39,7 +39,7 @@ def _work(number: int, rendezvous: str, folder: str) -> None:
     value = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]).T * (number + 1)  # not contiguous, as gloo dislikes
     before = value.clone()
     mean = mean_across_ranks(value)
-    barrier()
+    Meeting().wait()
     torch.save(
         {
             "rank": rank(),

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -112,7 +113,7 @@ class DINOPretrainer(Hyperparameters):
             resume=resume,
         )
         self._conclude(training, found)
-        Processes().from_main(lambda: self._whiten(training, folder, seed))
+        self._whiten(training, folder, seed)
         return self
 
     def _sampler(self, manifest: Manifest, num_steps: int, seed: int) -> StepSampler:
@@ -179,11 +180,14 @@ class DINOPretrainer(Hyperparameters):
         readable = [utterance for utterance in training.manifest if utterance.wav not in self.skipped_]
         finished = [(self.teacher_encoder_, "encoder", training.num_steps)]
         if self.best_ is not None:
-            finished.append((load_encoder(folder / "best" / "encoder"), "best/encoder", self.best_["step"]))
+            best = load_encoder(folder / "best" / "encoder", device=training.device)
+            finished.append((best, "best/encoder", self.best_["step"]))
+        processes = Processes()
+        processes.wait()  # all have read what the main one will write
         for encoder, name, step in finished:
             if encoder.whitening is None:  # a run that was complete before finds its best one whitened
                 whiten(encoder, readable, self.whitening.utterances, shrinkage, seed)
-                training.export(encoder, name, step)
+                processes.from_main(partial(training.export, encoder, name, step))
 
     def _conclude(self, training: SelfDistillation, found: Outcome) -> None:
         self.teacher_encoder_, self.best_ = training.teacher_encoder(), training.best

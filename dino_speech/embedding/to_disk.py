@@ -19,7 +19,7 @@ from dino_speech.data.outputs import check_output
 from dino_speech.data.resumable_store import write_arrays
 from dino_speech.data.sole_use import alone
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
-from dino_speech.distributed import barrier, is_main_process, patient_group, rank, world_size
+from dino_speech.distributed import Meeting, is_main_process, rank, world_size
 from dino_speech.embedding.inputs import Inputs, with_durations
 from dino_speech.embedding.one_file import check_format, write_file
 from dino_speech.embedding.parts_on_disk import FAILURES, INDEX, pack, part_path, read_part, write_index
@@ -120,7 +120,7 @@ def embed_to_folder(
         InputError: an input does not exist, or two utterances have one ID; the folder holds embeddings of another
             input, encoder, part size or precision; nothing could be embedded.
     """
-    group = patient_group()  # one process may have much more to do than another
+    meeting = Meeting()
     check_output(output)
     folder, given = Path(output), Inputs(inputs)
     survey = given.survey()
@@ -139,28 +139,28 @@ def embed_to_folder(
         "progress": progress,
         "precision": precision,
     }
-    _begin(folder, identity, group)
+    _begin(folder, identity, meeting)
     num_parts = -(-survey.num_utterances // part_size)
-    for number, window in _missing_parts(given, part_size, folder):
-        found = embed_readable(window, encoder, **options)
-        write_arrays(part_path(folder, number), pack(found))
-        counts = len(found.ids), len(found.failures)
-        logger.info("part %d of %d: %d embedded, %d skipped", number + 1, num_parts, *counts)
-    barrier(group)
-    if is_main_process() and not (folder / INDEX).exists():
-        write_index(folder, num_parts, {"encoder": encoder.config.to_dict(), "run": identity})
-    barrier(group)
+    with meeting.uneven():  # one process may have much more to do than another
+        for number, window in _missing_parts(given, part_size, folder):
+            found = embed_readable(window, encoder, **options)
+            write_arrays(part_path(folder, number), pack(found))
+            counts = len(found.ids), len(found.failures)
+            logger.info("part %d of %d: %d embedded, %d skipped", number + 1, num_parts, *counts)
+    with meeting.uneven():
+        if is_main_process() and not (folder / INDEX).exists():
+            write_index(folder, num_parts, {"encoder": encoder.config.to_dict(), "run": identity})
     return _report(folder)
 
 
-def _begin(folder: Path, identity: dict[str, Any], group: Any) -> None:
+def _begin(folder: Path, identity: dict[str, Any], meeting: Meeting) -> None:
     """Make the folder, or find that it holds the same run."""
     _refuse_other_run(folder, identity)
-    barrier(group)  # all have looked before anything changes
+    meeting.wait()  # all have looked before anything changes
     if is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
         write_json_atomically(folder / RUN, identity)
-    barrier(group)
+    meeting.wait()
 
 
 def _refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.seeds import derive_seed
 from dino_speech.distributed import is_main_process, rank, world_size
 from dino_speech.errors import InputError
+from dino_speech.roll_call import naming_the_lost
 from dino_speech.training.history import Logbook
 from dino_speech.training.operating_system import Interrupted, StopSignals, freed_memory_kept
 from dino_speech.training.optimizer import clip_gradients, parameters_of
@@ -82,6 +83,7 @@ def train(
 
     Raises:
         InputError: a state of another run, or other things, in `folder`; most files are unusable.
+        ProcessLost: one of several processes does not answer any more.
         NonFiniteLoss: the loss or the gradient was NaN or infinite.
         Interrupted: SIGINT, SIGTERM or SIGUSR1 arrived; the state is saved.
     """
@@ -95,7 +97,8 @@ def train(
     processes.wait()
     if rank():  # the main process draws what one process would draw
         seed_everything(derive_seed(seed, "rank", rank()))
-    with StopSignals() as signals, freed_memory_kept(on=training.device.type == "cpu"), lost_workers_named():
+    steady = freed_memory_kept(on=training.device.type == "cpu")
+    with StopSignals() as signals, steady, naming_the_lost(), lost_workers_named():
         loop = Loop(training, run, processes, signals, folder, identity, state)
         try:
             loop.lead()
@@ -239,15 +242,15 @@ class Loop:
     def _save(self, optimizer: Optimizer | None, *, best: bool) -> None:
         """Write the state; with what belongs to a stage where one is under way, or was the last."""
         generators = self.processes.gather(capture_rng())
-        if is_main_process():
-            modules = self.training.state_dicts()
-            if optimizer is not None:
-                modules |= {"optimizer": optimizer.state_dict(), "scaler": self.scaler.state_dict()}
-            extra = self.log.notes() | self.training.notes()
-            save_state(
-                TrainingState(self.step, self.identity, modules, generators, extra), self.folder / "state", best=best
-            )
-            self.training.saved(self.step)
+        with self.processes.uneven():  # none begins an exchange on its GPU while the main one is writing
+            if is_main_process():
+                modules = self.training.state_dicts()
+                if optimizer is not None:
+                    modules |= {"optimizer": optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+                extra = self.log.notes() | self.training.notes()
+                state = TrainingState(self.step, self.identity, modules, generators, extra)
+                save_state(state, self.folder / "state", best=best)
+                self.training.saved(self.step)
         self._saved_at = time.perf_counter()
 
     def _restore(self, state: TrainingState) -> None:

@@ -14,28 +14,23 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dino_speech.distributed import is_main_process, mean_across_ranks, patient_group, rank, world_size
+from dino_speech.distributed import Meeting, is_main_process, mean_across_ranks, rank, world_size
+from dino_speech.roll_call import naming_the_lost
 
 Value = TypeVar("Value")
 BUCKET = 2**24  # ours: numbers that travel at once, 64 MiB
 
 
-class Processes:
-    """One training's processes, each of which must ask the same things in the same order.
-
-    They wait for each other without a limit: one may have a monitor to listen to, while the others have nothing.
-    Decisions travel through main memory, so that a GPU need not be waited for.
-    """
-
-    def __init__(self) -> None:
-        self._group = patient_group()
+class Processes(Meeting):
+    """One training's processes, each of which must ask the same things in the same order."""
 
     def largest(self, numbers: Sequence[int]) -> list[int]:
         """The largest of each number over all processes."""
         if self._group is None:
             return [int(number) for number in numbers]
         found = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self._group)
+        with naming_the_lost():
+            dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self._group)
         return list(found.tolist())
 
     def gather(self, value: Value) -> list[Value]:
@@ -43,21 +38,20 @@ class Processes:
         if self._group is None:
             return [value]
         found: list[Any] = [None] * world_size()
-        dist.all_gather_object(found, value, group=self._group)
+        with naming_the_lost():
+            dist.all_gather_object(found, value, group=self._group)
         return found
 
     def from_main(self, make: Callable[[], Value]) -> Value:
-        """What the main process makes while the others wait, on each of them."""
-        if self._group is None:
-            return make()
-        found: list[Any] = [make() if is_main_process() else None]
-        dist.broadcast_object_list(found, src=0, group=self._group)
-        return found[0]
-
-    def wait(self) -> None:
-        """Until all are here."""
+        """What the main process makes while the others wait, for as long as it takes, on each of them."""
+        found: list[Any] = [None]
+        with self.uneven():
+            if is_main_process():
+                found = [make()]
         if self._group is not None:
-            dist.barrier(self._group)
+            with naming_the_lost():
+                dist.broadcast_object_list(found, src=0, group=self._group)
+        return found[0]
 
     def begin_alike(self, modules: Iterable[nn.Module]) -> None:
         """Give all processes the main one's weights and buffers."""

@@ -1,10 +1,14 @@
 """The last touch: a finished encoder's embeddings have unit covariance over its training speech."""
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+import torch
+import torch.distributed as dist
 
 from dino_speech import DINOPretrainer, MultiCrop, SpeechEncoder, build_encoder, load_encoder, read_manifest
 from dino_speech.dino.whiten import whiten
@@ -90,3 +94,57 @@ def test_pretraining_goes_on_from_a_whitened_encoder_by_the_same_map(voices_fold
     trainer = DINOPretrainer(encoder, crops, **SMALL, whitening={"shrinkage": 0.1})
     with pytest.raises(InputError, match="whitens its embeddings already"):
         trainer.fit(manifest, output_folder=tmp_path / "again")
+
+
+def _whiten_as_one_of(size: int, number: int, manifest: Path, output: Path) -> None:
+    torch.set_num_threads(1)
+    meeting_place = f"file://{output}/meeting_place_{size}"
+    dist.init_process_group("gloo", init_method=meeting_place, rank=number, world_size=size)
+    encoder = small_encoder(embedding_dim=4)
+    whiten(encoder, read_manifest(manifest), 14, 0.1, seed=1)
+    torch.save(encoder.whitening.state_dict(), output / f"{size}-{number}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 4])
+def test_processes_that_share_the_work_find_the_map_of_one(size: int, voices_folder: Path, tmp_path: Path) -> None:
+    manifest = voices_folder / "manifest.csv"
+    encoder = small_encoder(embedding_dim=4)
+    whiten(encoder, read_manifest(manifest), 14, 0.1, seed=1)
+    fork = multiprocessing.get_context("fork")  # nothing need be imported again
+    runs = [fork.Process(target=_whiten_as_one_of, args=(size, number, manifest, tmp_path)) for number in range(size)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(120)
+        assert run.exitcode == 0
+    for number in range(size):
+        found = torch.load(tmp_path / f"{size}-{number}.pt", weights_only=True)
+        for name, wanted in encoder.whitening.state_dict().items():
+            print(size, name, float((found[name] - wanted).abs().max() / wanted.abs().max()))
+            torch.testing.assert_close(found[name], wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+
+
+def test_of_a_long_recording_a_span_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waves = np.random.default_rng(0).standard_normal((8, 16_000 * 3)).astype(np.float32) * 0.1
+    rows = ["ID,duration,wav"]
+    for number, wave in enumerate(waves):
+        soundfile.write(tmp_path / f"{number}.wav", wave, 16_000)
+        rows.append(f"{number},3.0,{number}.wav")
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    heard: list[tuple[str, int, int]] = []
+    encoder = small_encoder(embedding_dim=4)
+    embed_files = encoder.embed_files
+
+    def listen(items, **options):
+        heard.extend((item.id, item.start, item.stop) for item in items)
+        return embed_files(items, **options)
+
+    monkeypatch.setattr(encoder, "embed_files", listen)
+    monkeypatch.setattr("dino_speech.dino.whiten.MAX_S", 1.0)
+    whiten(encoder, read_manifest(tmp_path / "m.csv"), 8, 0.1, seed=1)
+    assert sorted(name for name, _, _ in heard) == sorted(map(str, range(8)))
+    assert all(stop - start == 16_000 and start >= 0 and stop <= 48_000 for _, start, stop in heard)
+    assert len({start for _, start, _ in heard}) == 8
+    assert encoder.whitening is not None
