@@ -48,9 +48,11 @@ def read_manifest(
     if not paths:
         raise InputError("read_manifest was given no file; expected at least one CSV")
     manifests = [_read_one(p, where or {}) for p in paths]
-    columns = dict.fromkeys(name for manifest in manifests for name in manifest.columns)
-    sources = [p for manifest in manifests for p in manifest.paths]
-    joined = Manifest((row for manifest in manifests for row in manifest), paths=sources, columns=list(columns))
+    joined = manifests[0]
+    if len(manifests) > 1:
+        columns = dict.fromkeys(name for manifest in manifests for name in manifest.columns)
+        sources = [p for manifest in manifests for p in manifest.paths]
+        joined = Manifest((row for manifest in manifests for row in manifest), paths=sources, columns=list(columns))
     joined = joined.select(**where) if where else joined
     if must_exist:
         check_files(joined)
@@ -127,7 +129,7 @@ def _read_one(path: StrPath, where: Where) -> Manifest:
     """All rows of one file, not yet selected; `where` only says which columns it must have."""
     selected = ManifestRows(path, where=where)
     rows = ManifestRows(path) if where else selected
-    utterances = list(rows)
-    if not utterances:
+    manifest = Manifest(rows, paths=[rows.name], columns=rows.columns)
+    if not len(manifest):
         raise InputError(f"{path}: has a header but no rows; expected at least one utterance")
-    return Manifest(utterances, paths=[rows.name], columns=rows.columns)
+    return manifest

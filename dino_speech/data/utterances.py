@@ -2,35 +2,17 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import overload
 
+import numpy as np
+
+from dino_speech.data.packed_utterances import Files, PackedUtterances, Utterance, pack
 from dino_speech.errors import InputError
 from dino_speech.plain_data import PlainData
 
 NUM_LISTED = 5  # how many bad entries a message names before it only counts
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """One row of a manifest: `duration` in seconds, `wav` an absolute path, the span in samples, blank labels as "".
-
-    `start` None is 0, `stop` (exclusive) None the end of the file; `origin` is file and row that it came from.
-    """
-
-    id: str
-    wav: str
-    duration: float
-    start: int | None = None
-    stop: int | None = None
-    labels: dict[str, str] = field(default_factory=dict)
-    origin: str = field(default="", compare=False, repr=False)
-
-    @property
-    def span(self) -> tuple[str, int | None, int | None]:
-        """What is heard, whatever it is called: file, start, stop."""
-        return self.wav, self.start, self.stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +24,7 @@ class Skipped(PlainData):
 
 
 class Manifest(Sequence[Utterance]):
-    """A sequence of utterances with unique IDs.
+    """A sequence of utterances with unique IDs; from 16,384 on they are packed, and cannot be changed in place.
 
     Args:
         utterances: the rows.
@@ -59,7 +41,7 @@ class Manifest(Sequence[Utterance]):
         columns: Sequence[str] | None = None,
         skipped: Sequence[Skipped] = (),
     ) -> None:
-        self._utterances = list(utterances)
+        self._utterances = pack(utterances)
         self.paths = tuple(paths)
         found = dict.fromkeys(name for row in self._utterances for name in row.labels) if columns is None else columns
         self.columns = tuple(found)
@@ -91,6 +73,11 @@ class Manifest(Sequence[Utterance]):
     def name(self) -> str:
         """For messages: the files, joined by a plus sign."""
         return " + ".join(self.paths) or "manifest"
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The audio file of each row, (N,)."""
+        return Files(self._utterances)
 
     @property
     def duration_s(self) -> float:
@@ -145,7 +132,9 @@ class Manifest(Sequence[Utterance]):
 
     def subset(self, indices: Iterable[int]) -> "Manifest":
         """The utterances at these positions, in this order."""
-        return Manifest((self._utterances[i] for i in indices), paths=self.paths, columns=self.columns)
+        rows = self._utterances
+        chosen = rows.take(indices) if isinstance(rows, PackedUtterances) else [rows[i] for i in indices]
+        return Manifest(chosen, paths=self.paths, columns=self.columns)
 
     def select(self, **where: str | Sequence[str]) -> "Manifest":
         """The utterances whose labels have the given value, or one of the given values.
@@ -173,12 +162,18 @@ def list_some(names: Sequence[str]) -> str:
 
 
 def _refuse_duplicates(utterances: Sequence[Utterance]) -> None:
-    if len({utterance.id for utterance in utterances}) == len(utterances):
+    # Numbers and not the IDs themselves, which would be held in memory once more.
+    ids = utterances.ids() if isinstance(utterances, PackedUtterances) else (row.id for row in utterances)
+    hashes = np.fromiter(map(hash, ids), np.int64, len(utterances))
+    found, counts = np.unique(hashes, return_counts=True)
+    if found.size == hashes.size:
         return
     first: dict[str, Utterance] = {}
-    for utterance in utterances:
-        earlier = first.setdefault(utterance.id, utterance)
-        if earlier is not utterance:
+    for row in np.flatnonzero(np.isin(hashes, found[counts > 1])).tolist():
+        utterance = utterances[row]
+        if utterance.id in first:
+            earlier = first[utterance.id]
             places = f"{earlier.origin} and {utterance.origin}" if utterance.origin else "two places"
             problem = f"column 'ID': found {utterance.id!r} twice, in {places}"
             raise InputError(f"{problem}; expected unique IDs. Rename one of them, or remove the row that was copied")
+        first[utterance.id] = utterance

@@ -131,34 +131,38 @@ def advise_on_waiting(row: Mapping[str, Any], num_workers: int, cache_gib: float
 
 
 class History:
-    """Rows of figures, in memory and, where enabled (on the main process), in `history.jsonl` and `tensorboard/`.
+    """Rows of figures in `history.jsonl` and `tensorboard/`, where enabled (on the main process).
 
-    Rows of steps after `start_step` are dropped: a resumed run takes these steps again.
+    None are kept in memory: a run may be long. Those of steps after `start_step` are dropped: a resumed run takes these
+    steps again.
     """
 
     def __init__(self, folder: Path, *, start_step: int = 0, enabled: bool = True) -> None:
-        self.rows: list[dict[str, Any]] = []
         self._path = folder / "history.jsonl"
         self._enabled = enabled
-        if self._path.exists() and start_step:
-            self.rows = [row for row in read_history(self._path) if row["step"] <= start_step]
         if enabled:
-            text = "".join(json.dumps(row) + "\n" for row in self.rows)
+            before = self.rows if self._path.exists() and start_step else []
+            kept = [row for row in before if row["step"] <= start_step]
+            text = "".join(json.dumps(row) + "\n" for row in kept)
             write_atomically(self._path, lambda file: file.write(text.encode()))
         self._writer = _tensorboard(folder / "tensorboard", start_step) if enabled else None
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row; nested figures are named `group/figure` in TensorBoard. What is not finite becomes None."""
-        row = plain(row)
-        self.rows.append(row)
         if not self._enabled:
             return
+        row = plain(row)
         with writing(self._path):
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             if self._writer is not None:
                 for name, value in _scalars(row):
                     self._writer.add_scalar(name, value, row["step"])
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows so far, read back."""
+        return read_history(self._path)
 
     def close(self) -> None:
         """Write out what TensorBoard still holds."""
@@ -177,7 +181,7 @@ class Logbook:
         self.watch = Stopwatch()
         self.sums: dict[str, Tensor] = {}
         self.num_summed = 0
-        self._advised = False
+        self._num_rows, self._advised = 0, False
 
     def add(self, figures: Mapping[str, Tensor], *, times: int = 1) -> None:
         """Add 0-d figures to those since the last row, which holds their means."""
@@ -197,7 +201,8 @@ class Logbook:
         row = {**row, **self.watch.lap(loader.wait_s), "seconds": round(self.watch.elapsed_s, 2)}
         self.history.add(row)
         self.progress.show(row)
-        if len(self.history.rows) > 1 and not self._advised:  # not for the first row, in which the workers begin
+        self._num_rows += 1
+        if self._num_rows > 1 and not self._advised:  # not for the first row, in which the workers begin
             self._advised = advise_on_waiting(row, loader.num_workers, self.run.cache_gib)
 
     def notes(self) -> dict[str, Any]:

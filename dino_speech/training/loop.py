@@ -127,8 +127,7 @@ class Loop:
         self.folder, self.identity = folder, identity
         self.step = 0 if state is None else state.step
         main = is_main_process()
-        files = [utterance.wav for utterance in training.manifest]
-        self.skipped = SkippedFiles(files, folder / "skipped.csv" if main else None)
+        self.skipped = SkippedFiles(training.manifest.files, folder / "skipped.csv" if main else None)
         self.log = Logbook(run, folder, self.step, training.num_steps)
         self.scaler = torch.amp.GradScaler(training.device.type, enabled=False)
         self.grad_norm = 0.0
@@ -148,10 +147,11 @@ class Loop:
                 stage.optimizer.load_state_dict(self._kept["optimizer"])
                 self.scaler.load_state_dict(self._kept["scaler"])
                 self._kept = {}
-            batches, over = iter(stage.loader), False
-            while not over and self.stop_reason is None:
-                self._take_step(stage.optimizer, batches)
-                over = self._between_steps(stage)
+            over = False
+            with contextlib.closing(iter(stage.loader)) as batches:  # its workers end here, whatever happens
+                while not over and self.stop_reason is None:
+                    self._take_step(stage.optimizer, batches)
+                    over = self._between_steps(stage)
 
     def _take_step(self, optimizer: Optimizer, batches: Iterator[Mapping[str, Tensor]]) -> None:
         """Forward and backward over the micro-batches; finite? clip; optimizer; what follows the weights."""

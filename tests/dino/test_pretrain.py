@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import socket
@@ -27,6 +28,7 @@ from dino_speech.evaluation.monitor import Monitor
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.registry import build_encoder
 from dino_speech.training.history import History, Progress, Stopwatch, read_history
+from dino_speech.training.loop import NonFiniteLoss
 from dino_speech.training.state import load_state
 
 ROOT = Path(__file__).parents[2]
@@ -289,6 +291,21 @@ def test_a_gpu_trains_stops_and_goes_on(manifest, tmp_path, precision):
     assert load_encoder(tmp_path / "out" / "encoder").embed_file(manifest[0].wav).isfinite().all()
 
 
+def test_reading_processes_end_with_an_error_whose_traceback_is_kept(manifest, tmp_path):
+    """Python would wait for them for ever where a script ends by the error."""
+    run = {"num_workers": 1, "precision": "fp32"}
+    with pytest.raises(NonFiniteLoss) as error:  # in the step
+        make_trainer(run=run, augment=lambda waves, **_: waves * float("nan")).fit(
+            manifest, output_folder=tmp_path / "nan", device="cpu"
+        )
+    assert not multiprocessing.active_children(), error.traceback
+    for utterance in manifest:
+        soundfile.write(utterance.wav, np.zeros(1_000), 16_000)
+    with pytest.raises(InputError, match="Many utterances in a row") as error:  # in the loader
+        make_trainer(run=run).fit(manifest, output_folder=tmp_path / "short", device="cpu")
+    assert not multiprocessing.active_children(), error.traceback
+
+
 def test_history_drops_steps_that_are_taken_again_and_a_torn_line(tmp_path):
     history = History(tmp_path)
     for step in (2, 4, 6):
@@ -299,7 +316,9 @@ def test_history_drops_steps_that_are_taken_again_and_a_torn_line(tmp_path):
     with (tmp_path / "history.jsonl").open("a") as file:
         file.write('{"step": 8, "lo')
     assert [row["step"] for row in read_history(tmp_path / "history.jsonl")] == [2, 4, 6, 7]
-    assert [row["step"] for row in History(tmp_path, start_step=5).rows] == [2, 4]
+    resumed = History(tmp_path, start_step=5)
+    assert [row["step"] for row in resumed.rows] == [2, 4]
+    assert not any(isinstance(kept, list) for kept in vars(resumed).values()), "rows stay on the disk: runs are long"
     assert [row["step"] for row in read_history(tmp_path / "history.jsonl")] == [2, 4]
 
 

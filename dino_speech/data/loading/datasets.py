@@ -7,7 +7,7 @@ Where workers are started afresh (Windows, macOS) each has its own.
 """
 
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,16 @@ class WaveCache:
     utterance with a place is always heard with the 16 bits of the cache, any other always as decoded.
     """
 
-    def __init__(self, durations_s: Sequence[float], gib: float) -> None:
-        sizes = np.array(
-            [seconds_to_samples(s + SLACK_S) if s <= MAX_CACHED_S else 0 for s in durations_s], dtype=np.int64
-        )
-        fits = np.cumsum(sizes) * 2 <= gib * 2**30
-        self._sizes = np.where(fits, sizes, 0)
+    def __init__(self, durations_s: Iterable[float], gib: float) -> None:
+        sizes: list[int] = []
+        num_bytes = 0
+        for seconds in durations_s:  # the first ones that fit, so that the rest of a long manifest takes nothing
+            size = seconds_to_samples(seconds + SLACK_S) if seconds <= MAX_CACHED_S else 0
+            num_bytes += 2 * size
+            if num_bytes > gib * 2**30:
+                break
+            sizes.append(size)
+        self._sizes = np.array(sizes, dtype=np.int64)
         self._offsets = np.cumsum(self._sizes) - self._sizes
         self._allocate()
 
@@ -58,11 +62,11 @@ class WaveCache:
 
     def has_place(self, index: int) -> bool:
         """Whether utterance `index` belongs into the cache."""
-        return bool(self._sizes[index])
+        return index < len(self._sizes) and bool(self._sizes[index])
 
     def num_samples(self, index: int) -> int:
         """Length of a wave that was put before, 0 where there is none yet."""
-        return int(self._lengths[index])
+        return int(self._lengths[index]) if index < len(self._sizes) else 0
 
     def span(self, index: int, start: int, stop: int) -> torch.Tensor:
         """Samples start..stop of a wave that was put before, (stop - start,) float32."""
@@ -71,7 +75,7 @@ class WaveCache:
 
     def put(self, index: int, wave: torch.Tensor) -> bool:
         """Keep a wave (time,) float32; False where it is longer than its place, or beyond full scale."""
-        if not 0 < len(wave) <= self._sizes[index] or float(wave.abs().max()) > 1.0:
+        if not self.has_place(index) or not 0 < len(wave) <= self._sizes[index] or float(wave.abs().max()) > 1.0:
             return False
         offset = int(self._offsets[index])
         self._samples[offset : offset + len(wave)] = np.round(wave.numpy() * FULL_SCALE)
@@ -111,7 +115,7 @@ class CropDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.manifest, self.crops, self.seed = manifest, crops, seed
         self.transforms, self.silent_dbfs = transforms, silent_dbfs
-        durations_s = [utterance.duration for utterance in manifest]
+        durations_s = (utterance.duration for utterance in manifest)
         self.cache = WaveCache(durations_s, cache_gib) if cache is None else cache
         self._bad: dict[int, str] = {}
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,9 @@ def shard_numbers(manifest: Manifest) -> NDArray[np.int64]:
     return found
 
 
-def mixed_order(num_items: int, *, seed: int, epoch: int) -> list[int]:
+def mixed_order(num_items: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     """All utterances, in an order drawn from (seed, epoch)."""
-    order: list[int] = torch.randperm(num_items, generator=seeded_generator(seed, "epoch", epoch)).tolist()
+    order: NDArray[np.int64] = torch.randperm(num_items, generator=seeded_generator(seed, "epoch", epoch)).numpy()
     return order
 
 
@@ -134,7 +134,7 @@ class StepSampler(Sampler[list[Key]]):
                 f"batch_size = {self.batch_size} utterances per step cannot be dealt out evenly to {self.world_size} "
                 f"process(es) x accumulation_steps = {self.accumulation_steps}: take a multiple of {parts}"
             )
-        self._order: tuple[int, list[int]] = (-1, [])
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -150,9 +150,10 @@ class StepSampler(Sampler[list[Key]]):
                 self._order = epoch, mixed_order(self.num_items, **draw)
             else:
                 at_once, world_size = self.shards_at_once, self.world_size
-                self._order = epoch, shard_order(self.shards, **draw, shards_at_once=at_once, world_size=world_size)
+                order = shard_order(self.shards, **draw, shards_at_once=at_once, world_size=world_size)
+                self._order = epoch, np.array(order)
         first = step_of_epoch * self.batch_size
-        indices = self._order[1][first : first + self.batch_size]
+        indices = self._order[1][first : first + self.batch_size].tolist()
         return list(enumerate(indices, start=step * self.batch_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -172,21 +173,27 @@ class CropLoader(DataLoader[dict[str, Any]]):
     wait_s: float
     skipped: SkippedFiles
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+    def __iter__(self) -> Generator[dict[str, Any], None, None]:  # type: ignore[override]
         self.wait_s = 0.0
         batches = super().__iter__()
-        while True:
-            start = time.perf_counter()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            finally:
-                self.wait_s += time.perf_counter() - start
-            self.skipped.add(batch["index"].tolist(), batch.pop("failures"))
-            if batch["long"] is None:
-                self.skipped.stop("Many utterances in a row")
-            yield batch
+        try:
+            while True:
+                start = time.perf_counter()
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+                finally:
+                    self.wait_s += time.perf_counter() - start
+                self.skipped.add(batch["index"].tolist(), batch.pop("failures"))
+                if batch["long"] is None:
+                    self.skipped.stop("Many utterances in a row")
+                yield batch
+        finally:
+            # Not left to the garbage collector: a traceback may hold them, and Python would wait at its end for
+            # workers that no SIGTERM ends (see `_start_worker`).
+            if self.num_workers:
+                batches._shutdown_workers()
 
 
 @contextlib.contextmanager
@@ -227,7 +234,7 @@ def make_loader(
         generator=seeded_generator(sampler.seed, "workers"),
         prefetch_factor=PREFETCH if num_workers else None,
     )
-    loader.skipped = SkippedFiles([item.wav for item in dataset.manifest]) if skipped is None else skipped
+    loader.skipped = SkippedFiles(dataset.manifest.files) if skipped is None else skipped
     loader.wait_s = 0.0
     return loader
 
