@@ -94,14 +94,18 @@ class ManifestRows:
         return reader, _Layout(self.name, header, found)
 
     def _not_text(self) -> InputError:
-        """Text is decoded in blocks: which byte of the file it was has to be looked for."""
         with open_bytes(self._given) as file:
-            try:
-                file.read().decode("utf-8-sig")
-                place = 0
-            except UnicodeDecodeError as error:
-                place = error.start
+            place = bad_byte(file.read())
         return InputError(f"{self._given}: byte {place} is not UTF-8 text; save the manifest as CSV in UTF-8")
+
+
+def bad_byte(content: bytes) -> int:
+    """The first byte that is not UTF-8 text: where a file is decoded in blocks, the error does not say."""
+    try:
+        content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return error.start
+    return 0
 
 
 def _check_header(path: str, found: list[str]) -> list[str]:

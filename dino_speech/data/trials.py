@@ -3,17 +3,19 @@
 Enroll and test are IDs of a manifest, or paths of its audio. Names that hold spaces need tabs between the three fields.
 """
 
-import io
 import os
+from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.data.atomic import write_text_atomically
+from dino_speech.data.rows import bad_byte
 from dino_speech.data.utterances import Manifest, list_some
 from dino_speech.errors import InputError
 
@@ -58,25 +60,33 @@ def read_trials(path: str | os.PathLike[str]) -> Trials:
         InputError: the file is missing or holds no trial, or a line is not `1 enroll test` or `0 enroll test`; the
             message names the line.
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {FORM}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8 text; {FORM}") from error
-    found: dict[int, list[str]] = {}
-    for row, line in enumerate(io.StringIO(text, newline=None), start=1):  # `splitlines` would break names too
+    labels, rows, enroll, test = bytearray(), array("q"), [], []
+    names: dict[str, str] = {}  # a name that stands in thousands of trials is one object
+    for row, line in enumerate(_lines(path), start=1):
         fields = [part.strip() for part in line.strip().split("\t")] if "\t" in line.strip() else line.split()
         if not fields:
             continue
         if len(fields) != 3 or fields[0] not in ("0", "1"):
             hint = "; separate the fields by tabs if names hold spaces" if len(fields) > 3 else ""
             raise InputError(f"{path} line {row}: found {line.strip()!r}; {FORM}{hint}")
-        found[row] = fields
-    if not found:
+        labels.append(fields[0] == "1")
+        rows.append(row)
+        enroll.append(names.setdefault(fields[1], fields[1]))
+        test.append(names.setdefault(fields[2], fields[2]))
+    if not labels:
         raise InputError(f"{path}: holds no trials; {FORM}")
-    labels, enroll, test = (list(side) for side in zip(*found.values(), strict=True))
-    return Trials(np.array(labels).astype(np.int8), enroll, test, os.fspath(path), list(found))
+    return Trials(np.frombuffer(labels, np.int8), enroll, test, os.fspath(path), rows)
+
+
+def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    """One after the other, as text: a list of millions is never in memory; `splitlines` would break names too."""
+    try:
+        with Path(path).open(encoding="utf-8-sig") as file:
+            yield from file
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {FORM}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {bad_byte(Path(path).read_bytes())} is not UTF-8 text; {FORM}") from error
 
 
 def write_trials(trials: Trials, path: str | os.PathLike[str]) -> Path:
@@ -85,7 +95,7 @@ def write_trials(trials: Trials, path: str | os.PathLike[str]) -> Path:
     Raises:
         InputError: a name holds a tab or a line break, or spaces around it: no list can hold it.
     """
-    spaced = [name for name in [*trials.enroll, *trials.test] if name.split() != [name]]
+    spaced = [name for name in dict.fromkeys(chain(trials.enroll, trials.test)) if name.split() != [name]]
     for name in spaced:
         if not name or name != name.strip() or {*"\t\r\n"} & {*name}:
             raise InputError(f"{path}: the name {name!r} is empty, holds a tab or a line break, or spaces around it")
@@ -103,8 +113,8 @@ def resolve(trials: Trials, manifest: Manifest) -> tuple[NDArray[np.int64], NDAr
     A name is looked up among the IDs, then as a path: absolute, or relative to the folder of (any of) the manifest's
     files. InputError, naming the line: it is not in the manifest, or is a file that several rows share.
     """
-    positions: dict[str, int | None] = dict(manifest.by_id().items())
-    others = [name for name in dict.fromkeys([*trials.enroll, *trials.test]) if name not in positions]
+    positions: dict[str, int | None] = {**manifest.by_id()}
+    others = [name for name in dict.fromkeys(chain(trials.enroll, trials.test)) if name not in positions]
     if others:
         paths = manifest.by_path()
         folders = list(dict.fromkeys(os.path.dirname(path) for path in manifest.paths)) or [""]  # noqa: PTH120
@@ -123,7 +133,7 @@ def resolve(trials: Trials, manifest: Manifest) -> tuple[NDArray[np.int64], NDAr
             f" unknown: {list_some(unknown)}); use the manifest that the trials were made for, or correct the names"
         )
     sides = (trials.enroll, trials.test)
-    enroll, test = (np.array([positions[name] for name in side], dtype=np.int64) for side in sides)
+    enroll, test = (np.fromiter((positions[name] for name in side), np.int64, len(side)) for side in sides)
     return enroll, test
 
 

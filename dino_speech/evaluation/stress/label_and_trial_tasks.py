@@ -188,12 +188,13 @@ def trial_task(
         changed = embed_manifest(encoder, manifest, rows=np.unique(test), transform=transform, **options)
         return score(changed.embeddings), changed.skipped
 
+    known = known_sides(manifest, enroll, test, speaker=speaker)
     return TrialTask(
         manifest=manifest,
         enroll=enroll,
         test=test,
         labels=labels,
-        sides=known_sides(manifest, enroll, test, speaker=speaker),
+        sides=None if known is None else (known[0][known[1]], known[0][known[2]]),
         scores=score(clean.embeddings),
         skipped=clean.skipped,
         score_again=score_again,

@@ -124,19 +124,24 @@ def _figures(scores: NDArray, labels: NDArray, enroll: NDArray, test: NDArray, n
 
 def known_sides(
     manifest: Manifest, enroll: NDArray, test: NDArray, *, speaker: str = "speaker"
-) -> tuple[NDArray, NDArray] | None:
-    """Speakers of both sides of the trials, or None where not all of them are known, or all are one."""
+) -> tuple[NDArray, NDArray, NDArray] | None:
+    """Names of speakers, sorted, and which of them is on either side of the trials; None where one is not known.
+
+    Numbers, because the names themselves would take half a gigabyte for four million trials.
+    """
     if speaker not in manifest.columns:
         return None
-    speakers = np.array(manifest.label(speaker))
-    sides = speakers[enroll], speakers[test]
-    return sides if (sides[0] != "").all() and (sides[1] != "").all() and np.unique(sides).size > 1 else None
+    names, numbers = np.unique(manifest.label(speaker), return_inverse=True)
+    sides = numbers[enroll], numbers[test]
+    blank = names[0] == "" and any((side == 0).any() for side in sides)
+    alone = all((side == sides[0][0]).all() for side in sides)
+    return None if blank or alone else (names, *sides)
 
 
 def _spreads(
     scores: NDArray,
     labels: NDArray,
-    sides: tuple[NDArray, NDArray] | None,
+    known: tuple[NDArray, NDArray, NDArray] | None,
     judge: Mapping[str, Callable[[DetCurve], float]],
     calibration: dict[str, Any] | None,
     num_resamples: int | None,
@@ -148,11 +153,12 @@ def _spreads(
         **{("eer", False): DetCurve.eer, ("min_dcf", False): DetCurve.min_dcf},
         **{(name, True): statistic for name, statistic in judge.items()},
     }
-    found = bootstrap_trials(statistics, scores, labels, *(sides or (None, None)), num_resamples=num, seed=seed)
+    sides = (None, None) if known is None else known[1:]
+    found = bootstrap_trials(statistics, scores, labels, *sides, num_resamples=num, seed=seed)
     return {
         "eer_interval": found["eer", False],
         "min_dcf_interval": found["min_dcf", False],
-        "resampled": "trials" if sides is None else "speakers",
+        "resampled": "trials" if known is None else "speakers",
         "calibration": calibration and {**calibration, "intervals": {name: found[name, True] for name in judge}},
     }
 
