@@ -55,8 +55,8 @@ class Watch:
         """Figures of this moment; `process` tells a run that went on from the one before."""
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         return {
-            "mib": sum(_pss_mib(process) for process in ("self", *children)),
-            "training_mib": _pss_mib("self"),
+            "mib": sum(_own_mib(process) for process in ("self", *children)),
+            "training_mib": _own_mib("self"),
             "open_files": sum(1 for _ in Path("/proc/self/fd").iterdir()),
             "processes": 1 + len(children),
             "process": os.getpid(),
@@ -68,9 +68,10 @@ class Watch:
         return False
 
 
-def _pss_mib(process: str) -> float:
-    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+def _own_mib(process: str) -> float:
+    """Without mapped files, such as libraries: what counts of these depends on other programs."""
+    lines = [line.split() for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()]
+    return sum(int(line[1]) for line in lines if line[0] in ("Pss_Anon:", "Pss_Shmem:")) / 1024
 
 
 def write_files(folder: Path) -> Path:

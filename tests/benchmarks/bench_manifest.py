@@ -68,7 +68,7 @@ def measure(path: str, num_workers: int, num_batches: int) -> dict[str, float]:
         next(batches)
     gc.collect()
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    mib = sum(_pss_mib(process) for process in ("self", *children))
+    mib = sum(_own_mib(process) for process in ("self", *children))
     batches.close()
     return {
         "seconds": round(seconds, 1),
@@ -78,9 +78,10 @@ def measure(path: str, num_workers: int, num_batches: int) -> dict[str, float]:
     }
 
 
-def _pss_mib(process: str) -> float:
-    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+def _own_mib(process: str) -> float:
+    """Without mapped files, such as libraries: what counts of these depends on other programs."""
+    lines = [line.split() for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()]
+    return sum(int(line[1]) for line in lines if line[0] in ("Pss_Anon:", "Pss_Shmem:")) / 1024
 
 
 def run(num: int, options: argparse.Namespace) -> dict[str, float]:
