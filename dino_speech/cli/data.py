@@ -1,14 +1,13 @@
 """`dino-speech prepare`, `check` and `shard`: from a corpus on disk to manifests, bad files, tar shards."""
 
 import argparse
-import sys
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dino_speech.cli.answer import NUM_SHOWN, Answer, left_out, short, table
 from dino_speech.cli.options import Subparsers, add_command, add_options, chosen
 from dino_speech.data.corpora.catalogue import CORPORA
+from dino_speech.data.in_threads import watched
 from dino_speech.errors import UsageError
 
 
@@ -70,7 +69,9 @@ def _prepare(arguments: argparse.Namespace) -> Answer:
 def _check(arguments: argparse.Namespace) -> Answer:
     from dino_speech.data.checking import check_audio_files
 
-    report = check_audio_files(arguments.source, **chosen(arguments, "min_s", "num_threads"), progress=_bar("checking"))
+    report = check_audio_files(
+        arguments.source, **chosen(arguments, "min_s", "num_threads"), progress=partial(watched, what="checking")
+    )
     lines = [f"{report.num_usable} of {report.num_files} files can be used ({report.hours:.2f} h)"]
     for title, findings in (("cannot be used", report.unusable), ("remarks", report.remarks)):
         shown = findings if arguments.all else findings[:NUM_SHOWN]
@@ -85,19 +86,8 @@ def _shard(arguments: argparse.Namespace) -> Answer:
     from dino_speech.data.shards.writing import write_shards
 
     options = chosen(arguments, "shard_mb", "codec", "num_threads")
-    report = write_shards(arguments.source, arguments.output, **options, progress=_bar("writing"))
+    report = write_shards(arguments.source, arguments.output, **options, progress=partial(watched, what="writing"))
     data = report.to_dict()
     shown = {key: short(value) for key, value in data.items() if key not in ("failures", "num_failures")}
     data |= left_out(report.failures)
     return Answer(data, table([*shown.items(), ("num_skipped", len(report.failures))]))
-
-
-def _bar(what: str) -> Any:
-    """A progress bar over files, on stderr, and only where somebody is watching."""
-
-    def bar(items: Iterable[Any], total: int) -> Iterable[Any]:
-        from tqdm import tqdm
-
-        return tqdm(items, total=total, desc=what, unit="file", file=sys.stderr, disable=not sys.stderr.isatty())
-
-    return bar

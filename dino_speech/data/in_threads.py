@@ -1,5 +1,6 @@
 """Files worked on side by side: the decoders and NumPy release Python's lock, and storage is waited for."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,3 +24,12 @@ def in_order(function: Callable[[Item], Answer], items: Iterable[Item], num_thre
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def watched(items: Iterable[Item], total: int, what: str) -> Iterable[Item]:
+    """The items, with a progress bar on stderr where somebody is watching."""
+    from tqdm import tqdm
+
+    options = {"file": sys.stderr, "disable": not sys.stderr.isatty(), "leave": False}
+    found: Iterable[Item] = tqdm(items, total=total, desc=what, unit="file", **options)
+    return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from dino_speech.audio.io import AudioError, AudioInfo, audio_info, find_audio
 from dino_speech.audio.sources import exists, file_of, printable
 from dino_speech.data.atomic import write_rows_atomically
-from dino_speech.data.in_threads import in_order
+from dino_speech.data.in_threads import in_order, watched
 from dino_speech.data.rows import REQUIRED, SPANS, ManifestRows, StrPath, Where
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.errors import InputError
@@ -115,7 +115,8 @@ def scan_folder(folder: StrPath, *, speaker_from_parent: bool = False) -> Manife
 
 def read_headers(files: Sequence[Path]) -> list[AudioInfo | str]:
     """What the header of each file says, or the reason why it cannot be read."""
-    return list(in_order(_info_or_reason, files, NUM_THREADS))
+    answers = in_order(_info_or_reason, files, NUM_THREADS)
+    return list(watched(answers, len(files), "reading headers"))
 
 
 def _info_or_reason(file: Path) -> AudioInfo | str:

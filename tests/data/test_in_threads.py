@@ -1,11 +1,15 @@
 """Work in threads: answers in order, errors where they belong, and nothing begun that nobody waits for."""
 
+import io
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from dino_speech.data.in_threads import AHEAD, in_order
+from dino_speech.data.in_threads import AHEAD, in_order, watched
+from dino_speech.data.manifest import scan_folder
 
 
 def test_answers_come_in_order_from_several_threads() -> None:
@@ -33,3 +37,19 @@ def test_an_error_comes_in_its_place() -> None:
     assert [next(answers), next(answers)] == [-1, -1]
     with pytest.raises(ZeroDivisionError):
         next(answers)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_where_somebody_watches_also_while_headers_are_read(
+    voices_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        num_files = len(scan_folder(voices_folder))
+        assert (f"{num_files}/{num_files}" in stream.getvalue()) == shown
+        assert list(watched(iter("abc"), 3, "letters")) == list("abc")
+        assert ("letters" in stream.getvalue()) == shown
