@@ -168,7 +168,8 @@ class _Block:
         self._labels = {name: _Texts(u.labels.get(name) for u in utterances) for name in columns}
         origins = [_number_at_end(u) for u in utterances]
         self._origins = _Texts(text for text, _ in origins)
-        self._rows = np.array([row for _, row in origins], np.int64)
+        rows = [row for _, row in origins]
+        self._rows = np.array(rows, np.min_scalar_type(min(THE_FILE, -1 - max(rows))))
 
     def __len__(self) -> int:
         return len(self._durations)
