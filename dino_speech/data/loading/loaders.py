@@ -175,7 +175,7 @@ class CropLoader(DataLoader[dict[str, Any]]):
 
     def __iter__(self) -> Generator[dict[str, Any], None, None]:  # type: ignore[override]
         self.wait_s = 0.0
-        batches = super().__iter__()
+        batches: Any = super().__iter__()
         try:
             while True:
                 start = time.perf_counter()
