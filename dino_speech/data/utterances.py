@@ -8,7 +8,7 @@ from typing import overload
 
 import numpy as np
 
-from dino_speech.data.packed_utterances import Files, PackedUtterances, Utterance, pack
+from dino_speech.data.packed.utterances import Files, PackedUtterances, Utterance, pack
 from dino_speech.errors import InputError
 from dino_speech.plain_data import PlainData
 

@@ -14,6 +14,8 @@ from typing import Any, NoReturn, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.data.packed.texts import Paths, Texts
+
 # Rows that are packed together, so that the codes of repeated texts fit into 16 bits, and little more than the packed
 # rows is in memory meanwhile. A shorter manifest keeps its objects, in at most 9 MB. # ours
 BLOCK = 16_384
@@ -123,51 +125,22 @@ class Files(Sequence[str]):
         return found.wav if isinstance(found, Utterance) else Files(found)
 
 
-class _Texts(Sequence[str | None]):
-    """Texts, of which those that are equal are kept once; None is kept too."""
-
-    def __init__(self, texts: Iterable[str | None]) -> None:
-        numbers: dict[str | None, int] = {}
-        codes = [numbers.setdefault(text, len(numbers)) for text in texts]
-        self._codes = np.array(codes, np.min_scalar_type(len(numbers)))
-        # Names of files that are not UTF-8 hold halves of surrogates.
-        encoded = [(text or "").encode("utf-8", "surrogatepass") for text in numbers]
-        ends = np.cumsum([0, *map(len, encoded)])
-        self._bytes, self._ends = b"".join(encoded), ends.astype(np.min_scalar_type(ends[-1]))
-        self._none = numbers.get(None, -1)
-
-    def __len__(self) -> int:
-        return len(self._codes)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._decoded(int(self._codes[index]))
-
-    def __iter__(self) -> Iterator[str | None]:
-        known = [self._decoded(code) for code in range(len(self._ends) - 1)]
-        return map(known.__getitem__, self._codes.tolist())
-
-    def _decoded(self, code: int) -> str | None:
-        if code == self._none:
-            return None
-        return self._bytes[self._ends[code] : self._ends[code + 1]].decode("utf-8", "surrogatepass")
-
-
 class _Block:
     """Up to `BLOCK` utterances. A file's path is its folder, and the rest around the ID where that is part of it."""
 
     def __init__(self, utterances: Sequence[Utterance]) -> None:
-        self.ids = _Paths([u.id for u in utterances])
+        self.ids = Paths([u.id for u in utterances])
         parts = [u.wav.rpartition(u.id) if u.id else ("", "", u.wav) for u in utterances]
         # "=.wav" is what follows the ID, "" that the path does not hold it.
-        self._before = _Paths([before if found else after for before, found, after in parts])
-        self._after = _Texts(f"={after}" if found else "" for _, found, after in parts)
+        self._before = Paths([before if found else after for before, found, after in parts])
+        self._after = Texts(f"={after}" if found else "" for _, found, after in parts)
         self._durations = np.array([u.duration for u in utterances], np.float64)
         self._starts = _numbers([u.start for u in utterances])
         self._stops = _numbers([u.stop for u in utterances])
         columns = dict.fromkeys(name for u in utterances for name in u.labels)
-        self._labels = {name: _Texts(u.labels.get(name) for u in utterances) for name in columns}
+        self._labels = {name: Texts(u.labels.get(name) for u in utterances) for name in columns}
         origins = [_number_at_end(u) for u in utterances]
-        self._origins = _Texts(text for text, _ in origins)
+        self._origins = Texts(text for text, _ in origins)
         rows = [row for _, row in origins]
         self._rows = np.array(rows, np.min_scalar_type(min(THE_FILE, -1 - max(rows))))
 
@@ -207,21 +180,6 @@ class _Block:
         return Utterance(name, wav, duration, _given(start), _given(stop), known, place)
 
 
-class _Paths:
-    """Texts that are kept in two parts, because those of many files begin with few folders."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        parts = [text.rpartition("/") for text in texts]
-        self._folders = _Texts(folder + slash for folder, slash, _ in parts)
-        self._names = _Texts(name for _, _, name in parts)
-
-    def __getitem__(self, row: int) -> str:
-        return f"{self._folders[row]}{self._names[row]}"
-
-    def __iter__(self) -> Iterator[str]:
-        return (f"{folder}{name}" for folder, name in zip(self._folders, self._names, strict=True))
-
-
 class ReadOnly(dict[str, str]):
     """The labels of a packed row, which is made anew each time: what were written there would be lost."""
 
@@ -231,7 +189,7 @@ class ReadOnly(dict[str, str]):
             "Manifest(dataclasses.replace(row, labels={**row.labels, 'sex': 'F'}) for row in manifest)"
         )
 
-    __setitem__ = __delitem__ = setdefault = update = pop = popitem = clear = __ior__ = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = setdefault = update = pop = popitem = clear = __ior__ = _refuse
 
     def __reduce__(self) -> Any:
         return dict, (dict(self),)

@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dino_speech.data.packed_utterances import BLOCK, PackedUtterances, Utterance, pack
+from dino_speech.data.packed.utterances import BLOCK, PackedUtterances, Utterance, pack
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 
