@@ -70,6 +70,7 @@ def test_a_row_of_a_long_manifest_takes_tens_of_bytes():
     assert num_bytes / num < 45  # as objects: 565
 
 
+@pytest.mark.slow
 def test_a_long_manifest_answers_as_a_short_one():
     rows = list(corpus(BLOCK + 100))
     manifest = Manifest(rows)
