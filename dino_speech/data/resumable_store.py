@@ -19,8 +19,8 @@ from dino_speech.data.atomic import read_json, write_atomically, write_json_atom
 
 Arrays = dict[str, NDArray[Any]]
 Piece = TypeVar("Piece")
-# What reading a damaged npz file raises: NumPy's own reasons and those of zipfile and zlib.
-DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+# What reading a damaged npz file raises: NumPy's own reasons and those of zipfile (RuntimeError: a password) and zlib.
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def safe_name(text: str) -> str:

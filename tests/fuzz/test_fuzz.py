@@ -39,6 +39,8 @@ FOUND = [
     ("sounds.csv", b"jazz", b"\xff"),
     ("d.csv", b"1.5", b"\xff"),
     ("d.csv", b"1.5", b"inf"),
+    ("d.csv", b"1.5", b"1.5,2"),
+    ("plda.npz", b"PK\x01\x02\x2d\x03\x2d\x00\x00", b"PK\x01\x02\x2d\x03\x2d\x00\x01"),
     ("table.csv", b"1.5", b'"' + b"1" * 200_000),
 ]
 

@@ -95,6 +95,9 @@ def read_descriptors(path: Path, manifest: Manifest) -> NDArray[np.float64]:
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: no table ({error}); expected CSV in UTF-8") from error
+    for number, row in enumerate(rows, start=2):
+        if None in row:
+            raise InputError(f"{path} row {number}: more cells than names in the first line; quote cells with commas")
     names = [name for name in (rows[0] if rows else {}) if name != "ID"]
     if not rows or "ID" not in rows[0] or not names:
         raise InputError(f"{path}: expected a first line with ID and names of descriptors, and numbers below it")
