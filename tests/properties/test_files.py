@@ -34,7 +34,7 @@ from dino_speech.training.state import TrainingState, load_state, save_state
 # All of Unicode that UTF-8 can hold; cells of a manifest lose the spaces around them.
 anything = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12)
 texts = anything.map(str.strip)
-names = texts.filter(bool)
+names = anything.filter(lambda text: bool(text.strip())).map(str.strip)
 counts = st.integers(0, 10**9)
 plain_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | anything,
