@@ -84,6 +84,8 @@ def open_audio(path: StrPath) -> Iterator[soundfile.SoundFile]:
     except UnusableURLError as error:
         raise AudioError(str(error)) from error
     except (soundfile.LibsndfileError, OSError) as error:
+        if is_url(place) and isinstance(error, OSError):
+            raise AudioError(f"{place}: cannot be fetched ({error}); check the address, and that it answers") from error
         found = str(error).rpartition(": ")[2].strip(" .")
         found = "no known audio format" if "does not exist" in found else found  # what mpg123 says of garbage
         raise AudioError(

@@ -5,6 +5,7 @@ neither is ever opened.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from dino_speech.frame_level.architecture import (
 from dino_speech.frame_level.network import HuBERT, Wav2Vec2, WavLM, embedding_dim_of, pruned
 from dino_speech.models.registry import ENCODERS, Preset, Resolved
 
+logger = logging.getLogger(__name__)
+
 NOT_NEEDED = {"masked_spec_embed"}  # only masked prediction reads it; checkpoints fine-tuned without masks lack it
 
 NO_PICKLES = (
@@ -42,7 +45,7 @@ class Pretrained:
     """A checkpoint: every option of its architecture, and the weights of the bare model by name, float32."""
 
     config: dict[str, Any]
-    normalize: bool  # whether it wants waves of zero mean and unit variance
+    normalize: bool | None  # whether it wants waves of zero mean and unit variance; None: it does not say
     tensors: Mapping[str, Tensor] = field(repr=False)
 
     def load_into(self, network: nn.Module) -> None:
@@ -98,12 +101,12 @@ def _check_folder(source: str) -> None:
         raise InputError(f"{folder}: holds no model.safetensors; {NO_PICKLES}")
 
 
-def _wants_normalized(source: str) -> bool:
-    """`do_normalize` of the checkpoint's preprocessor; True where it has none, as in most; another rate is refused."""
+def _wants_normalized(source: str) -> bool | None:
+    """`do_normalize` of the checkpoint's preprocessor, None where it has none; another rate is refused."""
     try:
         data, _ = require_transformers().Wav2Vec2FeatureExtractor.get_feature_extractor_dict(source)
     except (OSError, ValueError, json.JSONDecodeError):
-        return True
+        return None
     rate = data.get("sampling_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
         cure = f"waves here have {SAMPLE_RATE} Hz; choose a checkpoint for {SAMPLE_RATE}"
@@ -151,10 +154,19 @@ def _resolve(model_type: str, features: dict[str, Any], backbone: dict[str, Any]
         pretrained = read_pretrained(model_type, backbone["source"], config=backbone["config"])
     config = complete_config(model_type, backbone["config"]) if pretrained is None else pretrained.config
     if features["normalize"] is None:
-        features["normalize"] = True if pretrained is None else pretrained.normalize
+        features["normalize"] = True if pretrained is None else _normalized(pretrained, backbone["source"])
     backbone["config"] = config
     embedding_dim = embedding_dim_of(pruned(config, backbone["num_layers"]), backbone["layer"], backbone["pooling"])
     return Resolved(features, backbone, embedding_dim, None if pretrained is None else pretrained.load_into)
+
+
+def _normalized(pretrained: Pretrained, source: str) -> bool:
+    if pretrained.normalize is None:
+        problem = "%s: no preprocessor_config.json says whether waves are normalised; they are, as for most such models"
+        logger.warning(
+            f"{problem}: copy that file from the original checkpoint, or give normalize: true or false", source
+        )
+    return pretrained.normalize is not False
 
 
 for _network in (Wav2Vec2, HuBERT, WavLM):

@@ -123,6 +123,13 @@ def test_what_a_person_names_or_agrees_to_is_fetched(server, write_wav, tone, tm
     assert main(["check", str(tmp_path / "train.csv"), "--allow-urls"]) == 0
 
 
+def test_a_host_that_does_not_answer_is_not_a_corrupt_file(monkeypatch) -> None:
+    pytest.importorskip("aiohttp", reason="needs the extra dino-speech[urls]")
+    monkeypatch.setattr("dino_speech.audio.urls.PAUSES_S", ())
+    with pytest.raises(AudioError, match=r"cannot be fetched \(.*127\.0\.0\.1:1.*\); check the address, and that it"):
+        load_audio("http://127.0.0.1:1/a.wav")
+
+
 def test_a_missing_package_is_named(monkeypatch) -> None:
     def absent(url: str) -> None:
         raise ImportError('HTTPFileSystem requires "requests" and "aiohttp" to be installed')

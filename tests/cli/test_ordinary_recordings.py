@@ -82,6 +82,19 @@ def test_prepare_a_corpus(run, tmp_path: Path, tone: Tone) -> None:
     assert (summary["num_utterances"], summary["extra"]) == (2, [f"{NAME}: not a name of this corpus"])
 
 
+def test_links_that_form_a_loop_end(run, tmp_path: Path, tone: Tone) -> None:
+    for speaker in ("id10001", "id10002"):
+        folder = tmp_path / "vox" / "wav" / speaker / "abc"
+        folder.mkdir(parents=True)
+        soundfile.write(folder / "00001.wav", tone(0.5), 16_000)
+    (tmp_path / "vox" / "wav" / "id10001" / "loop").symlink_to(tmp_path / "vox", target_is_directory=True)
+    (tmp_path / "vox" / "self").symlink_to("self")
+    assert run("prepare", "voxceleb1", tmp_path / "vox", "--output", tmp_path / "out")["num_utterances"] == 2
+    assert run("check", tmp_path / "vox")["num_usable"] == 2
+    found = run("embed", tmp_path / "vox", "--encoder", "fbank_stats", "--output", tmp_path / "out.csv")
+    assert found["num_embedded"] == 2
+
+
 @pytest.mark.parametrize("output", ["out.npz", "out"])
 def test_embed(run, folder: Path, tmp_path: Path, output: str) -> None:
     answer = run("embed", folder, "--encoder", "fbank_stats", "--output", tmp_path / output)

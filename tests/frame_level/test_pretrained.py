@@ -1,6 +1,7 @@
 """Checkpoints from folders that transformers wrote, and folders that this library writes; no network."""
 
 import json
+import logging
 import socket
 import sys
 from collections.abc import Callable
@@ -114,7 +115,9 @@ def test_code_in_a_checkpoint_is_not_run(checkpoint: Checkpoint) -> None:
     assert not (folder / "sprung").exists()
 
 
-def test_wrong_checkpoints_are_refused(checkpoint: Checkpoint, tmp_path: Path, small_config: Config) -> None:
+def test_wrong_checkpoints_are_refused(
+    checkpoint: Checkpoint, tmp_path: Path, small_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = checkpoint("hubert")
     with pytest.raises(InputError, match=r"model_type 'hubert', expected 'wav2vec2': build_encoder\('hubert'"):
         build_encoder("wav2vec2", source=folder)
@@ -125,7 +128,12 @@ def test_wrong_checkpoints_are_refused(checkpoint: Checkpoint, tmp_path: Path, s
     with pytest.raises(InputError, match="made for 8000 Hz, but waves here have 16000 Hz"):
         build_encoder("hubert", source=folder)
     preprocessor.unlink()
-    assert build_encoder("hubert", source=folder).config.features["normalize"] is True
+    with caplog.at_level(logging.WARNING):
+        assert build_encoder("hubert", source=folder, normalize=False).config.features["normalize"] is False
+        assert caplog.messages == []
+        assert build_encoder("hubert", source=folder).config.features["normalize"] is True
+    assert "no preprocessor_config.json says whether waves are normalised; they are" in caplog.messages[0]
+    assert "give normalize: true or false" in caplog.messages[0]
     (folder / "model.safetensors").write_bytes(b"junk")
     with pytest.raises(InputError, match="cannot be read as safetensors"):
         build_encoder("hubert", source=folder)

@@ -218,6 +218,7 @@ class Corpus:
         num_utterances: of the complete corpus, None: not known.
         num_speakers: of the complete corpus, None: not known.
         may_share: splits that may have speakers in common with one another.
+        gives_way: splits that lose the speakers who are also in another one, except in those before it.
         below: folders, one of which each file lies in at some depth; any other file is extra. None: anywhere.
         set_aside: path of a file below the folder -> why it is left out on purpose, or "".
         tables: what the corpus's tables say, in any form; notes in the tree which IDs they expect.
@@ -239,6 +240,7 @@ class Corpus:
     num_utterances: int | None = None
     num_speakers: int | None = None
     may_share: tuple[str, ...] = ()
+    gives_way: tuple[str, ...] = ()
     below: tuple[str, ...] = ()
     set_aside: Callable[[str], str] = lambda place: ""
     tables: Callable[[Tree], Any] = lambda tree: None

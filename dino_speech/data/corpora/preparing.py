@@ -51,6 +51,7 @@ def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> di
     rows = corpus.read(tree)
     if corpus.further:
         rows, further_rows = corpus.further.split(tree, rows)
+    rows = _without_shared(tree, rows, corpus.gives_way)
     manifest, unreadable = build_manifest(corpus, rows, source)
     for column in ("split", "fold"):
         if column in manifest.columns:
@@ -82,6 +83,20 @@ def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> di
             summary[further.num_key] = len(manifest)
             write_manifest(manifest, path)
     return summary
+
+
+def _without_shared(tree: Tree, rows: Sequence[Row], gives_way: Sequence[str]) -> Sequence[Row]:
+    """The rows without those of a split of `gives_way` whose speaker is also in a later one, or in no such split."""
+    for number, split in enumerate(gives_way):
+        passed = ("", *gives_way[: number + 1])
+        others = {row.labels.get("speaker", "") for row in rows if row.labels.get("split", "") not in passed} - {""}
+        shared = [row for row in rows if row.labels.get("split") == split and row.labels.get("speaker") in others]
+        tree.dropped += [
+            f"{row.id}: left out of {split}: {row.labels['speaker']} is in another split" for row in shared
+        ]
+        dropped = {row.id for row in shared}
+        rows = [row for row in rows if row.id not in dropped]
+    return rows
 
 
 def refuse_leaks(manifest: Manifest, column: str, *, name: str, may_share: Sequence[str] = ()) -> None:

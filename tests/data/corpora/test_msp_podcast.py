@@ -74,7 +74,6 @@ def test_rows(tmp_path: Path, podcast: Path, labels_of) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (",15,Female,Dev", ",7,Female,Dev", r"split dev and test1: 1 speakers are on both sides.*\(msp_7\)"),
         (",H,4.8", ",Z,4.8", r"labels_consensus\.csv row 2: emotion 'Z' is none of this corpus \(A, C, D"),
         (",H,4.8", ",H,loud", r"row 2, column 'EmoAct': found 'loud'; expected a number"),
         ("Male,Train", "Male,Learn", r"row 2: split 'Learn' is none of this corpus \(train, development, test1"),
@@ -86,6 +85,23 @@ def test_refused(tmp_path: Path, podcast: Path, old: str, new: str, message: str
     table.write_text(table.read_text().replace(old, new))
     with pytest.raises(InputError, match=message):
         prepare("msp-podcast", podcast, tmp_path / "out")
+
+
+def test_a_speaker_in_two_partitions_is_left_out_before_the_tests(tmp_path: Path, podcast: Path, labels_of) -> None:
+    table = podcast / "Labels" / "labels_consensus.csv"
+    table.write_text(table.read_text().replace(",12,Male,Train", ",15,Male,Train"))
+    summary = prepare("msp-podcast", podcast, tmp_path / "out")
+    assert summary["dropped"] == ["MSP-PODCAST_0001_0008: left out of train: msp_15 is in another split"]
+    assert (tmp_path / "out" / "dropped.txt").read_text().splitlines() == summary["dropped"]
+    table.write_text(table.read_text().replace(",15,", ",7,"))
+    summary = prepare("msp-podcast", podcast, tmp_path / "out")
+    dropped = [f"MSP-PODCAST_{name}: left out of {part}: msp_7 is in another split" for name, part in LEFT_OUT]
+    assert summary["dropped"] == dropped
+    assert summary["counts"]["split"] == {"test1": 1, "test2": 2, "test3": 1, "train": 1}
+    assert labels_of()["MSP-PODCAST_0003_0001"]["speaker"] == "msp_7"
+
+
+LEFT_OUT = [("0001_0008", "train"), ("0002_0033", "dev")]
 
 
 def test_no_table(tmp_path: Path, podcast: Path) -> None:
