@@ -136,7 +136,7 @@ def test_embed_into_a_folder(run: Run, voices_folder: Path, tmp_path: Path) -> N
     assert (found["num_embedded"], found["embedding_dim"], found["output"]) == (16, 160, str(folder))
     assert read_embeddings(folder).ids == [utterance.id for utterance in read_manifest(manifest)]
     assert len(list(folder.glob("part-*.npz"))) == 4
-    assert run(*words, "--output", tmp_path / "a.npz")["error"].endswith("need a folder, not an npz file")
+    assert run(*words, "--output", tmp_path / "a.npz")["error"].endswith("need a folder, not a file")
 
 
 @pytest.mark.usefixtures("memory_urls")
