@@ -85,7 +85,7 @@ def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> di
     return summary
 
 
-def _without_shared(tree: Tree, rows: Sequence[Row], gives_way: Sequence[str]) -> Sequence[Row]:
+def _without_shared(tree: Tree, rows: list[Row], gives_way: Sequence[str]) -> list[Row]:
     """The rows without those of a split of `gives_way` whose speaker is also in a later one, or in no such split."""
     for number, split in enumerate(gives_way):
         passed = ("", *gives_way[: number + 1])
