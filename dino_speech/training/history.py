@@ -145,7 +145,8 @@ class History:
             kept = [row for row in before if row["step"] <= start_step]
             text = "".join(json.dumps(row) + "\n" for row in kept)
             write_atomically(self._path, lambda file: file.write(text.encode()))
-        self._writer = _tensorboard(folder / "tensorboard", start_step) if enabled else None
+        with writing(folder / "tensorboard"):
+            self._writer = _tensorboard(folder / "tensorboard", start_step) if enabled else None
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row; nested figures are named `group/figure` in TensorBoard. What is not finite becomes None."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dino_speech.data.atomic import clear_unfinished, write_atomically, write_text_atomically
+from dino_speech.data.atomic import clear_unfinished, write_atomically, write_text_atomically, writing
 from dino_speech.data.outputs import check_output
 from dino_speech.data.utterances import list_some
 from dino_speech.distributed import world_size
@@ -55,7 +55,8 @@ def save_state(state: TrainingState, folder: Path, *, best: bool = False) -> Pat
 
     A process killed at any moment leaves the former files or the new ones, never a part.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     last = folder / LAST
     # Not dataclasses.asdict, which would copy every tensor.
     content = {name: getattr(state, name) for name in state.__dataclass_fields__}

@@ -24,7 +24,7 @@ from works import WORKS, Work, finished, largest_difference, make_speech, missin
 
 
 def begin(work: Work, speech: Path, output: Path) -> int:
-    """The number of a new process that does the work, all modules being imported already; its words go to a file."""
+    """The number of a new process that does the work, with all modules imported; it logs to a file."""
     child = os.fork()
     if child:
         return child
@@ -65,30 +65,28 @@ def torment(work: Work, speech: Path, home: Path, num_kills: int, rng: np.random
     Raises:
         RuntimeError: something finished was lost or half-written, or a run failed by itself.
     """
-    quiet = home / "quiet"
-    quiet.mkdir()
     started = time.monotonic()
-    killed_after(begin(work, speech, quiet / work.name), 3_600)
-    whole_s, wanted = time.monotonic() - started, results(quiet / work.name)
+    work.do(speech, home / "quiet")
+    span_s, wanted = (time.monotonic() - started) / 2, results(home / "quiet")
     kills, runs, largest = 0, 0, 0.0
     while kills < num_kills:
         runs += 1
-        output = home / str(runs)
-        output.mkdir()
-        output, before = output / work.name, {}
-        while kills < num_kills and killed_after(begin(work, speech, output), rng.uniform(0.0, whole_s / 2)):
+        output, before = home / str(runs), {}
+        while kills < num_kills and killed_after(begin(work, speech, output), rng.uniform(0.0, span_s)):
             kills += 1
             after = finished(output) if output.exists() else {}
             if lost := missing_or_changed(before, after):
                 raise RuntimeError(f"lost by kill {kills}: {lost}")
+            span_s *= 1.2 if before == after else 1.0  # it must outlast the beginning
             before = after
+        span_s *= 0.7 if kills < num_kills else 1.0
         killed_after(begin(work, speech, output), 3_600)
         if lost := missing_or_changed(before, finished(output)):
             raise RuntimeError(f"lost after the last kill: {lost}")
         if left := [path for path in output.rglob(".*") if path.is_file()]:
             raise RuntimeError(f"left behind: {left}")
         largest = max(largest, largest_difference(wanted, results(output)))
-        shutil.rmtree(output.parent)
+        shutil.rmtree(output)
     return runs, largest
 
 

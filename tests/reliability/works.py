@@ -71,7 +71,7 @@ def tiny_encoder() -> SpeechEncoder:
     return build_encoder("ecapa_tdnn", embedding_dim=8, **options, seed=0)
 
 
-def pretrain(speech: Path, output: Path, *, num_steps: int = 40, **run: Any) -> DINOPretrainer:
+def pretrain(speech: Path, output: Path, *, num_steps: int = 24, **run: Any) -> DINOPretrainer:
     """Augmentation, a reading process, a monitor whose best is kept, and whitening at the end."""
     manifest = read_manifest(speech / "manifest.csv")
     trainer = DINOPretrainer(
@@ -82,9 +82,10 @@ def pretrain(speech: Path, output: Path, *, num_steps: int = 40, **run: Any) -> 
         optimizer={"lr": 0.01},
         augment=Augment(p_noise=0.9, p_reverb=0.5),
         whitening={"shrinkage": 0.1, "utterances": 40},
-        run={"num_workers": 1, "log_every": 2, "save_every_steps": 2, "monitor_every": 8, **run},
+        run={"num_workers": 1, "log_every": 2, "save_every_steps": 2, "monitor_every": 6, **run},
     )
-    return trainer.fit(manifest, output_folder=output, monitor=Monitor(manifest, label="speaker", max_utterances=8))
+    watch = Monitor(manifest, label="speaker", max_utterances=8)
+    return trainer.fit(manifest, output_folder=output, monitor=watch, device="cpu")
 
 
 def finetune(speech: Path, output: Path) -> FineTuner:
@@ -96,7 +97,8 @@ def finetune(speech: Path, output: Path) -> FineTuner:
     ]
     run = {"num_workers": 1, "log_every": 2, "save_every_steps": 2}
     tuner = FineTuner(tiny_encoder(), label="speaker", stages=stages, batch_size=6, dropout=0.2, run=run)
-    return tuner.fit(manifest.subset(range(36)), valid=manifest.subset(range(36, 48)), output_folder=output)
+    train, valid = manifest.subset(range(36)), manifest.subset(range(36, 48))
+    return tuner.fit(train, valid=valid, output_folder=output, device="cpu")
 
 
 def label(speech: Path, output: Path) -> PseudoLabelTrainer:
@@ -108,7 +110,7 @@ def label(speech: Path, output: Path) -> PseudoLabelTrainer:
         stages=stages,
         tuner={"batch_size": 8, "run": {"num_workers": 0, "log_every": 2, "save_every_steps": 2}},
     )
-    return trainer.fit(read_manifest(speech / "manifest.csv"), output_folder=output)
+    return trainer.fit(read_manifest(speech / "manifest.csv"), output_folder=output, device="cpu")
 
 
 def embed(speech: Path, output: Path) -> None:

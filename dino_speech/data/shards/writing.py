@@ -107,7 +107,8 @@ class _Writing:
 
     def run(self, num_threads: int, progress: Callable[[Iterable[Any], int], Iterable[Any]]) -> None:
         """Write what is not there yet."""
-        (self.folder / PROGRESS).mkdir(parents=True, exist_ok=True)
+        with writing(self.folder):
+            (self.folder / PROGRESS).mkdir(parents=True, exist_ok=True)
         write_json_atomically(self.folder / PROGRESS / "identity.json", {"identity": self.identity})
         records = self._finished()
         num_done = records[-1]["next"] if records else 0
