@@ -211,7 +211,7 @@ class SelfDistillation(Training):
         log.progress.note(f"step {step}/{self.num_steps}  monitor: {shown}{'  (best so far)' if is_best else ''}")
         return Verdict(best=is_best, collapsed=collapsed)
 
-    def saved(self, step: int) -> None:
+    def before_saving(self, step: int) -> None:
         """The teacher's encoder is what a person takes."""
         self.export(self.teacher_encoder(), "encoder", step)
 

@@ -249,8 +249,8 @@ class Loop:
                     modules |= {"optimizer": optimizer.state_dict(), "scaler": self.scaler.state_dict()}
                 extra = self.log.notes() | self.training.notes()
                 state = TrainingState(self.step, self.identity, modules, generators, extra)
+                self.training.before_saving(self.step)
                 save_state(state, self.folder / "state", best=best)
-                self.training.saved(self.step)
         self._saved_at = time.perf_counter()
 
     def _restore(self, state: TrainingState) -> None:

@@ -60,10 +60,9 @@ def save_state(state: TrainingState, folder: Path, *, best: bool = False) -> Pat
     last = folder / LAST
     # Not dataclasses.asdict, which would copy every tensor.
     content = {name: getattr(state, name) for name in state.__dataclass_fields__}
+    if best:  # first: killed in between, the run goes on from the last state, and comes here again
+        write_atomically(folder / BEST, lambda file: torch.save(content, file))
     write_atomically(last, lambda file: torch.save(content, file), former=folder / PREVIOUS)
-    if best:
-        with last.open("rb") as written:
-            write_atomically(folder / BEST, lambda file: shutil.copyfileobj(written, file))
     return last
 
 

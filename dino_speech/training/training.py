@@ -97,8 +97,8 @@ class Training:
     def end_stage(self) -> None:
         """What is left to do in a stage, after its last step."""
 
-    def saved(self, step: int) -> None:
-        """What the main process keeps beside a state."""
+    def before_saving(self, step: int) -> None:
+        """What the main process keeps beside a state, and first: killed in between, the run comes here again."""
 
     def state_dicts(self) -> dict[str, Any]:
         """The state by name."""

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -114,3 +115,20 @@ def test_no_state_is_none_and_the_only_one_damaged_is_refused(tmp_path: Path) ->
     (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:-30])
     with pytest.raises(InputError, match=r"last\.pt: not a training state .* start anew with resume=False"):
         state_to_resume(tmp_path, {"lr": 0.1})
+
+
+def test_the_best_state_is_there_before_the_last_one_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in between, a run goes on from the state before, and writes the best one again."""
+    write_states(tmp_path, 3)
+    true_save, files = torch.save, []
+
+    def fail_at_the_last(content: dict, file: BinaryIO) -> None:
+        files.append(file.name)
+        if len(files) == 2:
+            raise OSError(28, "No space left on device")
+        true_save(content, file)
+
+    monkeypatch.setattr(torch, "save", fail_at_the_last)
+    with pytest.raises(InputError, match=r"last.pt: cannot be written \(No space left on device\)"):
+        save_state(TrainingState(4, {}, {}, [{}]), tmp_path, best=True)
+    assert (load_state(tmp_path / "best.pt").step, load_state(tmp_path / "last.pt").step) == (4, 3)
