@@ -19,5 +19,5 @@ def digest_of(tensors: Iterable[tuple[str, Tensor]], start: bytes = b"") -> str:
     digest = hashlib.sha256(start)
     for name, tensor in tensors:
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
