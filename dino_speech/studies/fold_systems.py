@@ -131,7 +131,7 @@ def fold_row(judged: Judged, train: Manifest) -> dict[str, Any]:
     else:
         pairs = zip(judged.targets.names, judged.true.T, judged.predicted.T, strict=True)
         figures = {f"ccc_{name}": ccc(true, said) for name, true, said in pairs}
-    num_speakers = len(set(judged.speakers.tolist()))
+    num_speakers = None if judged.speakers is None else len(set(judged.speakers.tolist()))
     return {"num_train": len(train), "num_test": len(judged.ids), "num_speakers": num_speakers, **figures}
 
 
@@ -153,5 +153,6 @@ def _prediction_rows(fold: str, part: Judged) -> Iterator[dict[str, Any]]:
     names = [targets.label] if isinstance(targets, Classes) else list(targets.names)
     columns = [*names, *(f"predicted_{name}" for name in names)]
     values = np.column_stack([part.true, part.predicted]).tolist()
-    for name, speaker, cells in zip(part.ids, part.speakers, values, strict=True):
+    speakers = [""] * len(part.ids) if part.speakers is None else part.speakers.tolist()
+    for name, speaker, cells in zip(part.ids, speakers, values, strict=True):
         yield {"ID": name, "fold": fold, "speaker": speaker, **dict(zip(columns, cells, strict=True))}

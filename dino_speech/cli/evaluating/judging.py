@@ -43,6 +43,8 @@ def reading() -> dict[str, Any]:
 
 def answer(report: Any, text: str, arguments: argparse.Namespace, write: Callable[[str], Path]) -> Answer:
     """A report as data and text; with `--output` also written."""
+    if isinstance(getattr(report, "warnings", None), list):
+        text = "\n\n".join([text, *report.warnings])
     data = {**report.to_dict(), **left_out(report.skipped), "encoder": arguments.encoder}
     if arguments.output is None:
         return Answer(data, text)

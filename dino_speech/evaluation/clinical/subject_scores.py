@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.errors import InputError
 from dino_speech.evaluation.clinical.subjects import TARGET, SubjectClassifier, SubjectFold, Subjects
-from dino_speech.intervals import Interval, bootstrap_interval
+from dino_speech.intervals import SHARE, Interval, bootstrap_interval
 from dino_speech.metrics import auc
 from dino_speech.plain_data import PlainData
 
@@ -164,5 +164,8 @@ def subject_result(scores: SubjectScores, **bootstrap: Any) -> SubjectResult:
 def _interval(name: str, values: NDArray, scores: SubjectScores, bootstrap: dict[str, Any]) -> Interval:
     """95 % interval of a figure, resampling people; what other people to learn from would change is not in it."""
     return bootstrap_interval(
-        lambda weights: subject_figure(name, values, scores.positive, weights=weights), scores.names, **bootstrap
+        lambda weights: subject_figure(name, values, scores.positive, weights=weights),
+        scores.names,
+        bounds=SHARE,
+        **bootstrap,
     )

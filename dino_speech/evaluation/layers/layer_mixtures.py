@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from dino_speech.data.folds import Fold
 from dino_speech.evaluation.one_thread import one_thread
 from dino_speech.evaluation.probing.probes import LogisticProbe, RidgeProbe, inner_folds, standardiser
-from dino_speech.intervals import Interval, bootstrap_interval
+from dino_speech.intervals import CORRELATION, SHARE, Interval, bootstrap_interval
 from dino_speech.metrics import ccc, uar
 from dino_speech.plain_data import PlainData
 
@@ -150,7 +150,12 @@ def _judge(
     options: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
     return {
         "value": target.merit(true, predicted),
-        "interval": bootstrap_interval(lambda w: target.merit(true, predicted, w), speakers, **options),
+        "interval": bootstrap_interval(
+            lambda w: target.merit(true, predicted, w),
+            speakers,
+            bounds=SHARE if target.of_classes else CORRELATION,
+            **options,
+        ),
         "gain": gain(),
         "gain_interval": bootstrap_interval(gain, speakers, **options),
     }

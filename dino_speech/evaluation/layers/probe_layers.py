@@ -24,7 +24,7 @@ from dino_speech.evaluation.probing.classification import evaluate_classificatio
 from dino_speech.evaluation.probing.crossfit import labelled_speech
 from dino_speech.evaluation.probing.regression import evaluate_regression
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
-from dino_speech.intervals import Interval, bootstrap_interval
+from dino_speech.intervals import CORRELATION, Interval, bootstrap_interval, sample_of
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.plain_data import PlainData
 from dino_speech.provenance import provenance
@@ -64,6 +64,7 @@ class LayerReport(PlainData):
         chance_uar: of guessing; None without a label.
         num_utterances: embedded.
         num_folds: speaker-disjoint folds.
+        num_speakers: None: not all are known; `resampled` and `warnings` are as of a `ClassificationReport`.
     """
 
     layers: list[LayerResult]
@@ -74,6 +75,9 @@ class LayerReport(PlainData):
     chance_uar: float | None
     num_utterances: int
     num_folds: int
+    num_speakers: int | None
+    resampled: str
+    warnings: list[str]
     skipped: list[Skipped]
     provenance: dict[str, Any] = field(repr=False)
 
@@ -135,9 +139,18 @@ def probe_layers(
         chance_uar=None if label is None else 1 / len({cell for cell in manifest.label(label) if cell}),
         num_utterances=int(found.usable.sum()),
         num_folds=how.folds_of(manifest),
+        **_sample(found, speaker),
         skipped=found.skipped,
         provenance=provenance(seed=seed, manifest=manifest.paths),
     )
+
+
+def _sample(found: LayerFeatures, speaker: str) -> dict[str, Any]:
+    """Whom the intervals rest on; utterances without a speaker are in no probe."""
+    if speaker not in found.manifest.columns:
+        return sample_of(None, unknown="trials")
+    names = np.array(found.manifest.label(speaker))[found.usable]
+    return sample_of(names[names != ""])
 
 
 @dataclass(frozen=True)
@@ -226,7 +239,7 @@ def _with_similarities(
             said = {f"{group}{WITHIN}": within_speakers(values[several], own) for group, values in said.items()}
             similarities |= _similarities(within_speakers(layer[several], own), said, own, num_folds, how.seed)
         intervals = {
-            group: bootstrap_interval(one.value, whose, num_resamples=draws, seed=how.seed)
+            group: bootstrap_interval(one.value, whose, bounds=CORRELATION, num_resamples=draws, seed=how.seed)
             for group, (one, whose) in similarities.items()
         }
         found_values = {group: one.value() for group, (one, _) in similarities.items()}

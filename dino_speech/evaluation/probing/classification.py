@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.evaluation.probing.crossfit import cross_fit
-from dino_speech.intervals import Interval, speaker_interval
+from dino_speech.intervals import SHARE, Interval, sample_of, speaker_interval
 from dino_speech.metrics import macro_f1, micro_f1, uar
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.plain_data import PlainData
@@ -30,10 +30,13 @@ class ClassificationReport(PlainData):
         uar: unweighted average recall; `chance_uar`: of guessing, 1 / C.
         micro_f1: the accuracy; `chance_micro_f1`: of always saying the commonest class.
         macro_f1: mean F1 of the classes.
-        num_utterances: predicted, by a probe that had not heard their speaker; of `num_speakers` in `num_folds` folds.
+        num_utterances: predicted, by a probe that had not heard their speaker; in `num_folds` folds.
         label: the column; `labels`: the C classes, sorted.
         confusion: (C, C) counts, rows true, columns predicted; `recalls`: of each class.
-        intervals: 95 %, resampling speakers, for `uar`, `micro_f1`, `macro_f1`.
+        intervals: 95 %, for `uar`, `micro_f1`, `macro_f1`.
+        num_speakers: None: not all are known.
+        resampled: "speakers", or "recordings" where not all of them are known.
+        warnings: what a reader must know of the intervals.
         strengths: C of the logistic regression that each fold chose.
         true: (num_utterances,) classes, in the order of the manifest, skipped ones left out; likewise `predicted`.
     """
@@ -50,7 +53,9 @@ class ClassificationReport(PlainData):
     chance_uar: float
     chance_micro_f1: float
     intervals: dict[str, Interval]
-    num_speakers: int
+    num_speakers: int | None
+    resampled: str
+    warnings: list[str]
     strengths: list[float]
     skipped: list[Skipped]
     true: NDArray[np.str_] = field(repr=False)
@@ -120,14 +125,15 @@ def evaluate_classification(
 def classification_report(
     classes: NDArray[np.str_],
     predicted: NDArray[np.str_],
-    speakers: NDArray[np.str_],
+    speakers: NDArray[np.str_] | None,
     *,
     num_resamples: int = 1000,
     seed: int = 0,
     **origin: Any,
 ) -> ClassificationReport:
-    """The report of predictions (N,) beside true classes (N,), wherever they come from; speakers (N,) are resampled.
+    """The report of predictions (N,) beside true classes (N,), wherever they come from.
 
+    Speakers (N,) are resampled; None: not all are known, and recordings are.
     A predicted class that is never true has no recall, but is a row of the confusion. `origin` is the other fields of
     `ClassificationReport`: label, num_folds, strengths, skipped, provenance.
     """
@@ -138,12 +144,12 @@ def classification_report(
     counts = confusion.sum(axis=1)
     recalls = {str(labels[i]): float(confusion[i, i] / counts[i]) for i in np.flatnonzero(counts)}
     figures: dict[str, Any] = {name: metric(classes, predicted) for name, metric in METRICS.items()}
+    units = np.arange(len(classes)) if speakers is None else speakers
     codes = np.searchsorted(labels, classes), np.searchsorted(labels, predicted)  # numbers make a resample cheap
 
     def interval(metric: Callable[..., float]) -> Interval:
-        return speaker_interval(
-            lambda weights: metric(*codes, weights=weights), speakers, num_resamples=num_resamples, seed=seed
-        )
+        options: dict[str, Any] = {"bounds": SHARE, "num_resamples": num_resamples, "seed": seed}
+        return speaker_interval(lambda weights: metric(*codes, weights=weights), units, **options)
 
     return ClassificationReport(
         **figures,
@@ -154,7 +160,7 @@ def classification_report(
         chance_uar=1 / len(recalls),
         chance_micro_f1=float(counts.max() / counts.sum()),
         intervals={name: interval(metric) for name, metric in METRICS.items()},
-        num_speakers=int(np.unique(speakers).size),
+        **sample_of(speakers),
         true=classes,
         predicted=predicted,
         **origin,

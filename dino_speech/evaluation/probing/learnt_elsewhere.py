@@ -41,7 +41,7 @@ def evaluate_finetuned(
         manifest: the test set; recordings that cannot be read are left out and listed.
         seed: of the bootstrap, like `num_resamples`.
         speaker: the column to resample by; where it is missing or has blanks, recordings are resampled one by one, and
-            the intervals are too narrow.
+            the report says so.
         num_workers: threads that read ahead.
         progress: show a bar on stderr.
 
@@ -62,7 +62,7 @@ class Judged:
     ids: list[str]  # (N,)
     true: NDArray[Any]  # (N,) classes, or (N, L) numbers
     predicted: NDArray[Any]  # likewise
-    speakers: NDArray[np.str_]  # (N,); the IDs, where the speakers are not known
+    speakers: NDArray[np.str_] | None  # (N,); None: not all are known
     skipped: list[Skipped]
     rule: str  # how a recording was decided on, in words
 
@@ -89,7 +89,7 @@ def judge(
         num_read = len(predictions.ids)
         raise InputError(f"{manifest.name}: {num_read} of {len(manifest)} recordings can be read ({reasons})")
     positions = manifest.by_id()
-    speakers = np.array(predictions.ids)
+    speakers = None
     if speaker in manifest.columns and all(manifest.label(speaker)):
         speakers = np.array(manifest.label(speaker))[[positions[name] for name in predictions.ids]]
     predicted: NDArray[Any] = predictions.predicted
@@ -120,9 +120,9 @@ def pooled_report(
     The parts are of the same label or labels, and no recording is in two of them.
     """
     targets = parts[0].targets
-    true, predicted, speakers = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("true", "predicted", "speakers")
-    )
+    true, predicted = (np.concatenate([getattr(part, name) for part in parts]) for name in ("true", "predicted"))
+    known = [part.speakers for part in parts if part.speakers is not None]
+    speakers = np.concatenate(known) if len(known) == len(parts) else None
     common: dict[str, Any] = {
         "num_folds": num_folds,
         "skipped": [item for part in parts for item in part.skipped],

@@ -14,7 +14,7 @@ from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.crossfit import cross_fit
-from dino_speech.intervals import Interval, speaker_interval
+from dino_speech.intervals import CORRELATION, Interval, sample_of, speaker_interval
 from dino_speech.metrics import ccc
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.plain_data import PlainData
@@ -27,10 +27,10 @@ class RegressionReport(PlainData):
 
     Args:
         ccc: concordance correlation, -1 to 1; 1 only where predictions equal the labels.
-        num_utterances: predicted, by a probe that had not heard their speaker; of `num_speakers` in `num_folds` folds.
+        num_utterances: predicted, by a probe that had not heard their speaker; in `num_folds` folds.
         labels: the L columns.
         chance_ccc: of always saying the mean: 0.
-        intervals: 95 %, resampling speakers, of the CCC.
+        intervals: 95 %, of the CCC; `num_speakers`, `resampled` and `warnings` are as of a `ClassificationReport`.
         pearson: correlation, which forgives a wrong mean and a wrong scale; NaN where all predictions are equal.
         rmse: root of the mean squared error, in the label's own unit.
         deviation: of the labels, which is the RMSE of always saying their mean.
@@ -47,7 +47,9 @@ class RegressionReport(PlainData):
     pearson: dict[str, float]
     rmse: dict[str, float]
     deviation: dict[str, float]
-    num_speakers: int
+    num_speakers: int | None
+    resampled: str
+    warnings: list[str]
     strengths: dict[str, list[float]]
     skipped: list[Skipped]
     true: NDArray[np.float64] = field(repr=False)
@@ -65,6 +67,7 @@ class RegressionReport(PlainData):
                 "Pearson": self.pearson[label],
                 "RMSE": self.rmse[label],
                 "utterances": self.num_utterances,
+                "speakers": self.num_speakers,
             }
             for label in self.labels
         ]
@@ -116,7 +119,7 @@ def evaluate_regression(
 def regression_report(
     true: NDArray,
     predicted: NDArray,
-    speakers: NDArray[np.str_],
+    speakers: NDArray[np.str_] | None,
     *,
     labels: list[str],
     num_resamples: int = 1000,
@@ -125,11 +128,11 @@ def regression_report(
 ) -> RegressionReport:
     """The report of predictions (N, L) beside the truth (N, L); the others as of `classification_report`."""
     columns = {name: (true[:, i], predicted[:, i]) for i, name in enumerate(labels)}
+    units = np.arange(len(true)) if speakers is None else speakers
 
     def interval(pair: tuple[NDArray, NDArray]) -> Interval:
-        return speaker_interval(
-            lambda weights: ccc(*pair, weights=weights), speakers, num_resamples=num_resamples, seed=seed
-        )
+        options: dict[str, Any] = {"bounds": CORRELATION, "num_resamples": num_resamples, "seed": seed}
+        return speaker_interval(lambda weights: ccc(*pair, weights=weights), units, **options)
 
     return RegressionReport(
         ccc={name: ccc(*pair) for name, pair in columns.items()},
@@ -140,7 +143,7 @@ def regression_report(
         pearson={name: float(np.corrcoef(x, y)[0, 1]) if np.ptp(y) > 0 else np.nan for name, (x, y) in columns.items()},
         rmse={name: float(np.sqrt(np.mean((x - y) ** 2))) for name, (x, y) in columns.items()},
         deviation={name: float(x.std()) for name, (x, _) in columns.items()},
-        num_speakers=int(np.unique(speakers).size),
+        **sample_of(speakers),
         true=true,
         predicted=predicted,
         **origin,

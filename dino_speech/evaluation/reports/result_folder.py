@@ -42,6 +42,9 @@ def write_results(
     first, title, notes = next(iter(reports.values())), _title(reports), dict[str, str]()
     if isinstance(first, ClinicalReport):
         notes = _clinical_notes(cast("Mapping[str, ClinicalReport]", reports))
+    else:
+        warned = {name: one.warnings for name, one in reports.items() if not isinstance(one, ClinicalReport)}
+        notes = {f"{name}: warnings": "\n".join(warnings) for name, warnings in warned.items() if warnings}
     tables: dict[str, list[Mapping[str, Any]]] = {}
     for name, report in reports.items():
         skipped = [{"file": item.name, "reason": item.reason} for item in report.skipped]

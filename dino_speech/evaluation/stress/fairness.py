@@ -25,6 +25,9 @@ class FairnessReport(PlainData):
     metric: str  # "uar", "ccc" or "eer" (percent; there, less is better)
     group: str  # the column
     figures: dict[str, Comparison]  # "uar", "eer" or each label of numbers -> comparison
+    num_speakers: int | None  # None: not all are known
+    resampled: str  # "speakers", or "trials" where these are not known
+    warnings: list[str]
     skipped: list[Skipped]
     provenance: dict[str, Any] = field(repr=False)
 
@@ -95,6 +98,7 @@ def evaluate_fairness(
         metric=task.metric,
         group=group,
         figures=figures,
+        **task.sample,
         skipped=task.skipped + unknown,
         provenance=provenance(seed=seed, manifest=manifest.paths),
     )

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from dino_speech.data.trials import trials_within
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
-from dino_speech.evaluation.stress.label_and_trial_tasks import METRICS, LabelTask, TrialTask
-from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
+from dino_speech.evaluation.stress.label_and_trial_tasks import BOUNDS, METRICS, LabelTask, TrialTask
+from dino_speech.intervals import PERCENT, Bounds, Interval, bootstrap_interval, bootstrap_weighted_trials
 from dino_speech.metrics import RankedTrials, det_curve
 from dino_speech.plain_data import PlainData
 
 NUM_BINS = 5  # ours: of equally many utterances each, for matching numbers
 Weigh = Callable[..., float]  # (how often each counts, None: once; name of the group) -> its figure
-Resample = Callable[[Callable[[NDArray], float]], Interval]
+Resample = Callable[[Callable[[NDArray], float], Bounds], Interval]
 NUM_EXCHANGES = 50
 Rows = NDArray[np.int64]
 
@@ -177,7 +177,8 @@ def compare_labels(
         {name: speakers[groups == name] for name in names},
         figure,
         matched,
-        lambda statistic: bootstrap_interval(statistic, speakers, **bootstrap),
+        lambda statistic, bounds: bootstrap_interval(statistic, speakers, bounds=bounds, **bootstrap),
+        BOUNDS[task.metric],
         overall=measure(true, predicted),
         speakers=label_spread(task, column, kept, **spread),
     )
@@ -207,14 +208,15 @@ def compare_trials(task: TrialTask, group: str, bootstrap: dict[str, Any], sprea
     def figure(counts: NDArray | None, name: str) -> float:
         return ranked[name].curve(None if counts is None else counts[rows_of[name]][ranked[name].order]).eer()
 
-    def resample(statistic: Callable[[NDArray], float]) -> Interval:
-        return bootstrap_weighted_trials(statistic, len(enroll), enroll, test, **bootstrap)
+    def resample(statistic: Callable[[NDArray], float], bounds: Bounds) -> Interval:
+        return bootstrap_weighted_trials(statistic, len(enroll), enroll, test, bounds=bounds, **bootstrap)
 
     return _compare(
         {name: enroll[rows] for name, rows in rows_of.items()},
         figure,
         figure,
         resample,
+        PERCENT,
         overall=det_curve(task.scores, task.labels).eer(),
         speakers=trial_spread(task, **spread),
     )
@@ -225,6 +227,7 @@ def _compare(
     figure: Weigh,
     matched: Weigh,
     resample: Resample,
+    bounds: Bounds,
     *,
     overall: float,
     speakers: SpeakerSpread,
@@ -235,11 +238,11 @@ def _compare(
         return matched(counts, pair[0]) - matched(counts, pair[1])
 
     groups = {
-        name: Figure(figure(None, name), resample(partial(figure, name=name)), len(of), np.unique(of).size)
+        name: Figure(figure(None, name), resample(partial(figure, name=name), bounds), len(of), np.unique(of).size)
         for name, of in speakers_of.items()
     }
     differences = {
-        f"{pair[0]} - {pair[1]}": GroupGap(gap(None, pair), resample(partial(gap, pair=pair)))
+        f"{pair[0]} - {pair[1]}": GroupGap(gap(None, pair), resample(partial(gap, pair=pair), None))
         for pair in combinations(speakers_of, 2)
     }
     return Comparison(overall, groups, {name: matched(None, name) for name in speakers_of}, differences, speakers)

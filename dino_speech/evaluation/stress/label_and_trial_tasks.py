@@ -19,11 +19,13 @@ from dino_speech.evaluation.probing.crossfit import cross_fit
 from dino_speech.evaluation.verification.evaluate import known_sides
 from dino_speech.evaluation.verification.fitted_backend import usable_trials
 from dino_speech.evaluation.verification.scoring import Backend, CosineBackend
+from dino_speech.intervals import CORRELATION, PERCENT, SHARE, sample_of
 from dino_speech.metrics import ccc, uar
 from dino_speech.models.embed_files import Transform
 
 Numbers = NDArray[np.float64]
 METRICS = {"uar": uar, "ccc": ccc}
+BOUNDS = {"uar": SHARE, "ccc": CORRELATION, "eer": PERCENT}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,11 @@ class LabelTask:
     num_folds: int  # of the probes; 0: a system, to which nothing was fitted
     skipped: list[Skipped]
     predict_again: Callable[[Transform], tuple[Numbers, list[Skipped]]] = field(repr=False)
+
+    @property
+    def sample(self) -> dict[str, Any]:
+        """Whom the intervals rest on, for a report."""
+        return sample_of(self.speakers)
 
     @property
     def figures(self) -> list[str]:
@@ -158,6 +165,11 @@ class TrialTask:
     skipped: list[Skipped]
     score_again: Callable[[Transform], tuple[NDArray[np.float32], list[Skipped]]] = field(repr=False)
     metric = "eer"
+
+    @property
+    def sample(self) -> dict[str, Any]:
+        """Whom the intervals rest on, for a report."""
+        return sample_of(None if self.sides is None else np.concatenate(self.sides), unknown="trials")
 
 
 def trial_task(

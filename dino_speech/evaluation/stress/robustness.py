@@ -104,7 +104,8 @@ class TrialJudge:
             return ranked.curve(None if weights is None else weights[ranked.order]).eer()
 
         sides = (None, None) if self.task.sides is None else tuple(side[kept] for side in self.task.sides)
-        num, options = int(kept.sum()), {"num_resamples": num_resamples, "seed": seed}
+        num = int(kept.sum())
+        options: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
         decisions = [scores[kept] >= self.threshold for scores in (self.task.scores, found)]
         change = _change(
             partial(eer, before),
@@ -162,6 +163,9 @@ class RobustnessReport(PlainData):
     conditions: list[Outcome]
     num_utterances: int
     unchanged_within: dict[str, float]
+    num_speakers: int | None  # None: not all are known
+    resampled: str  # "speakers", or "trials" where these are not known
+    warnings: list[str]
     skipped: list[Skipped]
     provenance: dict[str, Any] = field(repr=False)
 
@@ -238,6 +242,7 @@ def evaluate_robustness(
         conditions=[judge_condition([judge], one, num_resamples=num_resamples, seed=seed)[0] for one in chosen],
         num_utterances=judge.num_utterances,
         unchanged_within=judge.within,
+        **judge.task.sample,
         skipped=judge.task.skipped,
         provenance=provenance(seed=seed, manifest=manifest.paths),
     )

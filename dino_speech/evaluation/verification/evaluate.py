@@ -26,7 +26,7 @@ from dino_speech.evaluation.verification.fitted_backend import (
 )
 from dino_speech.evaluation.verification.report import VerificationReport
 from dino_speech.evaluation.verification.scoring import Backend
-from dino_speech.intervals import bootstrap_trials
+from dino_speech.intervals import PERCENT, SHARE, Bounds, bootstrap_trials, sample_of
 from dino_speech.metrics import DetCurve, det_curve, min_cllr
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance, sha256
@@ -154,11 +154,14 @@ def _spreads(
         **{(name, True): statistic for name, statistic in judge.items()},
     }
     sides = (None, None) if known is None else known[1:]
-    found = bootstrap_trials(statistics, scores, labels, *sides, num_resamples=num, seed=seed)
+    bounds: dict[tuple[str, bool], Bounds] = {name: SHARE for name in statistics if "dcf" in name[0]}
+    bounds["eer", False] = PERCENT
+    options: dict[str, Any] = {"bounds": bounds, "num_resamples": num, "seed": seed}
+    found = bootstrap_trials(statistics, scores, labels, *sides, **options)
     return {
         "eer_interval": found["eer", False],
         "min_dcf_interval": found["min_dcf", False],
-        "resampled": "trials" if known is None else "speakers",
+        **sample_of(None if known is None else known[0][np.unique(known[1:])], unknown="trials"),
         "calibration": calibration and {**calibration, "intervals": {name: found[name, True] for name in judge}},
     }
 

@@ -21,7 +21,8 @@ class VerificationReport(PlainData):
         min_dcf: at p_target = 0.01, costs 1 and 1; `min_dcf_05`: at p_target = 0.05; `min_cllr`: bits; 1 is useless.
         num_trials: scored, `num_targets` of them targets; of `num_dropped_trials` the audio of a side was skipped.
         eer_interval: 95 %, like `min_dcf_interval`.
-        resampled: "speakers", or "trials" where the manifest does not name all speakers (then too narrow).
+        resampled: "speakers", of whom there are `num_speakers`; or "trials" where the manifest does not name all of
+            them (then None).
         num_utterances: embedded.
         skipped: that audio, and why; also audio of the training, cohort and calibration material.
         backend: what made the scores: `name`, and what it was fitted on.
@@ -46,6 +47,8 @@ class VerificationReport(PlainData):
     eer_interval: Interval
     min_dcf_interval: Interval
     resampled: str
+    num_speakers: int | None
+    warnings: list[str]
     num_targets: int
     num_utterances: int
     num_dropped_trials: int
@@ -68,6 +71,7 @@ class VerificationReport(PlainData):
             "minDCF(0.05)": self.min_dcf_05,
             "min Cllr": self.min_cllr,
             "trials": self.num_trials,
+            "speakers": self.num_speakers,
             "back-end": self.backend["name"],
             "score norm": self.score_norm["kind"] if self.score_norm else None,
         }

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.evaluation.stress.label_and_trial_tasks import LabelTask, TrialTask
+from dino_speech.evaluation.stress.label_and_trial_tasks import BOUNDS, LabelTask, TrialTask
 from dino_speech.evaluation.verification.evaluate import MAX_RESAMPLED
-from dino_speech.intervals import Interval, bootstrap_interval, bootstrap_weighted_trials
+from dino_speech.intervals import Bounds, Interval, bootstrap_interval, bootstrap_weighted_trials
 from dino_speech.metrics import RankedTrials, ccc, uar
 
 MEAN = "ccc_mean"
@@ -53,14 +53,16 @@ class TaskPredictions:
             return single
         return {MEAN: lambda counts: float(np.mean([one(counts) for one in single.values()])), **single}
 
-    def interval(self, statistic: Statistic, *, num_resamples: int, seed: int) -> Interval:
+    def interval(self, statistic: Statistic, bounds: Bounds, *, num_resamples: int, seed: int) -> Interval:
         """95 %, resampling speakers; trials one by one where their speakers are not known."""
         if self.names[0] != "eer":
-            return bootstrap_interval(statistic, self.speakers[:, 0], num_resamples=num_resamples, seed=seed)
+            drawn: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
+            return bootstrap_interval(statistic, self.speakers[:, 0], bounds=bounds, **drawn)
         num = len(self.said)
         sides = tuple(self.speakers.T) if self.speakers.size else (None, None)
         num_resamples = min(num_resamples, max(MIN_RESAMPLES, MAX_RESAMPLED // num))
-        return bootstrap_weighted_trials(statistic, num, *sides, num_resamples=num_resamples, seed=seed)
+        drawn = {"num_resamples": num_resamples, "seed": seed}
+        return bootstrap_weighted_trials(statistic, num, *sides, bounds=bounds, **drawn)
 
 
 def figure_names(task: LabelTask | TrialTask) -> list[str]:
@@ -85,7 +87,8 @@ def figures_with_differences(
             parts = [*parts, ("difference", _difference(own, others[name]))]
         found[name] = {"difference": None, "difference_interval": None}
         for part, statistic in parts:
-            interval = predictions.interval(statistic, num_resamples=num_resamples, seed=seed)
+            bounds = None if part else BOUNDS[name.partition("_")[0]]
+            interval = predictions.interval(statistic, bounds, num_resamples=num_resamples, seed=seed)
             found[name] |= {part or "value": statistic(None), f"{part}_interval".lstrip("_"): interval.to_dict()}
     return found
 

@@ -117,6 +117,8 @@ def test_without_speakers_the_trials_are_resampled_and_the_report_says_so() -> N
     by_speaker = evaluate_verification(None, embedded.manifest, trials, embedded=embedded, num_resamples=100)
     by_trial = evaluate_verification(None, nameless.manifest, trials, embedded=nameless, num_resamples=100)
     assert (by_speaker.resampled, by_trial.resampled) == ("speakers", "trials")
+    assert (by_speaker.num_speakers, by_trial.num_speakers) == (40, None)
+    assert (by_speaker.warnings, len(by_trial.warnings)) == ([], 1)
     assert by_speaker.eer == by_trial.eer
     widths = [r.eer_interval.high - r.eer_interval.low for r in (by_speaker, by_trial)]
     assert widths[0] > widths[1] > 0
