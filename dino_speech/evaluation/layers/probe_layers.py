@@ -128,8 +128,7 @@ def probe_layers(
     found = layer_features(encoder, manifest, rows=rows, layers=layers, cache=cache, **options)
     how = _How(num_folds, seed, speaker, num_resamples)
     results = [_judge(found, name, label, labels, trials, how) for name in found.widths]
-    alike = layers_of_one_width(found.widths)
-    mixed = alike if len(alike) > 1 else []
+    mixed = alike if len(alike := layers_of_one_width(found.widths)) > 1 else []
     return LayerReport(
         layers=_with_similarities(results, found, groups, how) if groups else results,
         comparison=_compare(found, mixed, label, labels, how) if mixed else {},
