@@ -18,6 +18,7 @@ MeanNorm = Literal["utterance", "window", "none"]
 SILENCE = 1e-16  # mean square below which nothing is amplified further: far under one step of 24 bits
 # What a CPU works on at once, 12 s: its spectra stay in the cache, where those of a whole batch would not. # ours
 CPU_BLOCK_SAMPLES = 192_000
+MIN_HOP_MS, MAX_WINDOW_MS, MAX_MELS = 1.0, 250.0, 1024  # ours: beyond, an encoder's folder asks for memory, not frames
 VARIANCE_FLOOR = 1e-7  # of a whole wave, as in transformers' Wav2Vec2FeatureExtractor
 
 
@@ -71,8 +72,9 @@ class LogMel(nn.Module):
         sample_rate: int = 16_000,
     ) -> None:
         super().__init__()
-        if not 0 < hop_ms <= window_ms:
-            raise InputError(f"hop_ms={hop_ms}, window_ms={window_ms}: expected 0 < hop_ms <= window_ms")
+        if not MIN_HOP_MS <= hop_ms <= window_ms <= MAX_WINDOW_MS:
+            bounds = f"{MIN_HOP_MS:g} <= hop_ms <= window_ms <= {MAX_WINDOW_MS:g}"
+            raise InputError(f"hop_ms={hop_ms}, window_ms={window_ms}: expected {bounds}")
         if not 0 <= low_hz < high_hz <= sample_rate / 2:
             raise InputError(f"low_hz={low_hz}, high_hz={high_hz}: expected 0 <= low_hz < high_hz <= {sample_rate / 2}")
         if mean_norm not in ("utterance", "window", "none"):
@@ -83,6 +85,8 @@ class LogMel(nn.Module):
             raise InputError(f"pre_emphasis={pre_emphasis}: expected at least 0 and less than 1")
         if not 0 < floor < math.inf:
             raise InputError(f"floor={floor}: expected a positive number, such as 1e-3")
+        if num_mels not in range(1, MAX_MELS + 1):
+            raise InputError(f"num_mels={num_mels}: expected a whole number from 1 to {MAX_MELS}")
         self.num_mels, self.num_bands, self.sample_rate = num_mels, num_mels, sample_rate
         self.mean_norm, self.window_frames = mean_norm, window_frames
         self.level_norm, self.pre_emphasis, self.floor = level_norm, pre_emphasis, floor

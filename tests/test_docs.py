@@ -17,7 +17,7 @@ from dino_speech.recipe.safety import check_complete, check_tree
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "pages"
-PAGES = [ROOT / "README.md", ROOT / "docs" / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "CHANGELOG.md", ROOT / "docs" / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
 PAGES += sorted((ROOT / "recipes").rglob("*.md"))
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)

@@ -15,7 +15,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core",
 # From the ground up. Rooms in one line may not import one another.
 LEVELS: list[set[str]] = [
     {"errors"},
-    {"compatibility", "registry", "argument_checks", "roll_call"},
+    {"compatibility", "registry", "argument_checks", "roll_call", "received_files"},
     {"metrics", "distributed", "provenance", "plain_data"},
     {"intervals"},
     {"audio"},

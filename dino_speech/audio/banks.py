@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dino_speech.audio.decoding import AudioError, StrPath, decode, header_of, open_audio, resample
+from dino_speech.audio.decoding import AudioError, StrPath, decode_blocks, header_of, open_audio, resample
 from dino_speech.audio.effects import coloured_noise, reverberation_time, room_responses
 from dino_speech.audio.io import SAMPLE_RATE, audio_info, find_audio, load_audio, seconds_to_samples
 from dino_speech.errors import InputError
@@ -270,7 +270,8 @@ def _load_response(path: Path) -> Tensor:
     """First channel at 16 kHz."""
     with open_audio(path) as file:
         rate = file.samplerate
-        wave = decode(file, 0, header_of(file).num_samples)[:, 0]
+        num_samples = header_of(file).num_samples
+        wave = np.concatenate([block[:, 0] for block in decode_blocks(file, 0, num_samples)])
     if not np.isfinite(wave).all() or not wave.any():
         raise AudioError(f"{path}: a room response that is silent, or holds NaN or Inf; leave it out")
     return torch.from_numpy(resample(wave, rate, SAMPLE_RATE) if rate != SAMPLE_RATE else wave)

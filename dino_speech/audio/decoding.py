@@ -40,8 +40,10 @@ STREAMED_BYTES = 0x7FFFF000  # from here on a length stands for "not known": wha
 # Longer than the resampler's filter on either side: 0.02 s is where a span at 8 kHz comes out right.
 RESAMPLER_MARGIN_S = 0.1
 
-BLOCK = 1 << 23  # samples decoded at a time: nine minutes at 16 kHz
+BLOCK = 1 << 23  # values, of all channels, decoded at a time: nine minutes at 16 kHz
 LONGEST_S = 6 * 3600.0  # ours: of what is decoded at once, 1.4 GB at 16 kHz; a small file can decode to any length
+MOST_SAMPLES = 48_000 * int(LONGEST_S)  # of a channel, at whatever rate: 4.1 GB
+RATES_HZ = (1_000, 1_000_000)  # ours: beyond, no recording of speech, and a resampler that takes minutes and gigabytes
 
 
 class AudioError(InputError):
@@ -128,8 +130,8 @@ def _refuse_absent(place: str) -> None:
     if printable(place) != place:
         raise AudioError(f"{printable(place)}: its name is not UTF-8 text, which a manifest is; rename the file")
     path = Path(file_of(place))
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "no such file"
+    if not os.path.isfile(path):  # noqa: PTH113  (Path lets a name through that is too long for the system)
+        what = "is a folder, not a file" if os.path.isdir(path) else "no such file"  # noqa: PTH112
         raise AudioError(f"{path}: {what}; check the path (in a manifest it is relative to the manifest's folder)")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: empty file (0 bytes); copy it again, or leave it out of the manifest")
@@ -148,6 +150,9 @@ def header_of(file: soundfile.SoundFile) -> AudioInfo:
     """
     if file.frames <= 0:
         raise AudioError(f"{file.name}: holds no samples; copy it again, or leave it out of the manifest")
+    if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
+        problem = f"{file.name}: its header says {file.samplerate} Hz; expected {RATES_HZ[0]} to {RATES_HZ[1]}"
+        raise AudioError(f"{problem}: copy it again, or leave it out of the manifest")
     if file.frames > 2**48:
         raise AudioError(f"{file.name}: its header does not say how long it is; {_convert(file.name)}")
     duration_s = file.frames / file.samplerate
@@ -167,39 +172,41 @@ def _promised_s(file: soundfile.SoundFile, duration_s: float) -> float:
     return duration_s * int(found[1]) / int(found[2])
 
 
-def decode(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
-    """Samples start..stop of every channel: (stop - start, channels) float32. AudioError: the file ends before."""
-    if stop - start > LONGEST_S * file.samplerate:
+def decode_blocks(file: soundfile.SoundFile, start: int, stop: int) -> Iterator[np.ndarray]:
+    """Samples start..stop of every channel, in blocks (time, channels) float32. AudioError: the file ends before."""
+    if stop - start > min(LONGEST_S * file.samplerate, MOST_SAMPLES):
+        most_h = min(LONGEST_S, MOST_SAMPLES / file.samplerate) / 3600
         problem = f"{file.name}: {(stop - start) / file.samplerate / 3600:.1f} hours at once; expected"
-        raise AudioError(f"{problem} at most {LONGEST_S / 3600:g}: name parts of it by start and stop in the manifest")
-    inexact = file.format in INEXACT_SEEK_FORMATS
-    first = start
+        raise AudioError(f"{problem} at most {most_h:g}: name parts of it by start and stop in the manifest")
+    inexact, first = file.format in INEXACT_SEEK_FORMATS, start
     if inexact:
         near = start <= DECODE_FROM_START_S * file.samplerate
         first = 0 if near else start - math.ceil(PREROLL_S * file.samplerate)
     if first:
         file.seek(first)
-    samples = _read(file, stop - first)[start - first :]
-    missing = stop - start - len(samples)
+    position, whole = first, True
+    while whole and position < stop:
+        wanted = min(stop - position, max(1, BLOCK // file.channels))
+        block = file.read(wanted, dtype="float32", always_2d=True)
+        position, whole = position + len(block), len(block) == wanted  # what follows a gap is not what it seems
+        if position > start:
+            yield block[max(0, start - position + len(block)) :]
+    missing = stop - max(position, start)
     # The header of an mp3 may promise a frame or two more than there are.
-    if missing > (0.1 * file.samplerate if inexact else 0) or not len(samples):
+    if missing > (0.1 * file.samplerate if inexact else 0) or position <= start:
         problem = f"{file.name}: cut off or damaged: {missing} of the samples {start}..{stop} do not decode"
         raise AudioError(f"{problem} though its header promises them; copy it again, or leave it out of the manifest")
-    return samples
-
-
-def _read(file: soundfile.SoundFile, num_samples: int) -> np.ndarray:
-    """So many samples, or those that there are: a header that promises more than the file holds costs no memory."""
-    blocks = [file.read(min(num_samples, BLOCK), dtype="float32", always_2d=True)]
-    while len(blocks[-1]) == BLOCK and len(blocks) * BLOCK < num_samples:
-        blocks.append(file.read(min(num_samples - len(blocks) * BLOCK, BLOCK), dtype="float32", always_2d=True))
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def decode_mono(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
     """Samples start..stop, averaged over the channels: (stop - start,) float32."""
-    samples = decode(file, start, stop)
-    return samples[:, 0].copy() if samples.shape[1] == 1 else samples.mean(axis=1)
+    wave, end = np.empty(0, np.float32), 0
+    for block in decode_blocks(file, start, stop):
+        if not end:  # memory is taken as it is filled: a header may promise more than there is
+            wave = np.empty(stop - start, np.float32)
+        end += len(block)
+        wave[end - len(block) : end] = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+    return wave[:end]
 
 
 def decode_resampled(file: soundfile.SoundFile, start: int, stop: int, new_rate: int) -> np.ndarray:

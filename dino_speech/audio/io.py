@@ -6,7 +6,7 @@ rule, `seconds_to_samples`, turns seconds into samples everywhere.
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,17 +127,28 @@ def judge_audio(path: StrPath, *, min_s: float = 0.4) -> AudioJudgement:
         with open_audio(path) as file:
             info = header_of(file)
             notes = _notes(file)
-            samples = decoding.decode(file, 0, info.num_samples)  # (time, channels)
+            finite, rms, clipped = _level(decoding.decode_blocks(file, 0, info.num_samples))
     except AudioError as error:
         return AudioJudgement(False, "unreadable", str(error).removeprefix(f"{path}: "), info)
-    finite = float(np.isfinite(samples).mean())
     if finite < 1:
         return AudioJudgement(False, "non_finite", f"{1 - finite:.2%} of the samples are NaN or Inf", info, notes)
-    rms = float(np.std(samples, axis=0, dtype=np.float64).max())
     rms_dbfs = round(20 * math.log10(max(rms, 1e-10)), 2)
-    clipped = float(np.mean(np.abs(samples) >= CLIPPED_LEVEL))
     ok, verdict, reason = _verdict(info.duration_s, min_s, rms_dbfs, clipped)
     return AudioJudgement(ok, verdict, reason, info, notes, rms_dbfs, clipped)
+
+
+def _level(blocks: Iterable[np.ndarray]) -> tuple[float, float, float]:
+    """Share of finite samples, root mean square of the loudest channel without its offset, share at full scale."""
+    num, counts, sums = 0, np.zeros(2), np.zeros((2, 1))
+    with np.errstate(invalid="ignore"):
+        for block in blocks:  # (time, channels); together they may be larger than memory
+            num += block.size
+            counts = np.add(counts, [np.isfinite(block).sum(), (np.abs(block) >= CLIPPED_LEVEL).sum()])
+            values = block.astype(np.float64)
+            sums = np.add(sums, [values.sum(axis=0), np.square(values).sum(axis=0)])  # (2, channels)
+        mean, square = sums * sums.shape[1] / num
+        deviation = np.sqrt(np.maximum(square - np.square(mean), 0)).max()
+    return float(counts[0] / num), float(deviation), float(counts[1] / num)
 
 
 def _verdict(duration_s: float, min_s: float, rms_dbfs: float, clipped: float) -> tuple[bool, str, str | None]:

@@ -12,8 +12,9 @@ from functools import lru_cache
 from typing import Any, BinaryIO
 
 from dino_speech.audio.urls import file_system, is_url, local_copy, patiently
+from dino_speech.received_files import require_plain_file
 
-MEMBER = re.compile(r"(?P<archive>.+\.tar)#(?P<offset>\d+),(?P<size>\d+)")
+MEMBER = re.compile(r"(?P<archive>.+\.tar)#(?P<offset>\d{1,18}),(?P<size>\d{1,18})")
 LOCAL_BUFFER_BYTES = 1 << 16  # ours: a few seconds of speech, less than a network file system reads at once
 OPEN_ARCHIVES = 64  # ours: far below the usual limit of 1,024 open files
 REMOTE_SOUNDS = 4  # ours: a header and then a span are asked of one sound; more would only hold memory
@@ -72,6 +73,7 @@ def open_bytes(place: str) -> BinaryIO:
         span = (int(found["offset"]), int(found["size"])) if found else None
         return io.BytesIO(_fetch(found["archive"] if found else place, span))
     if found is None:
+        require_plain_file(place)
         return open(place, "rb")  # noqa: PTH123
     archive, offset, size = found["archive"], int(found["offset"]), int(found["size"])
     return io.BufferedReader(_Window(archive, offset, size), LOCAL_BUFFER_BYTES)

@@ -17,7 +17,8 @@ def add_commands(subparsers: Subparsers) -> None:
         *(subparsers, "prepare", _prepare, "corpus on disk -> manifest with labels and splits, trials"),
         details=(
             "folder: any folder of audio. All others: the corpus's own tree, as its owners give it out; what is"
-            " missing, extra or left out is listed beside the manifest; a speaker on two sides of a split is refused."
+            " missing, extra or left out is listed beside the manifest; a speaker on two sides of a split is refused"
+            " (msp-podcast: left out of what is learnt from, and counted)."
         ),
         example="dino-speech prepare voxceleb1 /corpora/VoxCeleb1 --output data/voxceleb1",
     )
@@ -25,6 +26,8 @@ def add_commands(subparsers: Subparsers) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder of the corpus")
     add_options(parser, "--output", required=True, help="where manifests and trials go")
     add_options(parser, "--speaker-from-parent")
+    keep = "msp-podcast: keep speakers of the tests in train and dev too, instead of leaving them out there"
+    parser.add_argument("--keep-shared-speakers", action="store_true", help=keep)
     parser = add_command(
         *(subparsers, "check", _check, "decode and judge every file; list what is wrong and why"),
         details="Exit code 0 also with findings (training skips such files); 1 if no file can be used.",
@@ -55,9 +58,15 @@ def _prepare(arguments: argparse.Namespace) -> Answer:
     from dino_speech.data.corpora.preparing import prepare
     from dino_speech.data.utterances import Skipped
 
-    options = {"speaker_from_parent": True} if arguments.speaker_from_parent else {}
-    if options and arguments.corpus != "folder":
-        raise UsageError("--speaker-from-parent: only for the corpus `folder`; this corpus says itself who speaks")
+    options = {}
+    if arguments.speaker_from_parent:
+        if arguments.corpus != "folder":
+            raise UsageError("--speaker-from-parent: only for the corpus `folder`; this corpus says itself who speaks")
+        options["speaker_from_parent"] = True
+    if arguments.keep_shared_speakers:
+        if not getattr(CORPORA[arguments.corpus], "gives_way", ()):
+            raise UsageError("--keep-shared-speakers: only for msp-podcast, whose owners' splits may share speakers")
+        options["keep_shared_speakers"] = True
     summary = prepare(arguments.corpus, arguments.source, arguments.output, **options)
     rows = [(key, short(value)) for key, value in summary.items()]
     cut = [key for key, value in summary.items() if isinstance(value, list) and len(value) > 3]

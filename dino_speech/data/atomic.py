@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 from dino_speech.errors import InputError
+from dino_speech.received_files import parse_json, read_bytes
 
 
 @contextlib.contextmanager
@@ -46,7 +47,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, former:
     temporary = _unfinished(path, "tmp")
     with writing(path):
         try:
-            with temporary.open("wb") as file:
+            temporary.unlink(missing_ok=True)
+            with temporary.open("xb") as file:  # never through a link that waits under this name
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -175,4 +177,4 @@ def as_it_was(cell: str) -> str:
 
 def read_json(path: Path) -> Any:
     """The inverse of `write_json_atomically`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return parse_json(read_bytes(path))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dino_speech import __version__
 from dino_speech.data.atomic import read_json, write_atomically, write_json_atomically
+from dino_speech.received_files import require_honest_zip
 
 Arrays = dict[str, NDArray[Any]]
 Piece = TypeVar("Piece")
@@ -80,9 +81,13 @@ class ResumableStore:
 
 
 def read_arrays(path: Path) -> Arrays:
-    """The arrays of an npz file by name; nothing in it can run."""
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    """The arrays of an npz file by name; nothing in it can run. ValueError: it would grow beyond all measure."""
+    require_honest_zip(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except MemoryError as error:  # a header promises what is not there
+        raise ValueError(str(error)) from error
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -4,15 +4,17 @@ A `row` in a message is the line of the file as an editor or a spreadsheet shows
 manifest is read and written in `manifest.py`.
 """
 
+import codecs
 import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dino_speech.audio.sources import join_place, open_bytes
 from dino_speech.audio.urls import UnusableURLError, check_named_by_file, is_url
@@ -22,6 +24,8 @@ from dino_speech.errors import InputError
 ALIASES = {"utt_id": "ID", "path": "wav", "duration_s": "duration"}
 REQUIRED = ("ID", "duration", "wav")
 SPANS = ("start", "stop")
+MAX_DURATION_S, MAX_SAMPLE = 1e9, 2**53  # ours: thirty years; what a float64 counts without gaps
+MAX_LINE = 2**20  # ours: characters; a file without line ends is not read in one piece
 FORM = "expected a header such as ID,duration,wav,speaker"
 
 StrPath = str | os.PathLike[str]
@@ -73,9 +77,9 @@ class ManifestRows:
             reason = error.strerror or error
             raise InputError(f"{self._given}: cannot be read ({reason}); expected a manifest (CSV)") from error
 
-    def _begin(self, text: Iterable[str]) -> tuple[Any, "_Layout"]:
+    def _begin(self, text: io.TextIOWrapper) -> tuple[Any, "_Layout"]:
         """A reader behind the header, and what the header says."""
-        lines = iter(text)
+        lines = iter(partial(text.readline, MAX_LINE), "")
         first: list[str] = []
         try:
             while not (first and first[-1].strip()):
@@ -95,16 +99,19 @@ class ManifestRows:
 
     def _not_text(self) -> InputError:
         with open_bytes(self._given) as file:
-            place = bad_byte(file.read())
+            place = bad_byte(file)
         return InputError(f"{self._given}: byte {place} is not UTF-8 text; save the manifest as CSV in UTF-8")
 
 
-def bad_byte(content: bytes) -> int:
+def bad_byte(file: BinaryIO) -> int:
     """The first byte that is not UTF-8 text: where a file is decoded in blocks, the error does not say."""
+    decoder, place = codecs.getincrementaldecoder("utf-8")(), 0
     try:
-        content.decode("utf-8-sig")
+        while block := file.read(MAX_LINE):
+            decoder.decode(block)
+            place += len(block)
     except UnicodeDecodeError as error:
-        return error.start
+        return place + error.start - len(decoder.getstate()[0])
     return 0
 
 
@@ -162,9 +169,10 @@ class _Layout:
             except UnusableURLError as error:
                 raise InputError(str(error)) from None
         duration = _number(cells[self.duration])
-        if not 0 < duration < math.inf:
+        if not 0 < duration <= MAX_DURATION_S:
             found = cells[self.duration].strip()
-            raise _BadCellError("duration", found, "a positive number of seconds, with a decimal point")
+            expected = f"a positive number of seconds, with a decimal point, at most {MAX_DURATION_S:.0e}"
+            raise _BadCellError("duration", found, expected)
         labels = {column: cells[i].strip() for i, column in self.labels}
         return Utterance(name, join_place(self.folder, wav), duration, start, stop, labels, origin)
 
@@ -181,6 +189,6 @@ def _sample_index(column: str, cell: str) -> int | None:
     if not cell.strip():
         return None
     number = _number(cell)
-    if not (number >= 0 and number.is_integer()):
+    if not (0 <= number <= MAX_SAMPLE and number.is_integer()):
         raise _BadCellError(column, cell.strip(), "a whole number of samples, at least 0")
     return int(number)

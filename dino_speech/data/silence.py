@@ -29,6 +29,7 @@ from dino_speech.data.outputs import check_output
 from dino_speech.data.utterances import Manifest, Skipped, Utterance, list_some
 from dino_speech.errors import InputError
 from dino_speech.metrics import auc
+from dino_speech.received_files import refuse_links_out
 
 Part = Literal["nonspeech", "speech"]
 MARGIN_S = 0.1  # ours: soft onsets and the room's echo of speech are not silence; nor is the closure of a plosive
@@ -227,6 +228,7 @@ def _file(name: str) -> str:
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Note the settings of a new folder; one that holds other things is refused."""
+    refuse_links_out(folder)
     path = folder / SETTINGS_FILE
     if path.exists():
         found = read_json(path)

@@ -8,6 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino_speech.data.atomic import write_text_atomically
-from dino_speech.data.rows import bad_byte
+from dino_speech.data.rows import MAX_LINE, bad_byte
 from dino_speech.data.utterances import Manifest, list_some
 from dino_speech.errors import InputError
+from dino_speech.received_files import require_plain_file
 
 FORM = "expected lines such as '1 enroll test' (same speaker) or '0 enroll test', with IDs or paths of the manifest"
 MAX_TRIALS = 20_000  # ours: enough for an EER to a few tenths of a percent, scored in well under a second
@@ -68,7 +70,7 @@ def read_trials(path: str | os.PathLike[str]) -> Trials:
             continue
         if len(fields) != 3 or fields[0] not in ("0", "1"):
             hint = "; separate the fields by tabs if names hold spaces" if len(fields) > 3 else ""
-            raise InputError(f"{path} line {row}: found {line.strip()!r}; {FORM}{hint}")
+            raise InputError(f"{path} line {row}: found {line.strip()[:200]!r}; {FORM}{hint}")
         labels.append(fields[0] == "1")
         rows.append(row)
         enroll.append(names.setdefault(fields[1], fields[1]))
@@ -81,12 +83,15 @@ def read_trials(path: str | os.PathLike[str]) -> Trials:
 def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
     """One after the other, as text: a list of millions is never in memory; `splitlines` would break names too."""
     try:
+        require_plain_file(path)
         with Path(path).open(encoding="utf-8-sig") as file:
-            yield from file
+            yield from iter(partial(file.readline, MAX_LINE), "")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {FORM}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {bad_byte(Path(path).read_bytes())} is not UTF-8 text; {FORM}") from error
+        with Path(path).open("rb") as content:
+            place = bad_byte(content)
+        raise InputError(f"{path}: byte {place} is not UTF-8 text; {FORM}") from error
 
 
 def write_trials(trials: Trials, path: str | os.PathLike[str]) -> Path:

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils.parametrizations import weight_norm
 
 from dino_speech.errors import InputError
+from dino_speech.models.bounded_memory import bounded_memory
 from dino_speech.models.encoder import SpeechEncoder
 
 
@@ -109,6 +110,7 @@ class DINOHead(nn.Module):
         cannot be deep-copied. Prototypes too begin as truncated normal, so that their directions are uniform.
     """
 
+    @bounded_memory()
     def __init__(
         self,
         in_dim: int,

@@ -81,7 +81,9 @@ def embedding_parts(path: str | Path) -> Iterator[Embeddings]:
         try:
             index = read_json(path / INDEX)
             num_parts, dim = len(index["parts"]), int(index["embedding_dim"])
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            if not num_parts:
+                raise ValueError("it names no part")
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(f"{path / INDEX}: damaged ({error}); copy the folder again") from error
         # By number: no name in the index leads out of the folder.
         yield from (read_part(part_path(path, number), dim) for number in range(num_parts))

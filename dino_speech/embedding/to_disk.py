@@ -29,6 +29,7 @@ from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint
 from dino_speech.models.precision import choose_precision
 from dino_speech.plain_data import PlainData
+from dino_speech.received_files import refuse_links_out
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +165,7 @@ def _begin(folder: Path, identity: dict[str, Any], meeting: Meeting) -> None:
 
 
 def _refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
+    refuse_links_out(folder)
     started = (folder / RUN).exists()
     if not started and folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise InputError(f"{folder}: holds other things than embeddings; give a folder that is empty or does not exist")

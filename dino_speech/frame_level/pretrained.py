@@ -4,7 +4,6 @@ Pickled weights (`pytorch_model.bin`) can execute whatever their author wrote, a
 neither is ever opened.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from dino_speech.frame_level.architecture import (
 )
 from dino_speech.frame_level.network import HuBERT, Wav2Vec2, WavLM, embedding_dim_of, pruned
 from dino_speech.models.registry import ENCODERS, Preset, Resolved
+from dino_speech.received_files import MAX_JSON_BYTES, parse_json, read_bytes, require_plain_file
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ NO_PICKLES = (
     "pickled weights are never read, because they can run code: save the model again with"
     " save_pretrained(..., safe_serialization=True) where you trust it"
 )
+ADAPTER_FILE, SHARDS_FILE = "adapter_config.json", "model.safetensors.index.json"
+READ_FILES = {"config.json", "preprocessor_config.json", "processor_config.json", SHARDS_FILE}
 EXPECTED = "expected a folder that transformers' save_pretrained wrote, or an id of the Hugging Face hub"
 
 
@@ -96,22 +98,45 @@ def _without_base(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_folder(source: str) -> None:
+    """Refuse a folder without safetensors, and what transformers would follow: pipes, adapters, files elsewhere."""
     folder = Path(source)
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+    if not folder.is_dir():
+        return
+    if not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: holds no model.safetensors; {NO_PICKLES}")
+    if (folder / ADAPTER_FILE).exists():
+        cure = "merge it into its model (merge_and_unload of peft), and save that"
+        raise InputError(f"{folder / ADAPTER_FILE}: an adapter, which may name a model elsewhere; {cure}")
+    try:
+        for path in folder.iterdir():
+            require_plain_file(path)
+            if path.name in READ_FILES:
+                found = parse_json(read_bytes(path, max_bytes=MAX_JSON_BYTES))
+                if path.name == SHARDS_FILE:
+                    _check_shards(found)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); {EXPECTED}") from error
+
+
+def _check_shards(index: Any) -> None:
+    names = index.get("weight_map") if isinstance(index, dict) else None
+    files = [str(name) for name in names.values()] if isinstance(names, dict) else ["none"]
+    if wrong := [name for name in files if Path(name).name != name or not name.endswith(".safetensors")]:
+        raise ValueError(f"expected files *.safetensors of this folder; found {wrong[0][:100]!r}")
 
 
 def _wants_normalized(source: str) -> bool | None:
     """`do_normalize` of the checkpoint's preprocessor, None where it has none; another rate is refused."""
     try:
         data, _ = require_transformers().Wav2Vec2FeatureExtractor.get_feature_extractor_dict(source)
-    except (OSError, ValueError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return None
     rate = data.get("sampling_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
         cure = f"waves here have {SAMPLE_RATE} Hz; choose a checkpoint for {SAMPLE_RATE}"
         raise InputError(f"{source}: made for {rate} Hz, but {cure}")
-    return bool(data.get("do_normalize", True))
+    said = data.get("do_normalize")
+    return None if said is None else bool(said)
 
 
 def _load(model_type: str, source: str, config: Mapping[str, Any], *, whole: Any = None) -> tuple[Any, dict[str, Any]]:

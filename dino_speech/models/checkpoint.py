@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dino_speech.errors import InputError
-from dino_speech.models.bounded_memory import bounded_memory
+from dino_speech.models.bounded_memory import bounded_for
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.encoder_config import EncoderConfig
 from dino_speech.models.encoder_folder import CONFIG_FILE, WEIGHTS_FILE, read_folder
@@ -19,7 +19,6 @@ RANDOM = "random:"
 UNTRAINED = "untrained:"
 UNTRAINED_SEED = 0
 NUM_LISTED = 3
-MARGIN, SPARE = 4, 10_000_000  # ours: numbers that building may take for each one that is saved, and beside them
 
 
 def load_encoder(source: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> SpeechEncoder:
@@ -73,7 +72,7 @@ def _from_folder(folder: Path) -> SpeechEncoder:
     data, tensors = read_folder(folder)
     num_saved = sum(tensor.numel() for tensor in tensors.values())
     try:
-        with bounded_memory(MARGIN * num_saved + SPARE):
+        with bounded_for(num_saved):
             encoder = encoder_from_config(EncoderConfig.from_dict(data), seed=UNTRAINED_SEED)
     except Exception as error:  # whatever a value of the wrong kind or size leads a constructor to
         raise InputError(f"{folder / CONFIG_FILE}: {error or type(error).__name__}") from error

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from dino_speech.errors import InputError
 
+LOWEST_HZ, HIGHEST_HZ = 1_000, 192_000  # ours: of what is learnt from; every recording is brought to such a rate
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -37,7 +39,15 @@ class EncoderConfig:
         unknown, missing = sorted(set(data) - known), sorted({"name", "embedding_dim"} - set(data))
         if unknown or missing:
             raise InputError(f"encoder configuration: unknown keys {unknown}, missing keys {missing}")
-        return cls(**data)
+        kinds = {"name": str, "embedding_dim": int, "features": dict, "backbone": dict, "sample_rate": int}
+        for key, kind in kinds.items():
+            if key in data and type(data[key]) is not kind:
+                raise InputError(f"encoder configuration: {key} is {data[key]!r:.100}; expected {kind.__name__}")
+        config = cls(**data)
+        if config.sample_rate not in range(LOWEST_HZ, HIGHEST_HZ + 1):
+            expected = f"from {LOWEST_HZ} to {HIGHEST_HZ} Hz"
+            raise InputError(f"encoder configuration: sample_rate is {config.sample_rate}; expected {expected}")
+        return config
 
 
 class Features(Protocol):

@@ -18,6 +18,7 @@ from torch import Tensor
 from dino_speech.data.atomic import replace_folder
 from dino_speech.errors import InputError
 from dino_speech.models.fingerprint import digest_of
+from dino_speech.received_files import MAX_JSON_BYTES, parse_json, read_bytes, require_plain_file
 
 FORMAT = "dino_speech.encoder"
 FORMAT_VERSION = 1
@@ -72,12 +73,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        require_plain_file(path)
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
             expected = (file.metadata() or {}).get(CHECKSUM)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); copy the whole folder again") from error
-    except SafetensorError as error:
+    except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{path}: damaged ({error}); copy or save it again") from error
     if expected is not None and digest_of(sorted(tensors.items())) != expected:
         raise InputError(f"{path}: damaged (it does not match its checksum); copy or save it again")
@@ -90,11 +92,11 @@ def read_header(path: Path, *, format_name: str, version: int, what: str) -> dic
     InputError: the file is missing or damaged, or the format is not one that this version reads.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(path, max_bytes=MAX_JSON_BYTES))
     except OSError as error:
         expected = f"expected {'an' if what[0] in 'aeiou' else 'a'} {what}'s folder"
         raise InputError(f"{path}: cannot be read ({error.strerror}); {expected}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); save the {what} again") from error
     if not isinstance(content, dict) or content.pop("format", None) != format_name:
         raise InputError(f'{path}: expected a JSON object with "format": "{format_name}"; this is no {what} of ours')

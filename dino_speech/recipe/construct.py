@@ -8,7 +8,7 @@ what `safety.py` lists, so that a hole in the check before would still not be a 
 from functools import partial
 from typing import Any
 
-from dino_speech.errors import InputError, RecipeError
+from dino_speech.errors import RecipeError
 from dino_speech.models.bounded_memory import bounded_memory
 from dino_speech.recipe.safety import CALL_TAGS, PLAIN_TAGS, TUPLE, TUPLE_TAG, find_constructor
 from dino_speech.recipe.yaml_text import (
@@ -22,8 +22,6 @@ from dino_speech.recipe.yaml_text import (
     scalar_value,
 )
 
-MAX_NUMBERS = 2_000_000_000  # ours: in the layers of a recipe together; six times the largest published wav2vec 2.0
-
 
 def construct_tree(tree: MappingNode) -> dict[str, Any]:
     """The values of a recipe; a node that stands in two places (`!ref`, an alias) is made once and shared."""
@@ -34,7 +32,7 @@ def construct_tree(tree: MappingNode) -> dict[str, Any]:
             made[id(node)] = _call(node, make) if node.tag.startswith(CALL_TAGS) else _plain(node, make)
         return made[id(node)]
 
-    with bounded_memory(MAX_NUMBERS):
+    with bounded_memory():
         return {key.value: make(value) for key, value in tree.value}
 
 
@@ -72,6 +70,6 @@ def _call(node: Node, make: Any) -> Any:
         return target(*positional, **keyword)
     except RecipeError:
         raise
-    except (InputError, ValueError, TypeError) as error:
+    except Exception as error:  # whatever a value of the wrong kind or size leads a constructor to
         name = node.tag.partition(":")[2].rpartition(".")[2]
-        raise error_at(node, f"{name}: {error}") from error
+        raise error_at(node, f"{name}: {error or type(error).__name__}") from error

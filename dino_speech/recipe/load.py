@@ -12,6 +12,7 @@ from typing import Any
 from dino_speech.errors import RecipeError, UsageError
 from dino_speech.recipe.construct import construct_tree
 from dino_speech.recipe.nodes import read_tree
+from dino_speech.recipe.places import check_places, typed_texts
 from dino_speech.recipe.references import referenced_keys, resolve, weigh
 from dino_speech.recipe.safety import check_complete, check_names, check_tree
 from dino_speech.recipe.yaml_text import Node, get, to_text
@@ -102,7 +103,12 @@ def load_recipe(
     check_names(((k.value, k) for k, _ in tree.value if k.value not in further), kind.keys, "a recipe")
     check_complete(tree)
     text = to_text(tree)
-    recipe = Recipe(_load_trusted(text, path) if trust else construct_tree(resolve(tree)))
+    if trust:
+        recipe = Recipe(_load_trusted(text, path))
+    else:
+        typed = typed_texts(tree)
+        check_places(resolve(tree), Path(path), typed)
+        recipe = Recipe(construct_tree(tree))
     recipe.path, recipe.text = Path(path), text
     return recipe
 

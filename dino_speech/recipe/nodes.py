@@ -15,8 +15,10 @@ from yaml import Mark
 
 import dino_speech
 from dino_speech.errors import RecipeError, RecipeOptionError
+from dino_speech.received_files import read_bytes
 from dino_speech.recipe.yaml_text import (
     MAPPING,
+    MAX_CHARACTERS,
     NULL,
     STRING,
     MappingNode,
@@ -83,7 +85,9 @@ def _compose_file(path: Path) -> MappingNode:
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; give the path of a YAML file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, max_bytes=4 * MAX_CHARACTERS).decode()
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not a text file in UTF-8 ({error})") from error
     tree = compose(text, str(path))

@@ -15,10 +15,7 @@ from importlib import import_module
 from typing import Any
 
 import dino_speech
-from dino_speech.audio.urls import UnusableURLError, check_named_by_file, is_url
-from dino_speech.errors import RecipeError
 from dino_speech.recipe.yaml_text import (
-    COMMAND_LINE,
     YAML_TAG,
     MappingNode,
     Node,
@@ -27,7 +24,6 @@ from dino_speech.recipe.yaml_text import (
     children,
     error_at,
     get,
-    place,
     walk,
 )
 from dino_speech.training.settings import groups_of, old_names_of, place_of
@@ -37,7 +33,7 @@ SCALAR_TAGS = {f"{YAML_TAG}{kind}" for kind in ("str", "int", "float", "bool", "
 SCALAR_TAGS |= {"!ref", "!copy", "!PLACEHOLDER", TUPLE_TAG}
 PLAIN_TAGS = {ScalarNode: SCALAR_TAGS, SequenceNode: {f"{YAML_TAG}seq"}, MappingNode: {f"{YAML_TAG}map"}}
 CALL_TAGS = ("!new:", "!name:", "!apply:")
-TUPLE = re.compile(r"\(\s*[-+\w./]+(\s*,\s*[-+\w./]+)*\s*,?\s*\)")
+TUPLE = re.compile(r"\(\s*[-+\w./]+(\s*,\s*[-+\w./]+)*(\s*,)?\s*\)")
 
 # `!apply:` calls a function while the recipe is read, so only these, which build and do not write.
 APPLICABLE = {"build_encoder", "load_encoder", "read_manifest", "read_trials"}
@@ -55,7 +51,6 @@ def check_tree(tree: MappingNode) -> None:
     """Refuse every tag, name and argument that a recipe may not hold: a `RecipeError` that says where and what."""
     for node in walk(tree):
         _check_keys(node)
-        _check_url(node)
         if node.tag.startswith(CALL_TAGS):
             check_arguments(node, find_constructor(node))
         elif node.tag in SCALAR_TAGS and not isinstance(node, ScalarNode):
@@ -152,15 +147,6 @@ def _check_keys(node: Node) -> None:
         if key.value in keys:
             raise error_at(key, f"the key {key.value!r} stands here twice")
         keys.add(key.value)
-
-
-def _check_url(node: Node) -> None:
-    """A host that only a recipe names is asked for nothing before a person agrees; one on the command line is."""
-    if isinstance(node, ScalarNode) and is_url(node.value) and not place(node).endswith(COMMAND_LINE):
-        try:
-            check_named_by_file(node.value, place(node))
-        except UnusableURLError as error:
-            raise RecipeError(str(error)) from None
 
 
 @cache

@@ -16,6 +16,7 @@ from dino_speech.data.atomic import write_atomically, writing
 from dino_speech.data.loading.loaders import CropLoader
 from dino_speech.distributed import is_main_process, mean_across_ranks
 from dino_speech.plain_data import plain
+from dino_speech.received_files import read_bytes
 from dino_speech.training.settings import RunSettings
 
 logger = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ class Logbook:
 def read_history(path: Path) -> list[dict[str, Any]]:
     """The rows of a `history.jsonl`; a last line that a killed process left unfinished is left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_bytes(path).decode("utf-8", "replace").splitlines():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:

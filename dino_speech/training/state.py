@@ -22,9 +22,11 @@ from dino_speech.data.outputs import check_output
 from dino_speech.data.utterances import list_some
 from dino_speech.distributed import world_size
 from dino_speech.errors import InputError
+from dino_speech.received_files import refuse_links_out, require_honest_zip
 
 logger = logging.getLogger(__name__)
 
+MAX_VALUES = 1_000_000  # ours: some hundreds are usual
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 VERSION = 2  # 1: each kind of training had its own sums of figures
 RUN_FILE = "hyperparameters.json"
@@ -67,24 +69,43 @@ def save_state(state: TrainingState, folder: Path, *, best: bool = False) -> Pat
 
 
 def load_state(path: Path) -> TrainingState:
-    """Read a state file, whole by its checksums; only tensors and plain data can be in it, nothing that runs."""
+    """Read a state file, whole by its checksums; only tensors and plain data can be in it, nothing that runs.
+
+    InputError: it is damaged, or was made to take memory or time: torch.save does not compress, and what is compared
+    value by value is short.
+    """
     try:
+        require_honest_zip(path, compressed=False)
         # torch writes a CRC-32 of each record, and does not look at it on reading.
         with zipfile.ZipFile(path) as records:
             if damaged := records.testzip():
                 raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = TrainingState(**content)
+        if _num_values([state.identity, state.extra]) > MAX_VALUES:
+            raise ValueError(f"it says more than {MAX_VALUES:,} things of its run")
         if state.version == 1:
             state.extra, state.version = _of_version_1(state.extra), VERSION
+        if state.version > VERSION:
+            raise InputError(f"{path}: written by a later version of dino_speech (format {state.version}); update it")
+    except InputError:
+        raise
     except Exception as error:
         raise DamagedState(
             f"{path}: not a training state that can be resumed ({error}); take {BEST} beside it by renaming it to "
             f"{LAST}, or start anew with resume=False"
         ) from error
-    if state.version > VERSION:
-        raise InputError(f"{path}: written by a later version of dino_speech (format {state.version}); update it")
     return state
+
+
+def _num_values(plain: Any) -> int:
+    """How many values plain data holds, each counted as often as it stands somewhere; counted up to a bound."""
+    waiting, num = [plain], 0
+    while waiting and num <= MAX_VALUES:
+        value = waiting.pop()
+        num += 1
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return num
 
 
 def _newest_sound(folder: Path) -> tuple[Path, TrainingState] | None:
@@ -203,6 +224,7 @@ def prepare_folder(folder: Path, description: str, *, keep: bool) -> None:
     """Make a run's output folder, with its description; what a former run left is deleted unless it goes on."""
     if not keep:
         refuse_other_things(folder)
+    refuse_links_out(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("state", "best"):
         clear_unfinished(folder / part)

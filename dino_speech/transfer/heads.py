@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
+from dino_speech.models.bounded_memory import bounded_memory
 
 MOMENTUM = 0.1  # of BatchNorm, torch's own
 MARGIN_OBJECTIVES = ("aam_softmax", "subcenter_arcface")
@@ -115,7 +116,8 @@ Head = LinearHead | MarginHead
 def build_head(objective: str, embedding_dim: int, num_outputs: int, **options: Any) -> Head:
     """The head of an objective, with random weights; `options` are those of `head_to_dict`."""
     kind = MarginHead if objective in MARGIN_OBJECTIVES else LinearHead
-    return kind(embedding_dim, num_outputs, **options)
+    with bounded_memory():
+        return kind(embedding_dim, num_outputs, **options)
 
 
 def head_to_dict(head: Head) -> dict[str, Any]:

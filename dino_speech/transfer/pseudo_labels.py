@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dino_speech.data.atomic import write_text_atomically
+from dino_speech.data.atomic import read_json, write_text_atomically
 from dino_speech.data.manifest import read_manifest, write_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.sole_use import alone
@@ -29,6 +29,7 @@ from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint
+from dino_speech.received_files import refuse_links_out
 from dino_speech.training.processes import Processes
 from dino_speech.training.run_identity import describe, describe_manifest
 from dino_speech.training.settings import OLD_RUN_NAMES
@@ -183,12 +184,13 @@ class PseudoLabelTrainer:
         identity = json.loads(json.dumps(identity))  # as it will be read again
         path = folder / IDENTITY_FILE
         if resume and path.exists():
-            found = differences(_of_result(json.loads(path.read_text(encoding="utf-8"))), _of_result(identity))
+            found = differences(_of_result(read_json(path)), _of_result(identity))
             if found:
                 cure = "Set back what differs, choose another output_folder, or begin anew with resume=False"
                 raise InputError(f"{path} is of another run: {'; '.join(found)} (saved -> now). {cure}")
         if not path.exists():
             refuse_other_things(folder)
+        refuse_links_out(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(path, identity)
 
@@ -220,7 +222,7 @@ def _watch(
 
 def _finished(folder: Path) -> dict[str, Any] | None:
     path = folder / ROUND_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -23,8 +23,8 @@ from dino_speech.audio.io import seconds_to_samples
 from dino_speech.data.atomic import replace_folder
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
-from dino_speech.models.bounded_memory import bounded_memory
-from dino_speech.models.checkpoint import SPARE, load_encoder
+from dino_speech.models.bounded_memory import bounded_for
+from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.embed_files import Embeddings, Transform, embed_items
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.encoder_folder import read_header, read_weights, refuse_others, write_weights
@@ -259,7 +259,7 @@ def read_system(
     tensors = read_weights(found / f"{kind.part}.safetensors")
     try:
         targets = targets_from_dict(content["targets"])
-        with bounded_memory(sum(tensor.numel() for tensor in tensors.values()) + SPARE):
+        with bounded_for(sum(tensor.numel() for tensor in tensors.values())):
             module = build(content, encoder, targets)
         module.load_state_dict(tensors)
     except Exception as error:  # whatever a value of the wrong kind or size leads to

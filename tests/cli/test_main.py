@@ -88,6 +88,7 @@ def test_misuse_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str
     [
         (["split-speech", "m.csv", "--output", "o", "--positive", "ad"], "--positive: needs --label"),
         (["prepare", "emodb", "x", "--output", "o", "--speaker-from-parent"], "--speaker-from-parent: only for"),
+        (["prepare", "emodb", "x", "--output", "o", "--keep-shared-speakers"], "--keep-shared-speakers: only for"),
         (["verify", "a.wav", "b.wav", "--encoder", "fbank_stats", "--device", "nonsense"], "--device nonsense: cannot"),
         (["finetune", str(RECIPE)], f"this is a recipe for `pretrain`: dino-speech pretrain {RECIPE}"),
         (["adapt", str(RECIPE)], "this is a recipe for `pretrain`"),

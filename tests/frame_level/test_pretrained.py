@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -186,3 +187,20 @@ def test_an_id_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"nobody/nothing: .*expected a folder that transformers' save_pretrained"):
         build_encoder("wav2vec2", source="nobody/nothing")
+
+
+def test_what_leads_out_of_a_checkpoint_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = checkpoint()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/else"}')
+    with pytest.raises(InputError, match=r"adapter_config.json: an adapter, which may name a model elsewhere"):
+        build_encoder("wav2vec2", source=folder)
+    (folder / "adapter_config.json").unlink()
+    for name in ("../other.safetensors", "pytorch_model-00001-of-00002.bin"):
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+        with pytest.raises(InputError, match=r"expected files \*.safetensors of this folder; found"):
+            build_encoder("wav2vec2", source=folder)
+    (folder / "model.safetensors.index.json").unlink()
+    (folder / "config.json").rename(tmp_path / "config.json")
+    os.mkfifo(folder / "config.json")
+    with pytest.raises(InputError, match="a pipe or a device"):
+        build_encoder("wav2vec2", source=folder)

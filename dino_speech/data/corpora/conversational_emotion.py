@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dino_speech.data.corpora.catalogue import CORPORA
 from dino_speech.data.corpora.corpus import UNLABELLED, Cells, Corpus, Labels, NamedFile, Tree, codes_of, decode, number
 from dino_speech.errors import InputError
+from dino_speech.received_files import read_bytes
 
 RATED = ("speaker", "sex", "emotion", "original_label", "arousal", "dominance", "valence")
 LABEL_LINE = re.compile(r"\[\d+\.?\d* - \d+\.?\d*\]\s+(?P<id>\S+)\s+(?P<label>\S+)\s+\[(?P<numbers>[^\]]*)\]\s*")
@@ -18,7 +19,7 @@ def _iemocap_tables(tree: Tree) -> dict[str, Labels]:
     folders: dict[str, list[tuple[str, str]]] = {"EmoEvaluation": [], "transcriptions": []}
     for path in tree.find("Ses*.txt"):
         if path.parent.name in folders:
-            lines = path.read_text("utf-8", "replace").splitlines()
+            lines = read_bytes(path).decode("utf-8", "replace").splitlines()
             folders[path.parent.name] += [(f"{path} row {row}", line) for row, line in enumerate(lines, start=1)]
     if not folders["EmoEvaluation"]:
         problem = f"{tree.source}: no Session*/dialog/EmoEvaluation/Ses*.txt, which hold the labels; unpack them too"
@@ -113,7 +114,7 @@ def _podcast_tables(tree: Tree) -> PodcastTables:
     labels = {row["FileName"].removesuffix(".wav"): _podcast_row(row) for row in tree.table(*names, columns=columns)}
     splits: dict[str, Labels] = {}
     for partitions in tree.find("Partitions.txt", "Partition.txt")[:1]:
-        for index, line in enumerate(partitions.read_text("utf-8").splitlines(), start=1):
+        for index, line in enumerate(read_bytes(partitions).decode("utf-8").splitlines(), start=1):
             split, separator, file = line.partition(";")
             name = file.strip().removesuffix(".wav")
             if separator and name:
@@ -121,8 +122,8 @@ def _podcast_tables(tree: Tree) -> PodcastTables:
                 splits |= {} if name in labels else {name: {"split": split}}
     table = tree.find(*names)[0].name
     tree.expected = {table: labels, "the partitions": splits}
-    said = {text.stem: " ".join(text.read_text("utf-8", "replace").split()) for text in tree.find("MSP-PODCAST_*.txt")}
-    return table, labels | splits, said
+    texts = {path.stem: read_bytes(path).decode("utf-8", "replace") for path in tree.find("MSP-PODCAST_*.txt")}
+    return table, labels | splits, {name: " ".join(text.split()) for name, text in texts.items()}
 
 
 def _podcast_row(row: Cells) -> Labels:
@@ -179,7 +180,7 @@ Layout: `Audios/MSP-PODCAST_0001_0008.wav` (some releases `Audio/`); `Labels/lab
 not have. `transcript` is the text of `Transcripts/MSP-PODCAST_0001_0008.txt`, where a release has such files (not
 certain: their name and place), else blank. `split` is the owners' partition: train, dev, test1, test2, test3. Counts
 differ by version, so none is expected. Not certain: that train and development share no speaker with the tests in
-every version; if they do, it is refused here.
+every version; if they do, those turns are left out of train and development here, and the tests stay whole.
 """
 
 

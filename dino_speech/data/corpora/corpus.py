@@ -18,6 +18,7 @@ from typing import Any, Literal
 from dino_speech.audio.io import find_audio, walk_files
 from dino_speech.audio.sources import printable
 from dino_speech.errors import InputError
+from dino_speech.received_files import read_bytes
 
 SEX = {"male": "M", "m": "M", "0": "M", "female": "F", "f": "F", "1": "F"}  # 0, 1: ADReSS
 
@@ -133,7 +134,7 @@ def read_table(
 ) -> list[Cells]:
     """A table with a header, all of whose rows have as many cells; cells without spaces around them."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8 text; take the owners' own file") from error
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)

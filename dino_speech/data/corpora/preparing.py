@@ -27,7 +27,7 @@ from dino_speech.errors import InputError
 def prepare(name: str, source: str | Path, output: str | Path, **options: Any) -> dict[str, Any]:
     """Make manifests of a corpus's own tree, as its owners give it out; a summary of what was found.
 
-    `name` is one of `CORPORA`; `options` are those of a corpus that is prepared by a function.
+    `name` is one of `CORPORA`; `options` are those of `prepare_corpus`, or of the function that prepares the corpus.
 
     Raises:
         InputError: no such corpus or folder, no utterance in it, or what the corpus itself refuses: a code that it does
@@ -35,12 +35,18 @@ def prepare(name: str, source: str | Path, output: str | Path, **options: Any) -
     """
     corpus = CORPORA[name]
     check_output(output)
-    found = corpus(source, output, **options) if callable(corpus) else prepare_corpus(corpus, source, output)
+    found = corpus(source, output, **options) if callable(corpus) else prepare_corpus(corpus, source, output, **options)
     return dict(found)
 
 
-def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> dict[str, Any]:
+def prepare_corpus(
+    corpus: Corpus, source: str | Path, output: str | Path, *, keep_shared_speakers: bool = False
+) -> dict[str, Any]:
     """Read the names, tables and durations of a corpus, check its splits, and write everything (see above).
+
+    Where the owners' splits have a speaker in common, the utterances are left out of what is learnt from
+    (`Corpus.gives_way`); with `keep_shared_speakers` all stay where the owners put them, and results on the tests say
+    in part how well known speakers are recognised. The summary's `shared_speakers` says how many, and where.
 
     The summary: `corpus`, `manifest`, `num_utterances`, `num_speakers`, `num_official_utterances`,
     `num_official_speakers`, `hours`, `counts` {column: {value: utterances}}, `without_label` {original label:
@@ -51,10 +57,10 @@ def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> di
     rows = corpus.read(tree)
     if corpus.further:
         rows, further_rows = corpus.further.split(tree, rows)
-    rows = _without_shared(tree, rows, corpus.gives_way)
+    rows, shared = _without_shared(tree, rows, corpus.gives_way, keep=keep_shared_speakers)
     manifest, unreadable = build_manifest(corpus, rows, source)
     for column in ("split", "fold"):
-        if column in manifest.columns:
+        if column in manifest.columns and not (column == "split" and keep_shared_speakers and shared):
             refuse_leaks(manifest, column, name=corpus.name, may_share=corpus.may_share)
     problems = {"missing": tree.missing, "extra": tree.extra, "dropped": tree.dropped, "unreadable": unreadable}
     counted = [name for name in (corpus.label, "split", "fold", "sex") if name in manifest.columns]
@@ -68,6 +74,7 @@ def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> di
         "hours": round(manifest.duration_s / 3600, 3),
         "counts": {name: dict(sorted(Counter(manifest.label(name)).items())) for name in counted},
         "without_label": _without_label(manifest, corpus, folder),
+        **({"shared_speakers": shared} if corpus.gives_way else {}),
         **problems,
     }
     write_problems(problems, folder)
@@ -85,18 +92,29 @@ def prepare_corpus(corpus: Corpus, source: str | Path, output: str | Path) -> di
     return summary
 
 
-def _without_shared(tree: Tree, rows: list[Row], gives_way: Sequence[str]) -> list[Row]:
-    """The rows without those of a split of `gives_way` whose speaker is also in a later one, or in no such split."""
+def _without_shared(
+    tree: Tree, rows: list[Row], gives_way: Sequence[str], *, keep: bool
+) -> tuple[list[Row], list[str]]:
+    """The rows without those of a split of `gives_way` whose speaker is also in a later one, or in no such split.
+
+    Also what was found, in words; `keep`: that alone.
+    """
+    found = []
     for number, split in enumerate(gives_way):
         passed = ("", *gives_way[: number + 1])
         others = {row.labels.get("speaker", "") for row in rows if row.labels.get("split", "") not in passed} - {""}
         shared = [row for row in rows if row.labels.get("split") == split and row.labels.get("speaker") in others]
+        if shared:
+            fate = "kept: results on that split are not of unseen speakers alone" if keep else f"left out of {split}"
+            found.append(f"{len(shared)} utterances of {split} have a speaker of a later split, {fate}")
+        if keep:
+            continue
         tree.dropped += [
             f"{row.id}: left out of {split}: {row.labels['speaker']} is in another split" for row in shared
         ]
         dropped = {row.id for row in shared}
         rows = [row for row in rows if row.id not in dropped]
-    return rows
+    return rows, found
 
 
 def refuse_leaks(manifest: Manifest, column: str, *, name: str, may_share: Sequence[str] = ()) -> None:
@@ -188,6 +206,7 @@ def counts_page(manifest: Manifest, summary: dict[str, Any], *, label: str, lice
         f" {summary['hours']:.2f} hours."
     )
     lines = [f"# {summary['corpus']}", "", f"Licence: {licence}", "", total, ""]
+    lines += [f"- {found}" for found in summary.get("shared_speakers", ())] + [""]
     part = next((name for name in ("split", "fold") if name in manifest.columns), None)
     lines += _table(manifest, label, part)
     if summary["without_label"]:

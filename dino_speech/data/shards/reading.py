@@ -4,7 +4,6 @@ Nothing else needs to know of shards: an utterance's `wav` is the place of its b
 `audio/sources.py`), so training, embedding and evaluation read it like a file.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from dino_speech.audio.urls import is_url
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.rows import StrPath, Where
 from dino_speech.errors import InputError
+from dino_speech.received_files import MAX_JSON_BYTES, parse_json
 
 INDEX, MANIFEST, FAILURES = "index.json", "manifest.csv", "failures.csv"
 VERSION = 1
@@ -53,8 +53,8 @@ def read_index(folder: StrPath) -> dict[str, Any]:
     place = join_place(os.fspath(folder), INDEX)
     try:
         with open_bytes(place) as file:
-            index: dict[str, Any] = json.loads(file.read())
-    except (OSError, ValueError, RecursionError) as error:
+            index: dict[str, Any] = parse_json(file.read(MAX_JSON_BYTES))
+    except (OSError, ValueError) as error:
         problem = f"{place}: no index of shards ({error}); give the folder that `dino-speech shard` wrote to its end"
         raise InputError(problem) from error
     if not isinstance(index, dict) or index.get("version", VERSION) > VERSION or "shards" not in index:

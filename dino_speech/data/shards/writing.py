@@ -27,6 +27,7 @@ from dino_speech.data.sole_use import alone
 from dino_speech.data.utterances import Skipped, Utterance, list_some
 from dino_speech.errors import InputError
 from dino_speech.plain_data import PlainData
+from dino_speech.received_files import refuse_links_out
 
 PROGRESS = ".progress"  # a folder within the output, until all is written
 
@@ -107,6 +108,7 @@ class _Writing:
 
     def run(self, num_threads: int, progress: Callable[[Iterable[Any], int], Iterable[Any]]) -> None:
         """Write what is not there yet."""
+        refuse_links_out(self.folder)
         with writing(self.folder):
             (self.folder / PROGRESS).mkdir(parents=True, exist_ok=True)
         write_json_atomically(self.folder / PROGRESS / "identity.json", {"identity": self.identity})

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dino_speech.data.atomic import write_atomically
 from dino_speech.errors import InputError
 from dino_speech.evaluation.one_thread import one_thread
 from dino_speech.metrics import det_curve
@@ -48,7 +49,7 @@ def save_figure(figure: Any, path: str | PathLike[str]) -> Path:
     """Write a picture (.png, .svg or .pdf); its folder is made. Returns its path."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=120)
+    write_atomically(target, lambda file: figure.savefig(file, format=target.suffix[1:] or None, dpi=120))
     return target
 
 

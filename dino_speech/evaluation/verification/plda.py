@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dino_speech.data.resumable_store import DAMAGED, read_arrays
+from dino_speech.data.resumable_store import DAMAGED, read_arrays, write_arrays
 from dino_speech.errors import InputError
 from dino_speech.evaluation.one_thread import one_thread
 from dino_speech.evaluation.speaker_means import speaker_sums
@@ -183,7 +183,7 @@ class PLDA:
         target = Path(path).with_suffix(".npz")
         counts = np.array([self.num_utterances_, self.num_speakers_, int(self.length_norm)])
         target.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(target, counts=counts, **{name: getattr(self, name) for name in ARRAYS})
+        write_arrays(target, {"counts": counts, **{name: getattr(self, name) for name in ARRAYS}})
         return target
 
     @classmethod

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dino_speech.data.atomic import write_text_atomically
 from dino_speech.errors import RecipeError
+from dino_speech.received_files import refuse_links_out
 from dino_speech.recipe.load import DATA
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ class RecordedRun:
     recipe: Mapping[str, Any]
     manifest: "Manifest"
     _started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        refuse_links_out(self.folder)
 
     @property
     def folder(self) -> Path:
@@ -113,7 +118,6 @@ def refuse_test(recipe: Mapping[str, Any], instead: str) -> None:
 
 def keep_recipe(recipe: Mapping[str, Any], folder: Path) -> None:
     """Write the recipe as it was used to `<folder>/recipe.yaml`."""
-    from dino_speech.data.atomic import write_text_atomically
     from dino_speech.distributed import is_main_process
 
     text = getattr(recipe, "text", None)

@@ -24,6 +24,7 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.stress.conditions import Condition
 from dino_speech.evaluation.stress.robustness import chosen_conditions
 from dino_speech.provenance import provenance
+from dino_speech.received_files import refuse_links_out
 from dino_speech.studies.comparison.benchmark import BENCHMARK_OPTIONS, read_benchmark
 from dino_speech.studies.comparison.encoder_names import FLOOR, Given, name_encoders, with_floor
 from dino_speech.studies.comparison.judged_encoder import JudgedEncoder
@@ -122,6 +123,7 @@ def _compare(
     step: Step,
 ) -> EncoderComparison:
     """The comparison, with its files; the tables are written after each row."""
+    refuse_links_out(folder)
     benchmark = judged[floor].benchmark
     skipped = _embed(judged, step)
     predictions = {task: judged[floor].predictions(task) for task in benchmark.tasks}

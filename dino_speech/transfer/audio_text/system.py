@@ -7,7 +7,6 @@
 Nothing in it can run. Letters: `N` recordings, `L` dimensions.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dino_speech.data.atomic import read_json
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.evaluation_mode import evaluating
@@ -166,8 +166,8 @@ def load_system(
         InputError: there is no such folder, or it is incomplete, damaged, or of another format version.
     """
     try:
-        content = json.loads((system_folder(folder) / SYSTEM_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(system_folder(folder) / SYSTEM_FILE)
+    except (OSError, ValueError):
         content = None  # said by `load_finetuned`
     if isinstance(content, dict) and content.get("format") == AudioTextSystem.format:
         return load_audio_text(folder, device)

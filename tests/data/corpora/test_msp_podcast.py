@@ -101,6 +101,18 @@ def test_a_speaker_in_two_partitions_is_left_out_before_the_tests(tmp_path: Path
     assert labels_of()["MSP-PODCAST_0003_0001"]["speaker"] == "msp_7"
 
 
+def test_shared_speakers_are_said_and_kept_where_that_is_asked_for(tmp_path: Path, podcast: Path) -> None:
+    table = podcast / "Labels" / "labels_consensus.csv"
+    table.write_text(table.read_text().replace(",15,Female,Dev", ",7,Female,Dev"))
+    said = "1 utterances of dev have a speaker of a later split, "
+    assert prepare("msp-podcast", podcast, tmp_path / "out")["shared_speakers"] == [f"{said}left out of dev"]
+    assert f"- {said}left out of dev" in (tmp_path / "out" / "README.md").read_text()
+    summary = prepare("msp-podcast", podcast, tmp_path / "out", keep_shared_speakers=True)
+    assert (summary["num_utterances"], summary["dropped"]) == (7, [])
+    assert summary["shared_speakers"] == [f"{said}kept: results on that split are not of unseen speakers alone"]
+    assert f"- {said}kept" in (tmp_path / "out" / "README.md").read_text()
+
+
 LEFT_OUT = [("0001_0008", "train"), ("0002_0033", "dev")]
 
 
