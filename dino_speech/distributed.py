@@ -60,6 +60,15 @@ def begin_mean_across_ranks(value: torch.Tensor) -> Callable[[], torch.Tensor]:
     return finish
 
 
+def all_parts(value: torch.Tensor) -> torch.Tensor:
+    """(...) of this process -> (world size, ...) of all in the order of the ranks, without gradient."""
+    if world_size() == 1:
+        return value.detach()[None]
+    parts = [torch.empty_like(value) for _ in range(world_size())]
+    dist.all_gather(parts, value.detach().contiguous())
+    return torch.stack(parts)
+
+
 class Meeting:
     """Where the processes of one piece of work wait for each other; each comes to the same meetings in the same order.
 

@@ -5,6 +5,7 @@ uses, and nowhere else. Long and short segments together are the views of an utt
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -38,12 +39,13 @@ class MultiCrop:
         long_s: their length in seconds.
         num_short: short segments, seen by the student only; with `num_long` at least 2 together.
         short_s: their length in seconds; at most `long_s`.
-        disjoint: take long and short segments from two parts of the utterance that share no sample. The border is drawn
-            uniformly, which part comes first too. An utterance shorter than `long_s + short_s` is treated as if
-            `disjoint` were off.
+        disjoint: True: take long and short segments from two parts of the utterance that share no sample. The border is
+            drawn uniformly, which part comes first too. "views": no two segments share a sample, so that they do not
+            share their words; order and gaps are drawn uniformly. An utterance too short for it is treated as if
+            `disjoint` were off; `min_s` keeps such ones out.
         excerpt_s: draw all segments from one random excerpt of this many seconds, so that of a long recording little
             has to be read; None: from the whole utterance.
-        min_s: utterances of fewer seconds are refused (a dataset skips and lists them).
+        min_s: utterances of fewer seconds are refused (pretraining leaves them out, a dataset skips and lists them).
 
     Raises:
         InputError: a number is out of its range.
@@ -55,7 +57,8 @@ class MultiCrop:
         (torch.Size([2, 64000]), torch.Size([4, 32000]))
 
     Source: 2 x 4 s and 4 x 2 s at uniform positions: Cho et al., arXiv 2208.05445. `disjoint` and `excerpt_s`: the same
-    laboratory's later recipe (hyperion, egs/voxceleb/ssl.v1), where the parts are of fixed proportion.
+    laboratory's later recipe (hyperion, egs/voxceleb/ssl.v1), where the parts are of fixed proportion. "views": ours; a
+        network that hears the same words in all views of an utterance need not hear its speaker.
     """
 
     min_views = 2
@@ -67,7 +70,7 @@ class MultiCrop:
         long_s: float = 4.0,
         num_short: int = 4,
         short_s: float = 2.0,
-        disjoint: bool = False,
+        disjoint: bool | Literal["views"] = False,
         excerpt_s: float | None = None,
         min_s: float = 0.4,
     ) -> None:
@@ -77,7 +80,8 @@ class MultiCrop:
             )
         if not 0 < short_s <= long_s:
             raise InputError(f"long_s={long_s}, short_s={short_s}: expected 0 < short_s <= long_s")
-        needed_s = long_s + short_s if disjoint else long_s
+        require("disjoint", disjoint, "true, false or 'views'", lambda given: given in (True, False, "views"))
+        needed_s = {"views": num_long * long_s + num_short * short_s, True: long_s + short_s, False: long_s}[disjoint]
         if excerpt_s is not None and excerpt_s < needed_s:
             raise InputError(f"excerpt_s={excerpt_s}: expected at least {needed_s:g} s, which the segments need")
         require("min_s", min_s, "a positive number of seconds", lambda seconds: seconds > 0)
@@ -100,10 +104,12 @@ class MultiCrop:
         if num_samples < self.min_samples:
             raise InputError(f"{num_samples / SAMPLE_RATE:.3f} s of sound: expected at least {self.min_s:g} s")
         excerpt = self._excerpt(num_samples, generator)
-        long_part, short_part = self._parts(excerpt, generator)
-        segments = [(long_part, self.long_samples)] * self.num_long
-        segments += [(short_part, self.short_samples)] * self.num_short
-        views = [(_position(part, length, generator), length) for part, length in segments]
+        views = self._apart(excerpt, generator) if self.disjoint == "views" else None
+        if views is None:
+            long_part, short_part = self._parts(excerpt, generator)
+            segments = [(long_part, self.long_samples)] * self.num_long
+            segments += [(short_part, self.short_samples)] * self.num_short
+            views = [(_position(part, length, generator), length) for part, length in segments]
         start, stop = min(first for first, _ in views), max(first + length for first, length in views)
         if stop > excerpt[1]:  # some view wraps around, so it needs all there is
             start, stop = excerpt
@@ -121,12 +127,26 @@ class MultiCrop:
         """Start and stop of the part for the long views, and of that for the short ones."""
         start, stop = excerpt
         spare = stop - start - self.long_samples - self.short_samples
-        if not self.disjoint or spare < 0 or self.num_short == 0:
+        if self.disjoint is not True or spare < 0 or self.num_short == 0:
             return excerpt, excerpt
         for_long = self.long_samples + _uniform(spare, generator)
         if _uniform(1, generator) == 0:
             return (start, start + for_long), (start + for_long, stop)
         return (stop - for_long, stop), (start, stop - for_long)
+
+    def _apart(self, excerpt: tuple[int, int], generator: torch.Generator) -> list[tuple[int, int]] | None:
+        """Position and length of views that share no sample; None where the excerpt is too short for them."""
+        lengths = [self.long_samples] * self.num_long + [self.short_samples] * self.num_short
+        spare = excerpt[1] - excerpt[0] - sum(lengths)
+        if spare < 0:
+            return None
+        # Uniform over all gaps: what is skipped before each view in turn, in ascending order.
+        skipped = torch.randint(spare + 1, (len(lengths),), generator=generator).sort().values.tolist()
+        positions, heard = [0] * len(lengths), excerpt[0]
+        for turn, view in enumerate(torch.randperm(len(lengths), generator=generator).tolist()):
+            positions[view] = heard + skipped[turn]
+            heard += lengths[view]
+        return list(zip(positions, lengths, strict=True))
 
     def cut(self, span: Tensor, plan: CropPlan) -> tuple[Tensor, Tensor]:
         """Cut the views of a plan out of the samples that it asked for: (L, long_samples), (S, short_samples), copies.

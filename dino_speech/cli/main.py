@@ -14,14 +14,14 @@ from types import FrameType
 
 from dino_speech import __version__
 from dino_speech.audio.urls import urls_agreed_to
-from dino_speech.cli import data, quickstart, recipes, recordings
+from dino_speech.cli import data, encoders, quickstart, recipes, recordings
 from dino_speech.cli.answer import Answer, as_json
 from dino_speech.cli.evaluating import clinical, compare, evaluate
 from dino_speech.cli.options import RECIPE_COMMANDS, MisuseError, OutputFolder, Parser, split_words
 from dino_speech.data.outputs import check_output
 from dino_speech.errors import InputError, UsageError
 
-GROUPS = (quickstart, data, clinical, recipes, recordings, evaluate, compare)
+GROUPS = (quickstart, data, clinical, recipes, encoders, recordings, evaluate, compare)
 
 
 def build_parser() -> Parser:

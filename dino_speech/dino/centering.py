@@ -1,17 +1,15 @@
-"""From the teacher's logits to targets, so that utterances do not all fall onto one prototype; KoLeo for embeddings.
+"""From the teacher's logits to targets, so that utterances do not all fall onto one prototype.
 
 `Center` with `softmax_targets` subtracts a running mean from the logits; `sinkhorn_targets` spreads each batch evenly
-over the prototypes and needs no state. Letters: `N` rows (views of utterances), `K` prototypes, `V` views, `B`
-utterances, `D` embedding.
+over the prototypes and needs no state. Letters: `N` rows (views of utterances), `K` prototypes.
 """
 
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dino_speech.distributed import begin_mean_across_ranks
+from dino_speech.distributed import all_parts, begin_mean_across_ranks
 from dino_speech.errors import InputError
 
 
@@ -87,7 +85,7 @@ class Center(nn.Module):
 def softmax_targets(teacher_logits: Tensor, center: Tensor | None, temperature: float) -> Tensor:
     """Centered, sharpened targets (..., K): softmax((logits - center) / temperature); no gradient, at least float32."""
     with torch.autocast(teacher_logits.device.type, enabled=False):
-        logits = _full_precision(teacher_logits)
+        logits = full_precision(teacher_logits)
         return torch.softmax((logits if center is None else logits - center) / temperature, dim=-1)
 
 
@@ -95,8 +93,8 @@ def softmax_targets(teacher_logits: Tensor, center: Tensor | None, temperature: 
 def sinkhorn_targets(teacher_logits: Tensor, temperature: float, num_iterations: int = 3) -> Tensor:
     """Targets that use all prototypes equally often within the batch (Sinkhorn-Knopp), at least float32.
 
-    All views and utterances given are spread together, so give all long views at once. The batch is that of one
-    process and one micro-batch, as for BatchNorm: more ranks do not enlarge it.
+    All views and utterances given are spread together, so give all long views at once. The batch is that of all
+    processes, and of one micro-batch.
 
     Args:
         teacher_logits: (..., K); the leading dimensions are the N rows.
@@ -115,40 +113,14 @@ def sinkhorn_targets(teacher_logits: Tensor, temperature: float, num_iterations:
     if num_iterations < 1:
         raise InputError(f"sinkhorn_targets: num_iterations = {num_iterations}; expected at least 1")
     with torch.autocast(teacher_logits.device.type, enabled=False):
-        log_targets = _full_precision(teacher_logits).flatten(0, -2) / temperature
+        log_targets = full_precision(teacher_logits).flatten(0, -2) / temperature
         for _ in range(num_iterations):
-            log_targets -= log_targets.logsumexp(dim=0)  # each prototype takes the same share of the batch
+            # Each prototype takes the same share of the batch.
+            log_targets -= all_parts(log_targets.logsumexp(dim=0)).logsumexp(dim=0)
             log_targets -= log_targets.logsumexp(dim=1, keepdim=True)  # each row sums to 1
         return log_targets.exp_().view(teacher_logits.shape)
 
 
-def koleo(embeddings: Tensor, *, epsilon: float = 1e-4) -> Tensor:
-    """KoLeo: pushes each embedding away from its nearest neighbour, so that the batch fills the sphere.
-
-    Mean of -log of the distance between L2-normalised embeddings and their nearest neighbours in the same view; another
-    view of the same utterance is no neighbour. At least float32 also inside autocast.
-
-    Args:
-        embeddings: (B, D), or (V, B, D) for several views, each apart from the others; at least two utterances.
-        epsilon: smoothes the logarithm: -0.5 log(distance^2 + epsilon^2).
-
-    Source: arXiv 1806.03198, Eq. 2; in DINOv2 arXiv 2304.07193, Sec. 4, with weight 0.1. Departure: `epsilon` inside
-        a square, so that two equal embeddings (the same file twice in a batch) have no gradient rather than one of
-        1e8, which clipping would turn into a step for those two alone.
-    """
-    if embeddings.ndim == 2:
-        embeddings = embeddings[None]
-    if embeddings.ndim != 3 or embeddings.shape[1] < 2:
-        raise ValueError(f"koleo: expected (B, D) or (V, B, D) with at least 2 utterances, got {embeddings.shape}")
-    with torch.autocast(embeddings.device.type, enabled=False):
-        points = F.normalize(_full_precision(embeddings), dim=-1)
-        with torch.no_grad():
-            cosines = points @ points.mT  # (V, B, B)
-            nearest = cosines.diagonal_scatter(torch.full_like(cosines[:, 0], -2.0), dim1=1, dim2=2).argmax(dim=-1)
-        neighbours = points.gather(1, nearest[..., None].expand_as(points))
-        squared = (points - neighbours).square().sum(-1)
-        return -0.5 * torch.log(squared + epsilon**2).mean()
-
-
-def _full_precision(logits: Tensor) -> Tensor:
+def full_precision(logits: Tensor) -> Tensor:
+    """Half precision becomes float32; float64 stays."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -74,7 +74,7 @@ def teacher_gap(teacher: nn.Module, student: nn.Module) -> float:
 def measure(
     *,
     loss: float,
-    targets: Tensor,
+    targets: Tensor | None,
     embeddings: Tensor,
     center: Tensor | None = None,
     teacher: nn.Module | None = None,
@@ -83,7 +83,8 @@ def measure(
     """All figures of a step, plain numbers for the log.
 
     `loss` is the DINO loss alone; `targets` (L, B, K) and `embeddings` (..., D) are the teacher's, of the same views;
-    `center` (K,) is given if the targets were centered, `teacher` and `student` for the gap between them.
+    without `targets` the embeddings are the student's. `center` (K,) is given if the targets were centered, `teacher`
+    and `student` for the gap between them.
 
     Returns:
         `loss`, `loss_fraction` (of ln K), `teacher_entropy`, `batch_mean_entropy`, `prototypes_used` (effective number
@@ -92,19 +93,9 @@ def measure(
         (nats), `embedding_spread`, `rank_me`, `max_rank`; and if asked for `center_norm`, `teacher_gap`, `num_shared`
         (parameters in the same memory).
     """
-    num_rows, num_prototypes = targets.shape[:-1].numel(), targets.shape[-1]
-    ln_k = math.log(num_prototypes)
-    most = math.log(max(2, min(num_rows, num_prototypes)))  # the most nats that N rows can tell through K prototypes
-    own, mean = teacher_entropy(targets), batch_mean_entropy(targets)
     figures = {
         "loss": loss,
-        "loss_fraction": loss / ln_k,
-        "teacher_entropy": own,
-        "batch_mean_entropy": mean,
-        "prototypes_used": math.exp(mean * ln_k),
-        "prototype_use": mean * ln_k / most,
-        "target_information": (mean - own) * ln_k / most,
-        "student_teacher_kl": student_teacher_kl(loss, targets),
+        **({} if targets is None else _measure_targets(loss, targets)),
         "embedding_spread": embedding_spread(embeddings),
         "rank_me": rank_me(embeddings),
         "max_rank": float(min(embeddings.shape[:-1].numel(), embeddings.shape[-1])),
@@ -115,6 +106,22 @@ def measure(
         figures["teacher_gap"] = teacher_gap(teacher, student)
         figures["num_shared"] = float(len(shared_parameters(teacher, student)))
     return figures
+
+
+def _measure_targets(loss: float, targets: Tensor) -> dict[str, float]:
+    num_rows, num_prototypes = targets.shape[:-1].numel(), targets.shape[-1]
+    ln_k = math.log(num_prototypes)
+    most = math.log(max(2, min(num_rows, num_prototypes)))  # the most nats that N rows can tell through K prototypes
+    own, mean = teacher_entropy(targets), batch_mean_entropy(targets)
+    return {
+        "loss_fraction": loss / ln_k,
+        "teacher_entropy": own,
+        "batch_mean_entropy": mean,
+        "prototypes_used": math.exp(mean * ln_k),
+        "prototype_use": mean * ln_k / most,
+        "target_information": (mean - own) * ln_k / most,
+        "student_teacher_kl": student_teacher_kl(loss, targets),
+    }
 
 
 def _entropy(probabilities: Tensor) -> Tensor:
@@ -213,6 +220,8 @@ def _which_face(figures: Mapping[str, float]) -> Finding:
 
 
 def _worthless_targets(figures: Mapping[str, float]) -> bool:
+    if "target_information" not in figures:  # an objective without targets
+        return False
     return figures["target_information"] < MIN_INFORMATION or figures["prototype_use"] < MIN_PROTOTYPE_USE
 
 
@@ -241,7 +250,7 @@ class CollapseDoctor:
         self._window: deque[dict[str, float]] = deque(maxlen=patience)
 
     def examine(
-        self, step: int, *, loss: Tensor | float, targets: Tensor, embeddings: Tensor, **further: Any
+        self, step: int, *, loss: Tensor | float, targets: Tensor | None, embeddings: Tensor, **further: Any
     ) -> list[Finding]:
         """Measure (`further` is what else `measure` takes), and log what is newly found, and what is gone."""
         self.figures = measure(loss=float(loss), targets=targets, embeddings=embeddings, **further)

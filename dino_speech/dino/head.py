@@ -167,7 +167,10 @@ class Network(nn.Module):
         super().__init__()
         self.encoder, self.head = encoder, head
 
-    def forward(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Frames (V*B, T, F), one entry per length of view -> embedding (V*B, D) and logits (V*B, K) in that order."""
+    def forward(self, views: Sequence[Tensor], *, with_logits: bool = True) -> tuple[Tensor, Tensor]:
+        """Frames (V*B, T, F), one entry per length of view -> embedding (V*B, D) and logits (V*B, K) in that order.
+
+        Without `with_logits` the head rests, and an empty tensor stands in their place.
+        """
         embedding = torch.cat([self.encoder.embed_frames(frames, None) for frames in views])
-        return embedding, self.head(embedding)
+        return embedding, self.head(embedding) if with_logits else embedding.new_empty(0)

@@ -26,9 +26,14 @@ from dino_speech.training.settings import OLD_RUN_NAMES, RunSettings, Settings, 
 
 @dataclass
 class ObjectiveSettings(Settings):
-    """What the student is to achieve: the teacher's targets, and what is added to the loss, each with its weight."""
+    """What the student is to achieve: the sum of terms, each with its weight; 0 leaves a term out.
+
+    `loss` compares the student with the teacher; the other terms look at the student's embeddings (`regularizers.py`).
+    Without `loss` there are no targets: head and teacher are not asked, and the teacher is the student's mean.
+    """
 
     loss: str = "dino"  # or one of your own (`register_objective`)
+    loss_weight: NotNegative = 1.0
     student_temperature: Positive = 0.1  # of the student's softmax [C]
     teacher_temperature: Positive = 0.04  # of the teacher's; lower is sharper [C]
     teacher_temperature_start: Positive | None = None  # where it begins; None: constant [C]
@@ -37,7 +42,15 @@ class ObjectiveSettings(Settings):
     # steadier in small batches
     centering: Literal["mean", "sinkhorn"] = "sinkhorn"
     center_momentum: Share = 0.9  # of the moving average [C]
-    koleo_weight: NotNegative = 0.1  # of the regulariser that spreads a batch's embeddings [DINOv2], Sec. 4; [C]: none
+    koleo_weight: NotNegative = 0.1  # of the regulariser that spreads the long views' embeddings [DINOv2]; [C]: none
+    contrast_weight: NotNegative = 0.0  # of NT-Xent over all views [C]: none
+    contrast_temperature: Positive = 0.05  # [ours]: short utterances, batches of about a hundred
+    frobenius_weight: NotNegative = 0.0  # of what keeps the dimensions apart, over all views [C]: none
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.loss_weight or self.contrast_weight):
+            raise InputError("loss_weight and contrast_weight are both 0: nothing would be learnt; set one of them")
 
 
 @dataclass

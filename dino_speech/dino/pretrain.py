@@ -1,6 +1,7 @@
 """Pretraining from a manifest to an encoder on disk: the parts are put together here and nowhere else."""
 
 import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,8 @@ from dino_speech.training.processes import Processes
 from dino_speech.training.run_identity import describe, describe_manifest
 from dino_speech.training.state import seed_everything
 from dino_speech.training.training import Outcome
+
+logger = logging.getLogger(__name__)
 
 
 class DINOPretrainer(Hyperparameters):
@@ -90,6 +93,7 @@ class DINOPretrainer(Hyperparameters):
         """
         require_torchaudio()
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+        manifest = self._long_enough(manifest)
         folder, chosen = Path(output_folder), join_processes(device)
         precision = choose_precision(self.run.precision, chosen)
         steps = self.steps(len(manifest))
@@ -116,6 +120,22 @@ class DINOPretrainer(Hyperparameters):
         self._whiten(training, folder, seed)
         return self
 
+    def _long_enough(self, manifest: Manifest) -> Manifest:
+        """Without utterances that the manifest says are shorter than `crops.min_s`; says how many these are."""
+        kept = [row for row, utterance in enumerate(manifest) if utterance.duration >= self.crops.min_s]
+        if len(kept) == len(manifest):
+            return manifest
+        left_out = len(manifest) - len(kept)
+        say = "%d of %d utterances are shorter than crops.min_s = %g s and left out"
+        logger.warning(say, left_out, len(manifest), self.crops.min_s)
+        if not kept:
+            longest_s = max((utterance.duration for utterance in manifest), default=0.0)
+            raise InputError(
+                f"all {left_out} utterances are shorter than crops.min_s = {self.crops.min_s:g} s, the longest has "
+                f"{longest_s:.2f} s; lower crops.min_s, or give longer recordings"
+            )
+        return manifest.subset(kept)
+
     def _sampler(self, manifest: Manifest, num_steps: int, seed: int) -> StepSampler:
         return StepSampler(
             len(manifest),
@@ -135,6 +155,11 @@ class DINOPretrainer(Hyperparameters):
         if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
             name = self.encoder.config.name
             raise InputError(f"the encoder {name!r} has nothing to train; take for example ecapa_tdnn")
+        if not self.objective.loss_weight and self.teacher.batchnorm == "train":
+            raise InputError(
+                "objective.loss_weight is 0, so the teacher hears nothing and its BatchNorm, teacher.batchnorm: train, "
+                "would stay as it began; set teacher.batchnorm: ema"
+            )
         if self.encoder.config.whitening and self.whitening.shrinkage is not None:
             raise InputError(
                 "the encoder whitens its embeddings already, and goes on to; set whitening.shrinkage: null"

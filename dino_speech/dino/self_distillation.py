@@ -17,18 +17,19 @@ from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.loaders import StepSampler
 from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.seeds import seeded_generator
-from dino_speech.dino.centering import Center, koleo, sinkhorn_targets, softmax_targets
+from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
 from dino_speech.dino.collapse_doctor import CollapseDoctor
 from dino_speech.dino.head import Network
 from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps
 from dino_speech.dino.loss import OBJECTIVES
+from dino_speech.dino.regularizers import contrast, frobenius, koleo
 from dino_speech.dino.teacher import Teacher
 from dino_speech.distributed import is_main_process, rank, world_size
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.recompute import recompute_activations
 from dino_speech.training.history import Logbook
 from dino_speech.training.optimizer import build_optimizer, set_step_values
-from dino_speech.training.processes import Processes
+from dino_speech.training.processes import Processes, whole_batch
 from dino_speech.training.state import preserved_rng
 from dino_speech.training.training import Stage, Training, Verdict, read_batches
 
@@ -62,11 +63,11 @@ class Views:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the collapse doctor looks at: the loss, the targets (L, B, K), the teacher's embeddings (L*B, D)."""
+    """What the collapse doctor looks at; without targets the embeddings are the student's."""
 
     loss: Tensor
-    targets: Tensor
-    embeddings: Tensor
+    targets: Tensor | None  # (L, B, K)
+    embeddings: Tensor  # (L*B, D)
 
 
 class SelfDistillation(Training):
@@ -92,6 +93,7 @@ class SelfDistillation(Training):
         network = network.to(device)
         self.network = cast(Network, synchronized(network, device)) if hyper.run.sync_batchnorm else network
         self.teacher = Teacher(self.network, batchnorm=hyper.teacher.batchnorm)
+        self.centered = hyper.objective.loss_weight > 0 and hyper.objective.centering == "mean"
         self.center = Center(hyper.head.num_prototypes, momentum=hyper.objective.center_momentum).to(device)
         self.criterion = OBJECTIVES[hyper.objective.loss](
             num_long=hyper.crops.num_long,
@@ -141,25 +143,42 @@ class SelfDistillation(Training):
         return Views(frames, teacher_frames, last=micro_batch == self.accumulation_steps - 1)
 
     def losses(self, heard: Views, step: int) -> dict[str, Tensor]:
-        """Cross-entropy between different views (`dino`), and what spreads the embeddings of a batch (`koleo`)."""
-        num_long, weight = self.hyper.crops.num_long, self.hyper.objective.koleo_weight
+        """The terms of the objective that have a weight, by name, and their sum `loss`."""
+        objective, num_long = self.hyper.objective, self.hyper.crops.num_long
         num_utterances = len(heard.teacher) // num_long
-        embedding, logits = self.network(heard.student)
-        with torch.no_grad():
-            teacher_embedding, teacher_logits = self.teacher([heard.teacher])
-            teacher_logits = teacher_logits.unflatten(0, (-1, num_utterances))  # (L*B, K) -> (L, B, K)
-            targets = self.targets(teacher_logits, step)
-        loss = dino = self.criterion(logits.unflatten(0, (-1, num_utterances)), targets)  # (V*B, K) -> (V, B, K)
-        spread = torch.zeros_like(loss)
-        if weight:
-            spread = koleo(embedding[: num_long * num_utterances].unflatten(0, (num_long, num_utterances)))
-            loss = loss + weight * spread
-        if self.hyper.objective.centering == "mean":
-            self.center.accumulate(teacher_logits)
-            if heard.last:
-                self.center.begin_step()  # over the ranks, beside the backward pass
-        self.seen = Seen(dino.detach(), targets, teacher_embedding)
-        return {"loss": loss, "dino": dino, "koleo": spread}
+        embedding, logits = self.network(heard.student, with_logits=objective.loss_weight > 0)
+        views = embedding.unflatten(0, (-1, num_utterances))  # (V*B, D) -> (V, B, D)
+        terms: dict[str, tuple[float, Tensor]] = {}
+        targets, examined = None, views[:num_long]
+        if objective.loss_weight:
+            with torch.no_grad():
+                examined, teacher_logits = self.teacher([heard.teacher])
+                teacher_logits = teacher_logits.unflatten(0, (-1, num_utterances))  # (L*B, K) -> (L, B, K)
+                targets = self.targets(teacher_logits, step)
+            # (V*B, K) -> (V, B, K)
+            terms["dino"] = objective.loss_weight, self.criterion(logits.unflatten(0, (-1, num_utterances)), targets)
+            if self.centered:
+                self.center.accumulate(teacher_logits)
+                if heard.last:
+                    self.center.begin_step()  # over the ranks, beside the backward pass
+        terms |= self.terms_of_embeddings(views)
+        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        self.seen = Seen(next(iter(terms.values()))[1].detach(), targets, examined.detach())
+        return {"loss": loss, **{name: term for name, (_, term) in terms.items()}}
+
+    def terms_of_embeddings(self, views: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """What is said of the student's embeddings (V, B, D): weight and value by name, where there is a weight."""
+        objective, num_long = self.hyper.objective, self.hyper.crops.num_long
+        if objective.contrast_weight or objective.koleo_weight or objective.frobenius_weight:
+            views = whole_batch(views.transpose(0, 1)).transpose(0, 1)  # the utterances of all processes
+        found: dict[str, tuple[float, Tensor]] = {}
+        if weight := objective.contrast_weight:
+            found["contrast"] = weight, contrast(views, objective.contrast_temperature)
+        if weight := objective.koleo_weight:
+            found["koleo"] = weight, koleo(views[:num_long])
+        if weight := objective.frobenius_weight:
+            found["frobenius"] = weight, frobenius(views)
+        return found
 
     def targets(self, teacher_logits: Tensor, step: int) -> Tensor:
         """(L, B, K) logits -> (L, B, K) distributions over prototypes."""
@@ -178,17 +197,18 @@ class SelfDistillation(Training):
         """The teacher, then the center."""
         if taken:
             self.teacher.step(self.network, self.hyper.at(step, self.steps).teacher_momentum)
-        if self.hyper.objective.centering == "mean":
+        if self.centered:
             self.center.step() if taken else self.center.discard()
 
     def row(self, step: int, means: Mapping[str, Tensor], grad_norm: float) -> dict[str, Any]:
         """Losses, the doctor's figures, and the values of the schedules."""
         assert self.seen is not None
-        center = self.center.value if self.hyper.objective.centering == "mean" else None
+        center = self.center.value if self.centered else None
         networks: dict[str, Any] = {"teacher": self.teacher, "student": self.network}
         findings = self.doctor.examine(step, **vars(self.seen), center=center, **networks)
         row: dict[str, Any] = {"epoch": round(step / self.steps.steps_per_epoch, 3)}
-        row |= {"loss": float(means["dino"].float()), "koleo": float(means["koleo"].float()), "grad_norm": grad_norm}
+        terms = {name: float(mean.float()) for name, mean in means.items() if name not in ("loss", "grad_norm")}
+        row |= {"loss": terms.pop("dino", terms.get("contrast")), **terms, "grad_norm": grad_norm}
         row |= {name: value for name, value in self.doctor.figures.items() if name not in NOT_LOGGED}
         row |= vars(self.hyper.at(step - 1, self.steps))
         return row | ({"findings": [finding.name for finding in findings]} if findings else {})

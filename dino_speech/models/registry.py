@@ -68,7 +68,8 @@ PRESETS = {
 }
 
 FRAME_LEVEL = dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.frame_level.pretrained")
-ENCODERS = Registry("encoder", PRESETS, FRAME_LEVEL)
+JOINED = "joined"  # of others, so it is not built by its name alone
+ENCODERS = Registry("encoder", PRESETS, FRAME_LEVEL | {JOINED: "dino_speech.models.joined"})
 
 
 def register_encoder(name: str, **preset: Any) -> Callable[[Network], Network]:
@@ -98,7 +99,8 @@ def list_encoders(*, trainable_only: bool = False) -> list[str]:
         >>> list_encoders()
         ['ecapa_tdnn', 'xvector', 'resnet34', 'light_resnet34', 'fbank_stats', 'wav2vec2', 'hubert', 'wavlm']
     """
-    return [name for name in ENCODERS if name not in PRESETS or PRESETS[name].trainable or not trainable_only]
+    named = [name for name in ENCODERS if name != JOINED]
+    return [name for name in named if name not in PRESETS or PRESETS[name].trainable or not trainable_only]
 
 
 def encoder_options(name: str) -> dict[str, Any]:

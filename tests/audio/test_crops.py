@@ -1,5 +1,6 @@
 """MultiCrop: uniform positions, spans that are all one reads, short files that wrap, parts that share no sample."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,10 +139,30 @@ def test_disjoint_parts_share_no_sample(excerpt_s: float | None) -> None:
     assert sides == {True, False}
 
 
-def test_a_file_too_short_for_disjoint_parts_is_cropped_as_without() -> None:
+@pytest.mark.parametrize(("disjoint", "needed_s"), [(True, 3), ("views", 8)])
+def test_a_file_too_short_for_disjoint_parts_is_cropped_as_without(disjoint, needed_s) -> None:
     options = {"num_long": 2, "long_s": 2.0, "num_short": 4, "short_s": 1.0}
-    plans = [MultiCrop(**options, disjoint=d).plan(3 * S - 1, generator()) for d in (True, False)]
+    plans = [MultiCrop(**options, disjoint=d).plan(needed_s * S - 1, generator()) for d in (disjoint, False)]
     assert plans[0] == plans[1]
+
+
+@pytest.mark.parametrize("excerpt_s", [None, 4.5])
+def test_disjoint_views_share_no_sample_and_lie_anywhere_in_any_order(excerpt_s: float | None) -> None:
+    crops = MultiCrop(num_long=2, long_s=1.5, num_short=2, short_s=0.5, disjoint="views", excerpt_s=excerpt_s)
+    g = generator()
+    orders, first_views = set(), []
+    for num_samples in [4 * S, 5 * S, *[12 * S] * 300]:
+        spans = intervals(crops.plan(num_samples, g))
+        order = sorted(range(4), key=lambda view: spans[view])
+        spans = [spans[view] for view in order]
+        assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(spans))
+        assert spans[0][0] >= 0
+        assert spans[-1][1] <= num_samples
+        assert excerpt_s is None or spans[-1][1] - spans[0][0] <= excerpt_s * S
+        orders.add(tuple(order))
+        first_views.append(spans[0][0])
+    assert len(orders) == 24
+    assert np.ptp(first_views) > (5 if excerpt_s is None else 7) * S
 
 
 def test_an_excerpt_holds_all_views() -> None:
@@ -166,6 +187,8 @@ def test_too_short_a_file_is_refused() -> None:
         ({"short_s": 0.0}, "0 < short_s"),
         ({"excerpt_s": 3.0}, r"excerpt_s=3\.0: expected at least 4"),
         ({"excerpt_s": 5.0, "disjoint": True}, "at least 6"),
+        ({"excerpt_s": 15.0, "disjoint": "views"}, "at least 16"),
+        ({"disjoint": "crops"}, "disjoint = 'crops': expected true, false or 'views'"),
         ({"min_s": 0.0}, "min_s"),
     ],
 )

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dino_speech.dino.centering import Center, koleo, sinkhorn_targets, softmax_targets
+from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
 from dino_speech.dino.collapse_doctor import CollapseDoctor, diagnose, measure
 from dino_speech.dino.head import DINOHead
 from dino_speech.dino.loss import DINOLoss
+from dino_speech.dino.regularizers import koleo
 from dino_speech.dino.teacher import Teacher
 from dino_speech.errors import InputError
 

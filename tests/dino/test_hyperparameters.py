@@ -48,8 +48,7 @@ def old_identity(**changes) -> dict:
 
 def test_a_state_with_flat_settings_goes_on_as_the_same_run(tmp_path):
     save_state(TrainingState(3, old_identity(), {"w": torch.zeros(1)}, [{}]), tmp_path)
-    path = tmp_path / "last.pt"
-    assert state_to_resume(path, identity_of(hyper_of()), completed_identity).step == 3
+    assert state_to_resume(tmp_path, identity_of(hyper_of()), completed_identity).step == 3
     # the same lengths in other words, and what may change
     same = hyper_of(
         schedule={"length": 40, "warmup": "10 %", "freeze_last_layer": 2},
@@ -57,7 +56,7 @@ def test_a_state_with_flat_settings_goes_on_as_the_same_run(tmp_path):
         run={"num_workers": 0, "monitor_every": "1 epoch", "precision": "fp32"},
         whitening={"shrinkage": 0.1},
     )
-    assert state_to_resume(path, identity_of(same), completed_identity).step == 3
+    assert state_to_resume(tmp_path, identity_of(same), completed_identity).step == 3
     for group, change, named in [
         ("schedule", {"warmup": 5}, r"schedule\.warmup: 4 -> 5"),
         ("schedule", {"length": "11 epochs"}, r"schedule\.length: 40 -> 44"),
@@ -67,7 +66,7 @@ def test_a_state_with_flat_settings_goes_on_as_the_same_run(tmp_path):
         ("teacher", {"batchnorm": "ema"}, r"teacher\.batchnorm: train -> ema"),
     ]:
         with pytest.raises(InputError, match=f"is of another run: {named}"):
-            state_to_resume(path, identity_of(hyper_of(**{group: change})), completed_identity)
+            state_to_resume(tmp_path, identity_of(hyper_of(**{group: change})), completed_identity)
 
 
 def test_what_this_version_saves_is_complete_and_a_later_setting_has_its_default():

@@ -186,6 +186,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(manifest, tmp_pa
         (make_trainer(encoder=statistics), r"'fbank_stats' has nothing to train"),
         (make_trainer(schedule={"batch_size": 4, "accumulation_steps": 4}), r"at least 2: raise batch_size"),
         (make_trainer(run={"precision": "fp16"}), r"needs a GPU"),
+        (make_trainer(objective={"loss_weight": 0, "contrast_weight": 1}), r"set teacher\.batchnorm: ema"),
     ]:
         with pytest.raises(InputError, match=message):
             trainer.fit(manifest, output_folder=tmp_path / "out", device="cpu")
@@ -194,6 +195,30 @@ def test_what_cannot_work_is_refused_before_anything_is_written(manifest, tmp_pa
     with pytest.raises(InputError, match="lengthen short_s"):
         tiny.fit(manifest, output_folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_utterances_shorter_than_the_crops_allow_are_left_out_and_counted(manifest, tmp_path, caplog):
+    trainer = make_trainer(schedule={"length": 2})
+    trainer.crops = MultiCrop(num_long=2, long_s=0.4, num_short=0, short_s=0.3, min_s=1.3)  # 4 of 16 have 1.2 s
+    trainer.fit(manifest, output_folder=tmp_path / "out")
+    assert "4 of 16 utterances are shorter than crops.min_s = 1.3 s and left out" in caplog.text
+    saved = json.loads((tmp_path / "out" / "hyperparameters.json").read_text())
+    assert saved["manifest"]["num_utterances"] == 12
+    trainer.crops = MultiCrop(num_long=2, long_s=0.4, num_short=0, short_s=0.3, min_s=99.0)
+    with pytest.raises(InputError, match=r"all 16 utterances are shorter .* 99 s, the longest has 2\.1"):
+        trainer.fit(manifest, output_folder=tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_contrast_alone_trains_logs_and_leaves_an_encoder(manifest, tmp_path):
+    objective = {"loss_weight": 0.0, "koleo_weight": 0.0, "contrast_weight": 1.0}
+    trainer = make_trainer(objective=objective, teacher={"batchnorm": "ema"}, run={"log_every": 1})
+    trainer.fit(manifest, output_folder=tmp_path / "out")
+    assert [set(row) & {"loss", "contrast", "teacher_entropy"} for row in trainer.history_] == [
+        {"loss", "contrast"}
+    ] * 4
+    assert trainer.history_[0]["loss"] == trainer.history_[0]["contrast"]
+    assert load_encoder(tmp_path / "out" / "encoder").embed_file(manifest[0].wav).isfinite().all()
 
 
 @pytest.mark.slow
@@ -211,6 +236,13 @@ def test_collapse_is_named_with_its_knob_and_stops_if_asked(manifest, tmp_path, 
         make_trainer(**changes).fit(manifest, output_folder=tmp_path / "stopped")
 
 
+OBJECTIVES_OF_A_BATCH = {
+    "mean": {"centering": "mean", "koleo_weight": 0.0},
+    "sinkhorn": {"centering": "sinkhorn", "koleo_weight": 0.1},
+    "contrast": {"koleo_weight": 0.1, "contrast_weight": 1.0, "frobenius_weight": 0.1, "loss_weight": 0.5},
+}
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one(manifest, tmp_path, voices_folder):
     code = f"""
@@ -220,12 +252,14 @@ def test_two_processes_equal_one(manifest, tmp_path, voices_folder):
         from test_self_distillation import make_encoder
         from test_pretrain import make_trainer
         from dino_speech.distributed import world_size
-        trainer = make_trainer(
-            make_encoder(), head={{"batch_norm": False}}, objective={{"centering": "mean", "koleo_weight": 0.0}},
-            schedule={{"batch_size": 8, "warmup": 0}}, optimizer={{"name": "sgd", "lr": 0.1}},
-            run={{"precision": "fp32"}},
-        )
-        trainer.fit({str(voices_folder / "manifest.csv")!r}, output_folder=sys.argv[1], device="cpu")
+        for name, objective in {OBJECTIVES_OF_A_BATCH!r}.items():
+            trainer = make_trainer(
+                make_encoder(), head={{"batch_norm": False}}, objective=objective,
+                schedule={{"batch_size": 8, "warmup": 0}}, optimizer={{"name": "sgd", "lr": 0.1}},
+                run={{"precision": "fp32"}},
+            )
+            output = sys.argv[1] + "/" + name
+            trainer.fit({str(voices_folder / "manifest.csv")!r}, output_folder=output, device="cpu")
         print(world_size())
     """
     with socket.socket() as free:
@@ -251,13 +285,16 @@ def test_two_processes_equal_one(manifest, tmp_path, voices_folder):
     assert [out.strip() for out, _ in ends] == ["1", "2", "2"]
     assert "step 4/4" in ends[1][1]
     assert "step 4/4" not in ends[2][1], "only the main process shows progress"
-    one, two = (load_state(tmp_path / name / "state" / "last.pt") for name in ("one", "two"))
-    assert len(two.rng) == 2
-    for part in ("student", "teacher", "center"):
-        for name, value in one.modules[part].items():
-            torch.testing.assert_close(two.modules[part][name], value, atol=1e-5, rtol=1e-4, msg=f"{part} {name}")
-    losses = [[row["loss"] for row in read_history(tmp_path / name / "history.jsonl")] for name in ("one", "two")]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    for objective in OBJECTIVES_OF_A_BATCH:
+        folders = [tmp_path / name / objective for name in ("one", "two")]
+        one, two = (load_state(folder / "state" / "last.pt") for folder in folders)
+        assert len(two.rng) == 2
+        for part in ("student", "teacher", "center"):
+            for name, value in one.modules[part].items():
+                message = f"{objective} {part} {name}"
+                torch.testing.assert_close(two.modules[part][name], value, atol=1e-5, rtol=1e-4, msg=message)
+        losses = [[row["loss"] for row in read_history(folder / "history.jsonl")] for folder in folders]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
-"""KoLeo against scikit-learn's nearest neighbours, and what it does to points on a sphere."""
+"""KoLeo against scikit-learn's neighbours, NT-Xent and the dimension regulariser against formulas with loops."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from dino_speech.dino.centering import koleo
+from dino_speech.dino.regularizers import contrast, frobenius, koleo
 
 
 def neighbour_distances(points: np.ndarray) -> np.ndarray:
@@ -66,3 +66,50 @@ def test_minimising_it_pushes_points_apart() -> None:
 def test_fewer_than_two_utterances_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="at least 2 utterances"):
         koleo(torch.zeros(shape))
+
+
+def contrast_with_loops(views: np.ndarray, temperature: float) -> float:
+    points = views / np.linalg.norm(views, axis=-1, keepdims=True)
+    losses = []
+    for view, b in np.ndindex(points.shape[:2]):
+        others = [points[v, c] for v, c in np.ndindex(points.shape[:2]) if c != b]
+        against = sum(np.exp(points[view, b] @ other / temperature) for other in others)
+        for v in range(len(points)):
+            if v != view:
+                positive = np.exp(points[view, b] @ points[v, b] / temperature)
+                losses.append(-np.log(positive / (positive + against)))
+    return float(np.mean(losses))
+
+
+@pytest.mark.parametrize("num_views", [2, 3])
+def test_contrast_is_the_formula_with_loops(num_views: int) -> None:
+    views = torch.randn(num_views, 7, 5, dtype=torch.float64)
+    expected = contrast_with_loops(views.numpy(), 0.2)
+    assert contrast(views, 0.2).item() == pytest.approx(expected, rel=1e-9)
+    assert torch.autograd.gradcheck(lambda given: contrast(given, 0.2), views.requires_grad_())
+
+
+def test_contrast_of_two_views_is_cross_entropy_over_the_rest_of_the_batch() -> None:
+    views = torch.randn(2, 9, 6)
+    points = torch.nn.functional.normalize(views.flatten(0, 1), dim=-1)
+    logits = (points @ points.T / 0.05).fill_diagonal_(-torch.inf)
+    expected = torch.nn.functional.cross_entropy(logits, torch.arange(18).roll(9))
+    torch.testing.assert_close(contrast(views, 0.05), expected)
+
+
+def test_contrast_neither_over_nor_underflows_in_half_precision() -> None:
+    points = torch.eye(4).repeat(2, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        best, worst = contrast(points.bfloat16(), 0.001), contrast(torch.stack([points[0], -points[0]]).half(), 0.001)
+    assert best.item() == pytest.approx(0.0, abs=1e-6)
+    assert worst.item() == pytest.approx(1000 + np.log(6), rel=1e-3)
+
+
+def test_frobenius_is_the_formula_with_loops() -> None:
+    rows = torch.randn(2, 10, 4, dtype=torch.float64) + 0.5
+    columns = rows.flatten(0, 1).numpy().T
+    cosines = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in columns] for a in columns]
+    expected = 0.5 * np.log(4 + sum(cosines[i][j] ** 2 for i in range(4) for j in range(4) if i != j))
+    assert frobenius(rows).item() == pytest.approx(expected, rel=1e-9)
+    assert frobenius(torch.eye(4)[None]).item() == pytest.approx(0.5 * np.log(4))
+    assert torch.autograd.gradcheck(frobenius, rows.requires_grad_())

@@ -349,6 +349,40 @@ def test_options_learn_and_no_short_crops_are_needed(centering):
     assert training.losses(views, 0)["koleo"] != 0
 
 
+def test_contrast_alone_learns_and_asks_neither_head_nor_teacher():
+    changes = {"loss_weight": 0.0, "contrast_weight": 1.0, "contrast_temperature": 0.1}
+    training = make_training(
+        objective=changes, teacher={"batchnorm": "ema"}, optimizer={"lr": 0.01}, schedule={"length": 30}
+    )
+    head = copy.deepcopy(training.network.head.state_dict())
+    training.teacher.forward = None  # would fail if it were called
+    losses = take_steps(training, [make_batch(16)] * 30)
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    assert all(torch.equal(value, head[name]) for name, value in training.network.head.state_dict().items())
+    found = training.losses(training.hear(make_batch(8), 0, 0), 0)
+    assert set(found) == {"loss", "contrast"}
+    assert training.seen.targets is None
+    student, teacher = (dict(part.encoder.named_parameters()) for part in (training.network, training.teacher.module))
+    assert all(not torch.equal(student[name], teacher[name]) for name in student), "the teacher follows as its mean"
+
+
+def test_the_objective_is_the_sum_of_its_weighted_terms():
+    changes = {"loss_weight": 0.5, "contrast_weight": 2.0, "koleo_weight": 0.1, "frobenius_weight": 0.3}
+    training = make_training(objective=changes)
+    found = {name: value.item() for name, value in training.losses(training.hear(make_batch(), 0, 0), 0).items()}
+    plain = make_training(objective={"koleo_weight": 0.1})
+    same = plain.losses(plain.hear(make_batch(), 0, 0), 0)
+    assert found["dino"] == same["dino"].item()
+    assert found["koleo"] == same["koleo"].item()
+    expected = 0.5 * found["dino"] + 2 * found["contrast"] + 0.1 * found["koleo"] + 0.3 * found["frobenius"]
+    assert found["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_objective_without_anything_to_learn_is_refused():
+    with pytest.raises(InputError, match="loss_weight and contrast_weight are both 0"):
+        make_training(objective={"loss_weight": 0.0})
+
+
 def test_bf16_step_is_close_to_fp32():
     plain, half = make_training(), make_training()
     made = zip((plain, half), ("fp32", "bf16"), strict=True)

@@ -1,0 +1,63 @@
+"""`dino-speech join`: one encoder out of several."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from dino_speech.cli.answer import Answer, left_out
+from dino_speech.cli.options import (
+    MANIFESTS,
+    NUM_READING_THREADS,
+    Subparsers,
+    add_command,
+    add_options,
+    choose_device,
+    read_chosen_manifest,
+)
+
+if TYPE_CHECKING:
+    from dino_speech.data.utterances import Manifest, Skipped
+    from dino_speech.models.encoder import SpeechEncoder
+
+
+def add_commands(subparsers: Subparsers) -> None:
+    """Declare the command of this file."""
+    parser = add_command(
+        *(subparsers, "join", _join, "several encoders -> one: their embeddings side by side, each of length 1"),
+        details=(
+            "The cosine of two joined embeddings is the mean of the parts' cosines, so whiten the parts: --manifest\n"
+            "names unlabelled recordings, none of a test set, for those that do not whiten yet."
+        ),
+        example="dino-speech join --encoder results/voices/encoder results/channel/encoder --output results/joined",
+    )
+    add_options(parser, "--encoder", nargs="+", help="two or more folders of encoders, or floors")
+    add_options(parser, "--output", required=True, help="folder of the joined encoder")
+    parser.add_argument("--manifest", **MANIFESTS, help="whiten by these recordings")
+    add_options(parser, "--where", "--device")
+    shrinkage = "of the whitening, 0 to 1 (%(default)s)"
+    parser.add_argument("--shrinkage", type=float, default=0.001, metavar="S", help=shrinkage)
+
+
+def _join(arguments: argparse.Namespace) -> Answer:
+    from dino_speech import join_encoders, load_encoder
+
+    manifest, device = read_chosen_manifest(arguments), choose_device(arguments.device)
+    encoders = [load_encoder(source, device=device) for source in arguments.encoder]
+    skipped: dict[str, Skipped] = {}
+    for encoder in encoders if manifest is not None else ():
+        if encoder.whitening is None:
+            assert manifest is not None
+            skipped |= {item.name: item for item in _whiten(encoder, manifest, arguments.shrinkage)}
+    joined = join_encoders(encoders)
+    folder = joined.save(arguments.output)
+    data = {"encoder": str(folder), "embedding_dim": joined.embedding_dim, "parts": list(arguments.encoder)}
+    text = f"{len(encoders)} encoders, {joined.embedding_dim} dimensions: {folder}"
+    return Answer({**data, **left_out(list(skipped.values()))}, text)
+
+
+def _whiten(encoder: "SpeechEncoder", manifest: "Manifest", shrinkage: float) -> "list[Skipped]":
+    found = encoder.embed_files(
+        list(manifest), on_error="skip", num_workers=NUM_READING_THREADS, progress=sys.stderr.isatty()
+    )
+    encoder.fit_whitening(found.embeddings, shrinkage=shrinkage)
+    return list(found.failures)
