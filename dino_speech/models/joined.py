@@ -97,7 +97,7 @@ def join_encoders(encoders: Sequence[SpeechEncoder]) -> SpeechEncoder:
     parts = [encoder.config.to_dict() for encoder in encoders]
     config = EncoderConfig(JOINED, dim, {"normalize": False}, {"parts": parts}, sample_rate=rates[0])
     joined = encoder_from_config(config, seed=0)
-    for part, encoder in zip(joined.backbone.parts, encoders, strict=True):
+    for part, encoder in zip(joined.backbone.get_submodule("parts").children(), encoders, strict=True):
         part.load_state_dict(encoder.state_dict())
     return joined.eval()
 
