@@ -1,9 +1,10 @@
-"""Manifests made of manifests: long recordings as rows of fixed length; labels renamed, or brought to another scale.
+"""Manifests made of manifests: without short recordings, long ones in parts; labels renamed, or on another scale.
 
 The audio stays where it is: a row only names a span of it. A system that learnt arousal from 1 to 7 cannot be judged by
 CCC on a corpus that rates it from 1 to 5: that scale is mapped linearly onto the one that was learnt first.
 """
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,27 @@ from dataclasses import replace
 from dino_speech.audio.io import SAMPLE_RATE, seconds_to_samples
 from dino_speech.data.utterances import Manifest, Utterance
 from dino_speech.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def long_enough(manifest: Manifest, min_s: float) -> Manifest:
+    """Without the utterances that the manifest says are shorter; a warning says how many these are.
+
+    Raises:
+        InputError: all are.
+    """
+    kept = [row for row, utterance in enumerate(manifest) if utterance.duration >= min_s]
+    left_out = len(manifest) - len(kept)
+    if manifest and not kept:
+        longest_s = max(utterance.duration for utterance in manifest)
+        raise InputError(
+            f"all {left_out} utterances are shorter than min_s = {min_s:g} s, the longest has {longest_s:.2f} s; lower "
+            "crops.min_s, or give longer recordings"
+        )
+    if left_out:
+        logger.warning("%d of %d utterances are shorter than min_s = %g s and left out", left_out, len(manifest), min_s)
+    return manifest.subset(kept) if left_out else manifest
 
 
 def segment_manifest(

@@ -1,7 +1,6 @@
 """Pretraining from a manifest to an encoder on disk: the parts are put together here and nowhere else."""
 
 import copy
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,18 +10,19 @@ from pathlib import Path
 import torch
 
 from dino_speech.compatibility import require_torchaudio
+from dino_speech.data.derived_manifests import long_enough
 from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.loaders import StepSampler, shard_numbers
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.sole_use import alone
+from dino_speech.dino.checks import check_parts
 from dino_speech.dino.collapse_doctor import TrainingCollapsed
 from dino_speech.dino.head import DINOHead, Network
 from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps, completed_identity
 from dino_speech.dino.self_distillation import Export, Monitor, SelfDistillation
 from dino_speech.dino.whiten import whiten
 from dino_speech.distributed import join_processes, rank, world_size
-from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.precision import choose_precision
@@ -32,8 +32,6 @@ from dino_speech.training.processes import Processes
 from dino_speech.training.run_identity import describe, describe_manifest
 from dino_speech.training.state import seed_everything
 from dino_speech.training.training import Outcome
-
-logger = logging.getLogger(__name__)
 
 
 class DINOPretrainer(Hyperparameters):
@@ -93,12 +91,12 @@ class DINOPretrainer(Hyperparameters):
         """
         require_torchaudio()
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-        manifest = self._long_enough(manifest)
+        manifest = long_enough(manifest, self.crops.min_s)
         folder, chosen = Path(output_folder), join_processes(device)
         precision = choose_precision(self.run.precision, chosen)
         steps = self.steps(len(manifest))
         sampler = self._sampler(manifest, steps.num_steps, seed)
-        self._check(steps)
+        check_parts(self, steps)
         resolved = {"seed": seed, "precision": precision, "manifest": describe_manifest(manifest)}
         identity = self.identity(steps) | resolved
         origin = provenance(seed=seed, manifest=manifest.paths)
@@ -120,22 +118,6 @@ class DINOPretrainer(Hyperparameters):
         self._whiten(training, folder, seed)
         return self
 
-    def _long_enough(self, manifest: Manifest) -> Manifest:
-        """Without utterances that the manifest says are shorter than `crops.min_s`; says how many these are."""
-        kept = [row for row, utterance in enumerate(manifest) if utterance.duration >= self.crops.min_s]
-        if len(kept) == len(manifest):
-            return manifest
-        left_out = len(manifest) - len(kept)
-        say = "%d of %d utterances are shorter than crops.min_s = %g s and left out"
-        logger.warning(say, left_out, len(manifest), self.crops.min_s)
-        if not kept:
-            longest_s = max((utterance.duration for utterance in manifest), default=0.0)
-            raise InputError(
-                f"all {left_out} utterances are shorter than crops.min_s = {self.crops.min_s:g} s, the longest has "
-                f"{longest_s:.2f} s; lower crops.min_s, or give longer recordings"
-            )
-        return manifest.subset(kept)
-
     def _sampler(self, manifest: Manifest, num_steps: int, seed: int) -> StepSampler:
         return StepSampler(
             len(manifest),
@@ -148,35 +130,6 @@ class DINOPretrainer(Hyperparameters):
             shards=None if self.run.shards_at_once is None else shard_numbers(manifest),
             shards_at_once=self.run.shards_at_once or 1,
         )
-
-    def _check(self, steps: RunSteps) -> None:
-        """What only shows when the parts are put together; before anything runs."""
-        self.at(0, steps)  # refuses a warm-up longer than the run
-        if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
-            name = self.encoder.config.name
-            raise InputError(f"the encoder {name!r} has nothing to train; take for example ecapa_tdnn")
-        if not self.objective.loss_weight and self.teacher.batchnorm == "train":
-            raise InputError(
-                "objective.loss_weight is 0, so the teacher hears nothing and its BatchNorm, teacher.batchnorm: train, "
-                "would stay as it began; set teacher.batchnorm: ema"
-            )
-        if self.encoder.config.whitening and self.whitening.shrinkage is not None:
-            raise InputError(
-                "the encoder whitens its embeddings already, and goes on to; set whitening.shrinkage: null"
-            )
-        shortest = self.crops.short_samples if self.crops.num_short else self.crops.long_samples
-        if shortest < self.encoder.min_samples:
-            raise InputError(
-                f"crops of {shortest} samples are shorter than the {self.encoder.min_samples} that the encoder needs; "
-                "lengthen short_s"
-            )
-        batch_size, accumulation_steps = self.schedule.batch_size, self.schedule.accumulation_steps
-        micro_batch = batch_size // (accumulation_steps * world_size())
-        if micro_batch < 2:
-            raise InputError(
-                f"batch_size = {batch_size} leaves {micro_batch} utterance for each of {world_size()} process(es) "
-                f"x accumulation_steps = {accumulation_steps}; expected at least 2: raise batch_size"
-            )
 
     def _training(
         self,

@@ -201,7 +201,7 @@ def test_utterances_shorter_than_the_crops_allow_are_left_out_and_counted(manife
     trainer = make_trainer(schedule={"length": 2})
     trainer.crops = MultiCrop(num_long=2, long_s=0.4, num_short=0, short_s=0.3, min_s=1.3)  # 4 of 16 have 1.2 s
     trainer.fit(manifest, output_folder=tmp_path / "out")
-    assert "4 of 16 utterances are shorter than crops.min_s = 1.3 s and left out" in caplog.text
+    assert "4 of 16 utterances are shorter than min_s = 1.3 s and left out" in caplog.text
     saved = json.loads((tmp_path / "out" / "hyperparameters.json").read_text())
     assert saved["manifest"]["num_utterances"] == 12
     trainer.crops = MultiCrop(num_long=2, long_s=0.4, num_short=0, short_s=0.3, min_s=99.0)
