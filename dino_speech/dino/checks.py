@@ -1,5 +1,6 @@
 """What only shows when the parts of a pretraining are put together, before anything runs."""
 
+from dino_speech.compatibility import require_torchaudio
 from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps
 from dino_speech.distributed import world_size
 from dino_speech.errors import InputError
@@ -7,6 +8,7 @@ from dino_speech.errors import InputError
 
 def check_parts(hyper: Hyperparameters, steps: RunSteps) -> None:
     """Refuse parts and data that do not go together, with an InputError that names the cure."""
+    require_torchaudio()
     hyper.at(0, steps)  # refuses a warm-up longer than the run
     if not any(parameter.requires_grad for parameter in hyper.encoder.parameters()):
         name = hyper.encoder.config.name

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from dino_speech.compatibility import require_torchaudio
 from dino_speech.data.derived_manifests import long_enough
 from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.loaders import StepSampler, shard_numbers
@@ -89,7 +88,6 @@ class DINOPretrainer(Hyperparameters):
             TrainingCollapsed: the teacher collapsed, and `run.stop_on_collapse` is set.
             Interrupted: SIGINT or SIGTERM arrived; the state is saved.
         """
-        require_torchaudio()
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
         manifest = long_enough(manifest, self.crops.min_s)
         folder, chosen = Path(output_folder), join_processes(device)
@@ -97,8 +95,8 @@ class DINOPretrainer(Hyperparameters):
         steps = self.steps(len(manifest))
         sampler = self._sampler(manifest, steps.num_steps, seed)
         check_parts(self, steps)
-        resolved = {"seed": seed, "precision": precision, "manifest": describe_manifest(manifest)}
-        identity = self.identity(steps) | resolved
+        data = describe_manifest(manifest)
+        identity = self.identity(steps) | {"seed": seed, "precision": precision, "manifest": data}
         origin = provenance(seed=seed, manifest=manifest.paths)
 
         def export(encoder: SpeechEncoder, name: str, step: int) -> None:
