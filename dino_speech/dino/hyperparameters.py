@@ -70,6 +70,10 @@ class ScheduleSettings(Settings):
 
     length: LengthOfRun = "70 epochs"  # [C]
     batch_size: Count = 64  # utterances per step, over all processes and micro-batches [ours]: fits a laptop; [C]: 128
+    # Column of the manifest, for example of the source: a batch holds utterances of so many of its values [ours]; None:
+    # of any. See `grouped_order`.
+    batch_by: str | None = None
+    groups_per_batch: Count = 1
     accumulation_steps: Count = 1  # micro-batches per step, for a batch that does not fit into memory
     warmup: Length | None = None  # in which lr rises from 0; None: a tenth of the run [ours]; [C]: 10 of 70 epochs
     lr_end: NotNegative = 1e-6  # a cosine leads there [C]

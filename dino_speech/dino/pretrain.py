@@ -7,11 +7,13 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from dino_speech.data.derived_manifests import long_enough
 from dino_speech.data.loading.datasets import CropDataset
-from dino_speech.data.loading.loaders import StepSampler, shard_numbers
+from dino_speech.data.loading.epoch_order import shard_numbers
+from dino_speech.data.loading.loaders import StepSampler
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.sole_use import alone
@@ -117,6 +119,7 @@ class DINOPretrainer(Hyperparameters):
         return self
 
     def _sampler(self, manifest: Manifest, num_steps: int, seed: int) -> StepSampler:
+        column = self.schedule.batch_by
         return StepSampler(
             len(manifest),
             self.schedule.batch_size,
@@ -127,6 +130,8 @@ class DINOPretrainer(Hyperparameters):
             world_size=world_size(),
             shards=None if self.run.shards_at_once is None else shard_numbers(manifest),
             shards_at_once=self.run.shards_at_once or 1,
+            groups=None if column is None else np.unique(manifest.label(column), return_inverse=True)[1],
+            groups_per_batch=self.schedule.groups_per_batch,
         )
 
     def _training(

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from dino_speech.audio.sources import file_of
 from dino_speech.data.loading.datasets import CropDataset
+from dino_speech.data.loading.epoch_order import grouped_order, mixed_order, shard_order
 from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.seeds import seeded_generator
-from dino_speech.data.utterances import Manifest
 from dino_speech.distributed import local_world_size
 from dino_speech.errors import InputError
 
@@ -35,67 +34,6 @@ PREFETCH = 3  # batches that a worker is ahead
 Key = tuple[int, int]
 
 
-def shard_numbers(manifest: Manifest) -> NDArray[np.int64]:
-    """Which archive each utterance lies in, (N,), counted in the order of their first ones; each has to lie in one."""
-    numbers: dict[str, int] = {}
-    found = np.empty(len(manifest), np.int64)
-    for row, utterance in enumerate(manifest):
-        archive = file_of(utterance.wav)
-        if archive == utterance.wav:
-            problem = f"shards_at_once is set, but {utterance.id} lies in no shard ({utterance.wav}); train from"
-            raise InputError(f"{problem} the manifest.csv that `dino-speech shard` writes, or leave shards_at_once out")
-        found[row] = numbers.setdefault(archive, len(numbers))
-    return found
-
-
-def mixed_order(num_items: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """All utterances, in an order drawn from (seed, epoch)."""
-    order: NDArray[np.int64] = torch.randperm(num_items, generator=seeded_generator(seed, "epoch", epoch)).numpy()
-    return order
-
-
-def shard_order(
-    shards: NDArray[np.int64], *, seed: int, epoch: int, shards_at_once: int, world_size: int = 1
-) -> list[int]:
-    """All utterances, each once, so that process r (which takes each `world_size`-th from r on) reads its own shards.
-
-    The shards are drawn in an order of (seed, epoch), dealt to the processes so that each gets about as many
-    utterances, and then read `shards_at_once` at a time, whose utterances are mixed. What one process has more than
-    another at the end goes to the others. `shards`: (N,) the shard of each utterance.
-    """
-    generator = seeded_generator(seed, "shards", epoch)
-    by_shard = np.argsort(shards, kind="stable")
-    members = np.split(by_shard, np.flatnonzero(np.diff(shards[by_shard])) + 1)
-    lanes: list[list[NDArray[np.int64]]] = [[] for _ in range(world_size)]
-    lengths = [0] * world_size
-    for shard in torch.randperm(len(members), generator=generator).tolist():
-        shortest = lengths.index(min(lengths))
-        lanes[shortest].append(members[shard])
-        lengths[shortest] += len(members[shard])
-    mixed = [_mix(lane, shards_at_once, generator) for lane in lanes]
-    return _interleave(mixed, len(shards))
-
-
-def _mix(lane: Sequence[NDArray[np.int64]], shards_at_once: int, generator: torch.Generator) -> NDArray[np.int64]:
-    """Some shards at a time, their utterances mixed."""
-    windows = [np.concatenate(lane[i : i + shards_at_once]) for i in range(0, len(lane), shards_at_once)]
-    drawn = [window[torch.randperm(len(window), generator=generator).numpy()] for window in windows]
-    return np.concatenate(drawn) if drawn else np.empty(0, np.int64)
-
-
-def _interleave(lanes: Sequence[NDArray[np.int64]], num_items: int) -> list[int]:
-    """Take from the lanes in turn, after their lengths were made equal."""
-    wanted = [len(range(number, num_items, len(lanes))) for number in range(len(lanes))]
-    spare = np.concatenate([lane[size:] for lane, size in zip(lanes, wanted, strict=True)])
-    order = np.empty(num_items, np.int64)
-    for number, (lane, size) in enumerate(zip(lanes, wanted, strict=True)):
-        missing = max(0, size - len(lane))
-        order[number :: len(lanes)] = np.concatenate([lane[:size], spare[:missing]])
-        spare = spare[missing:]
-    found: list[int] = order.tolist()
-    return found
-
-
 @dataclass(eq=False)
 class StepSampler(Sampler[list[Key]]):
     """Micro-batches of (position, index), step after step, through as many epochs as that takes.
@@ -103,8 +41,8 @@ class StepSampler(Sampler[list[Key]]):
     An epoch is `num_items // batch_size` steps over a new permutation; what is left over differs from epoch to epoch,
     and no utterance stands twice in one batch. A step's batch (`batch_size` over all ranks and micro-batches together)
     is dealt out in turn to them, so that together they see the very batch that one process would see. `shards`
-    (num_items,) makes an order in which each process reads its own shards (see `shard_order`); None: all utterances are
-    mixed.
+    (num_items,) makes an order in which each process reads its own shards (see `shard_order`), `groups` (num_items,)
+    one in which a batch is of `groups_per_batch` groups (see `grouped_order`); None: all utterances are mixed.
 
     Example:
         >>> sampler = StepSampler(10, 4, seed=0, num_steps=2)
@@ -123,6 +61,8 @@ class StepSampler(Sampler[list[Key]]):
     world_size: int = 1
     shards: NDArray[np.int64] | None = None
     shards_at_once: int = 1
+    groups: NDArray[np.int64] | None = None
+    groups_per_batch: int = 1
 
     def __post_init__(self) -> None:
         if self.num_items < self.batch_size:
@@ -134,6 +74,11 @@ class StepSampler(Sampler[list[Key]]):
                 f"batch_size = {self.batch_size} utterances per step cannot be dealt out evenly to {self.world_size} "
                 f"process(es) x accumulation_steps = {self.accumulation_steps}: take a multiple of {parts}"
             )
+        if self.shards is not None and self.groups is not None:
+            raise InputError("batch_by and shards_at_once are both set; an epoch has one order: leave one of them out")
+        if self.groups is not None and self.batch_size % self.groups_per_batch:
+            problem = f"batch_size = {self.batch_size} does not fall into {self.groups_per_batch} equal groups"
+            raise InputError(f"{problem}: take a divisor of it as groups_per_batch")
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     @property
@@ -145,16 +90,20 @@ class StepSampler(Sampler[list[Key]]):
         """(position, index) of all utterances of a step, over all ranks and micro-batches."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
-            draw: dict[str, int] = {"seed": self.seed, "epoch": epoch}
-            if self.shards is None:
-                self._order = epoch, mixed_order(self.num_items, **draw)
-            else:
-                at_once, world_size = self.shards_at_once, self.world_size
-                order = shard_order(self.shards, **draw, shards_at_once=at_once, world_size=world_size)
-                self._order = epoch, np.array(order)
+            self._order = epoch, self._draw_order(epoch)
         first = step_of_epoch * self.batch_size
         indices = self._order[1][first : first + self.batch_size].tolist()
         return list(enumerate(indices, start=step * self.batch_size))
+
+    def _draw_order(self, epoch: int) -> NDArray[np.int64]:
+        draw: dict[str, int] = {"seed": self.seed, "epoch": epoch}
+        if self.groups is not None:
+            return grouped_order(self.groups, **draw, chunk=self.batch_size // self.groups_per_batch)
+        if self.shards is None:
+            return mixed_order(self.num_items, **draw)
+        return np.array(
+            shard_order(self.shards, **draw, shards_at_once=self.shards_at_once, world_size=self.world_size)
+        )
 
     def __iter__(self) -> Iterator[list[Key]]:
         parts = self.accumulation_steps * self.world_size

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dino_speech.data.loading.loaders import StepSampler, mixed_order, shard_numbers, shard_order
+from dino_speech.data.loading.epoch_order import grouped_order, mixed_order, shard_numbers, shard_order
+from dino_speech.data.loading.loaders import StepSampler
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.shards.reading import read_shards
 from dino_speech.data.shards.writing import write_shards
@@ -71,3 +72,26 @@ def test_shards_of_a_manifest(voices_folder, tmp_path):
     assert len(set(numbers.tolist())) == len(list((tmp_path / "shards").glob("*.tar")))
     with pytest.raises(InputError, match="spk0_0 lies in no shard"):
         shard_numbers(read_manifest(voices_folder / "manifest.csv"))
+
+
+def test_batches_of_one_group_hold_each_utterance_once():
+    groups = np.repeat([3, 1, 2, 0], [40, 23, 9, 3])
+    order = grouped_order(groups, seed=1, epoch=0, chunk=8)
+    assert sorted(order.tolist()) == list(range(75))
+    chunks = groups[order][: 8 * 8].reshape(8, 8)
+    assert (chunks == chunks[:, :1]).all()
+    assert sorted(chunks[:, 0].tolist()) == [1, 1, 2, 3, 3, 3, 3, 3]
+    assert len(set(groups[order][64:].tolist())) == 3, "what is left over is mixed"
+    assert not np.array_equal(order, grouped_order(groups, seed=1, epoch=1, chunk=8))
+    assert np.array_equal(order, grouped_order(groups, seed=1, epoch=0, chunk=8))
+
+
+def test_the_sampler_gives_batches_of_so_many_groups():
+    groups = np.arange(64) % 4
+    sampler = StepSampler(64, 8, seed=0, num_steps=8, groups=groups, groups_per_batch=2)
+    found = [groups[[index for _, index in batch]] for batch in sampler]
+    assert all((batch[:4] == batch[0]).all() and (batch[4:] == batch[4]).all() for batch in found)
+    with pytest.raises(InputError, match="does not fall into 3 equal groups"):
+        StepSampler(64, 8, seed=0, num_steps=8, groups=groups, groups_per_batch=3)
+    with pytest.raises(InputError, match="batch_by and shards_at_once"):
+        StepSampler(64, 8, seed=0, num_steps=8, groups=groups, shards=groups)
