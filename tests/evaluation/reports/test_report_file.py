@@ -41,7 +41,8 @@ def test_report_in_markdown_and_json(tmp_path: Path) -> None:
     assert "![DET curve](pictures/det.png)" in text
     assert "![Elsewhere](/other/x.png)" in text
     found = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert found["tables"]["Results"][0]["interval"] == {"low": 28.0, "high": 34.0, "confidence": 0.95}
+    interval = {"low": 28.0, "high": 34.0, "confidence": 0.95, "method": "bootstrap"}
+    assert found["tables"]["Results"][0]["interval"] == interval
     assert found["tables"]["Results"][1]["uar"] is None
     assert found["provenance"]["seed"] == 7
 
