@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 from scipy.optimize import brentq
 from sklearn import metrics as reference
 from sklearn.isotonic import IsotonicRegression
@@ -188,3 +189,29 @@ def test_costs_of_ratios_are_read_off_the_curve(decimals: int | None) -> None:
     for p_target in (0.01, 0.3, 0.9):
         expected = metrics.act_dcf(scores, labels, weights=weights, p_target=p_target)
         assert curve.act_dcf(p_target=p_target) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("p_target", [0.01, 0.05])
+def test_eer_and_min_dcf_are_speechbrains_to_the_grain_of_its_thresholds(p_target: float) -> None:
+    torch = pytest.importorskip("torch")
+    from speechbrain.utils.metric_stats import EER, minDCF
+
+    rng = np.random.default_rng(4)
+    scores = np.concatenate([rng.normal(1.5, 1, 300), rng.normal(0, 1, 700)])
+    labels = np.repeat([1, 0], [300, 700])
+    targets, others = torch.tensor(scores[:300]), torch.tensor(scores[300:])
+    # It takes the threshold where the two errors are nearest, and does not divide by the cost of deciding blindly.
+    assert metrics.eer(scores, labels) == pytest.approx(100 * EER(targets, others)[0], abs=100 * 0.5 / 300)
+    expected = minDCF(targets, others, p_target=p_target)[0] / p_target
+    assert metrics.min_dcf(scores, labels, p_target=p_target) == pytest.approx(expected, rel=1e-5)
+
+
+def test_ccc_is_what_scipys_correlation_and_moments_make_it() -> None:
+    rng = np.random.default_rng(5)
+    true = rng.normal(3, 1.5, 200)
+    predicted = 0.6 * true + rng.normal(0.5, 1, 200)
+    r = scipy.stats.pearsonr(true, predicted).statistic
+    spread = 2 * r * np.std(true) * np.std(predicted)
+    moments = [scipy.stats.describe(values, ddof=0) for values in (true, predicted)]
+    expected = spread / (sum(m.variance for m in moments) + (moments[0].mean - moments[1].mean) ** 2)
+    assert metrics.ccc(true, predicted) == pytest.approx(expected, rel=1e-12)
