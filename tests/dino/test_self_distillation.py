@@ -13,6 +13,7 @@ from torch import nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from dino_speech.audio.crops import MultiCrop
+from dino_speech.data.utterances import Manifest
 from dino_speech.dino.head import DINOHead, Network
 from dino_speech.dino.hyperparameters import Hyperparameters
 from dino_speech.dino.self_distillation import SelfDistillation, synchronized
@@ -70,7 +71,7 @@ def make_training(*, crops=CROPS, device="cpu", **changes) -> SelfDistillation:
     hyper = Hyperparameters(settings.pop("encoder", None) or make_encoder(), crops, **settings)
     torch.manual_seed(1)
     network = Network(copy.deepcopy(hyper.encoder), DINOHead(12, **vars(hyper.head)))
-    sampler, dataset = SimpleNamespace(seed=7, start_step=0), SimpleNamespace(manifest=[])
+    sampler, dataset = SimpleNamespace(seed=7, start_step=0), SimpleNamespace(manifest=Manifest([]))
     return SelfDistillation(hyper, network, hyper.steps(800), sampler, dataset, device=torch.device(device))
 
 

@@ -12,8 +12,9 @@ from dino_speech import metrics
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.audio.io import seconds_to_samples
 from dino_speech.data.folds import speaker_folds
-from dino_speech.dino.centering import Center, koleo, sinkhorn_targets, softmax_targets
+from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
 from dino_speech.dino.loss import DINOLoss
+from dino_speech.dino.regularizers import koleo
 from dino_speech.errors import InputError
 from dino_speech.models.whitening import Whitening
 from dino_speech.training.schedules import RunLength, cosine, linear_warmup, warmup_cosine

@@ -88,14 +88,14 @@ def pretrain(speech: Path, output: Path, *, num_steps: int = 24, **run: Any) -> 
     return trainer.fit(manifest, output_folder=output, monitor=watch, device="cpu")
 
 
-def finetune(speech: Path, output: Path) -> FineTuner:
+def finetune(speech: Path, output: Path, *, num_workers: int = 1) -> FineTuner:
     """Two stages with validation, the best of which is kept."""
     manifest = read_manifest(speech / "manifest.csv")
     stages = [
         FineTuneStage("affine", epochs=3, chunk_s=0.4, lr=1e-2, augment=Augment(p_noise=0.9, p_reverb=0.5)),
         FineTuneStage("all", epochs=3, chunk_s=0.5, lr=1e-3, layer_decay=0.8),
     ]
-    run = {"num_workers": 1, "log_every": 2, "save_every_steps": 2}
+    run = {"num_workers": num_workers, "log_every": 2, "save_every_steps": 2}
     tuner = FineTuner(tiny_encoder(), label="speaker", stages=stages, batch_size=6, dropout=0.2, run=run)
     train, valid = manifest.subset(range(36)), manifest.subset(range(36, 48))
     return tuner.fit(train, valid=valid, output_folder=output, device="cpu")

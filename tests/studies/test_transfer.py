@@ -157,9 +157,8 @@ def test_several_lists_of_trials_hear_each_utterance_once(
     for name, trials in lists.items():
         report = evaluate_verification(alone, test, trials)
         assert found.figures[f"eer_{name}"] == pytest.approx(report.eer)
-        assert found.intervals[f"min_dcf_{name}"] == pytest.approx(
-            (report.min_dcf_interval.low, report.min_dcf_interval.high)
-        )
+        assert not report.min_dcf_interval.is_known, "of two speakers there is no interval"
+        assert f"min_dcf_{name}" not in found.intervals
     happy = test.select(emotion="happy")
     inside = lists["all"].subset(
         [i for i in range(len(lists["all"])) if {lists["all"].enroll[i], lists["all"].test[i]} <= set(happy.by_id())]

@@ -154,8 +154,10 @@ def _spreads(
         **{(name, True): statistic for name, statistic in judge.items()},
     }
     sides = (None, None) if known is None else known[1:]
-    bounds: dict[tuple[str, bool], Bounds] = {name: SHARE for name in statistics if "dcf" in name[0]}
+    bounds: dict[tuple[str, bool], Bounds] = {name: SHARE for name in statistics if name[0] == "min_dcf"}
     bounds["eer", False] = PERCENT
+    if calibration:  # decisions made at a fixed point can cost more than deciding blindly
+        bounds["act_dcf", True] = (0.0, 1 / min(calibration["p_target"], 1 - calibration["p_target"]))
     options: dict[str, Any] = {"bounds": bounds, "num_resamples": num, "seed": seed}
     found = bootstrap_trials(statistics, scores, labels, *sides, **options)
     return {
