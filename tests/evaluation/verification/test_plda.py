@@ -166,13 +166,15 @@ def test_what_cannot_be_learnt_is_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.corpus
 def test_plda_beats_the_cosine_on_real_speech(data_root: Path) -> None:
-    """Seen: EER 22.9 % by cosine, 13.9 % by PLDA, of the same statistics of log-mel frames (no learnt encoder)."""
+    """Seen with all 2245 speakers: EER 22.9 % by cosine, 13.9 % by PLDA, of the same statistics of log-mel frames."""
     path = data_root / "speakers_more" / "manifest.csv"
     train, test = (read_manifest(path, where={"split": split}) for split in ("pretrain", "test"))
-    labelled = [row for row, name in enumerate(train.label("speaker")) if name]
+    names = train.label("speaker")
+    chosen = set(sorted(set(names) - {""})[::4])
+    labelled = [row for row, name in enumerate(names) if name in chosen]
     trials, encoder = read_trials(data_root / "speakers_more" / "trials_test.txt"), load_encoder("fbank_stats")
     options = {"num_resamples": 10}
     cosine = evaluate_verification(encoder, test, trials, **options)
     plda = evaluate_verification(encoder, test, trials, backend="plda", train=train.subset(labelled), **options)
     assert plda.eer < cosine.eer - 3
-    assert plda.backend["num_train_speakers"] == 2245
+    assert plda.backend["num_train_speakers"] == len(chosen)
