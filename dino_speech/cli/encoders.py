@@ -1,13 +1,11 @@
 """`dino-speech join`: one encoder out of several."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 from dino_speech.cli.answer import Answer, left_out
 from dino_speech.cli.options import (
     MANIFESTS,
-    NUM_READING_THREADS,
     Subparsers,
     add_command,
     add_options,
@@ -16,8 +14,7 @@ from dino_speech.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from dino_speech.data.utterances import Manifest, Skipped
-    from dino_speech.models.encoder import SpeechEncoder
+    from dino_speech.data.utterances import Skipped
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -40,24 +37,17 @@ def add_commands(subparsers: Subparsers) -> None:
 
 def _join(arguments: argparse.Namespace) -> Answer:
     from dino_speech import join_encoders, load_encoder
+    from dino_speech.dino.whiten import whiten
 
     manifest, device = read_chosen_manifest(arguments), choose_device(arguments.device)
     encoders = [load_encoder(source, device=device) for source in arguments.encoder]
     skipped: dict[str, Skipped] = {}
-    for encoder in encoders if manifest is not None else ():
-        if encoder.whitening is None:
-            assert manifest is not None
-            skipped |= {item.name: item for item in _whiten(encoder, manifest, arguments.shrinkage)}
+    for encoder in encoders:
+        if manifest is not None and encoder.whitening is None:
+            failures = whiten(encoder, manifest, len(manifest), arguments.shrinkage, seed=0)
+            skipped |= {item.name: item for item in failures}
     joined = join_encoders(encoders)
     folder = joined.save(arguments.output)
     data = {"encoder": str(folder), "embedding_dim": joined.embedding_dim, "parts": list(arguments.encoder)}
     text = f"{len(encoders)} encoders, {joined.embedding_dim} dimensions: {folder}"
     return Answer({**data, **left_out(list(skipped.values()))}, text)
-
-
-def _whiten(encoder: "SpeechEncoder", manifest: "Manifest", shrinkage: float) -> "list[Skipped]":
-    found = encoder.embed_files(
-        list(manifest), on_error="skip", num_workers=NUM_READING_THREADS, progress=sys.stderr.isatty()
-    )
-    encoder.fit_whitening(found.embeddings, shrinkage=shrinkage)
-    return list(found.failures)

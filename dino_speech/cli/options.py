@@ -159,7 +159,8 @@ def read_chosen_manifest(arguments: argparse.Namespace, role: str = "") -> "Mani
     prefix = f"{role}_" if role else ""
     paths, where = getattr(arguments, f"{prefix}manifest"), getattr(arguments, f"{prefix}where")
     if where and not paths:
-        raise UsageError(f"--{role}-where selects rows of --{role}-manifest, which is not given")
+        dashed = f"--{role}-" if role else "--"
+        raise UsageError(f"{dashed}where selects rows of {dashed}manifest, which is not given")
     return read_manifest(paths, where=dict(where)) if paths else None
 
 

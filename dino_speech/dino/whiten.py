@@ -11,6 +11,7 @@ from dino_speech.argument_checks import Count, Share
 from dino_speech.audio.io import seconds_to_samples
 from dino_speech.data.manifest import Utterance
 from dino_speech.data.seeds import seeded_generator
+from dino_speech.data.utterances import Skipped
 from dino_speech.distributed import rank, world_size
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.training.processes import Processes
@@ -30,10 +31,12 @@ class WhiteningSettings(Settings):
 
 def whiten(
     encoder: SpeechEncoder, utterances: Sequence[Utterance], num_utterances: int, shrinkage: float, seed: int
-) -> None:
+) -> list[Skipped]:
     """Fit the encoder's whitening on unaugmented utterances, drawn without replacement; no labels are used.
 
     Of an utterance that is longer a random span of 30 s is heard. Each process embeds its part, and all get the map.
+
+    Returns what this process could not embed.
 
     With fewer utterances than twice the embedding's dimensions it only warns: the covariance would be mostly chance,
     and the directions that it misses would be blown up.
@@ -46,7 +49,7 @@ def whiten(
             "more speech, a smaller embedding_dim, or whitening.shrinkage: null",
             *(min(num_utterances, len(utterances)), encoder.embedding_dim),
         )
-        return
+        return []
     draw = seeded_generator(seed, "whitening")
     order = torch.randperm(len(utterances), generator=draw)
     chosen = [_at_most(MAX_S, utterances[index], draw) for index in order[:num_utterances].tolist()]
@@ -54,6 +57,7 @@ def whiten(
     with processes.uneven():
         found = encoder.embed_files(chosen[rank() :: world_size()], on_error="skip", num_workers=1)
     encoder.fit_whitening(np.concatenate(processes.gather(found.embeddings)), shrinkage=shrinkage)
+    return found.failures
 
 
 def _at_most(seconds: float, utterance: Utterance, draw: torch.Generator) -> Utterance:

@@ -34,7 +34,11 @@ BENCHMARKS: dict[str, list[str]] = {
     "embed": ["--num-files", "3", "--channels", "32", "--rounds", "1", "--longest-s", "3"],
     "embed_memory": ["--sizes", "50", "100", "--part-size", "50"],
     "metrics": ["--large", "50000", "--rounds", "2", "--resamples", "10"],
+    "manifest": ["--sizes", "50", "100", "--num-workers", "1", "--num-batches", "2"],
+    "trials": ["--sizes", "100", "200", "--utterances", "480", "--resamples", "5"],
+    "long_run": ["--steps", "40", "--log-every", "2", "--save-every", "20", "--measure-every", "4", "--quiet"],
 }
+OF_MEMORY = ("embed_memory", "manifest", "trials", "long_run")  # so they measure it always, and take no threads
 ON_DEVICE = ("loss", "step", "features", "training")
 PEERS = {"step": ("wespeaker", "sslsv", "lightly"), "augment": ("sslsv",)}
 
@@ -43,8 +47,8 @@ def command(name: str, options: argparse.Namespace) -> list[str]:
     """The command line of one benchmark."""
     words = [sys.executable, str(HERE / f"bench_{name}.py"), "--json"]
     words += BENCHMARKS[name] if options.quick else []
-    words += ["--no-memory"] if options.no_memory and name != "embed_memory" else []
-    words += ["--threads", str(options.threads)] if options.threads and name != "embed_memory" else []
+    words += ["--no-memory"] if options.no_memory and name not in OF_MEMORY else []
+    words += ["--threads", str(options.threads)] if options.threads and name not in OF_MEMORY else []
     words += ["--device", options.device] if options.device and name in ON_DEVICE else []
     words += ["--speechbrain"] if name == "metrics" and not options.quick else []
     for peer in options.peer:

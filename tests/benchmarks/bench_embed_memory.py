@@ -9,14 +9,13 @@ own, whose peak resident memory is what counts. Beside it stands the one npz fil
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from memory import in_fresh_process
 
 FILES, SECONDS = 8, (0.15, 0.3)
 
@@ -59,9 +58,8 @@ def run(num: int, part_size: int, *, folder: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as place:
         manifest = write_manifest(Path(place), num)
         output = Path(place, "parts" if folder else "all.npz")
-        command = [sys.executable, __file__, "--measure", str(manifest), str(output), "--part-size", str(part_size)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        words = ["--measure", str(manifest), str(output), "--part-size", str(part_size)]
+        found: dict[str, float] = in_fresh_process(__file__, words)
     return found
 
 

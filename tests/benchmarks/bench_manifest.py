@@ -15,14 +15,13 @@ import gc
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from memory import in_fresh_process
 
 FILES, SECONDS = 8, 1.0
 
@@ -89,8 +88,7 @@ def run(num: int, options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as place:
         words = ["--measure", str(write_manifest(Path(place), num, options.names))]
         words += ["--num-workers", str(options.num_workers), "--num-batches", str(options.num_batches)]
-        done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        found: dict[str, float] = in_fresh_process(__file__, words)
     return found
 
 

@@ -8,14 +8,12 @@ its own; of the peak memory, what the libraries take before anything is read is 
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from memory import measure_memory
+from memory import in_fresh_process, measure_memory
 
 
 def write_lists(folder: Path, num: int, num_utterances: int) -> None:
@@ -75,9 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     for num in options.sizes:
         with tempfile.TemporaryDirectory() as place:
             write_lists(Path(place), num, options.utterances)
-            words = [sys.executable, __file__, "--measure", place, "--resamples", str(options.resamples)]
-            done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
+            rows.append(in_fresh_process(__file__, ["--measure", place, "--resamples", str(options.resamples)]))
     print(f"{'trials':>9}  {'read, s':>7}  {'all, s':>7}  {'of a processor':>14}  {'MiB more':>8}  {'EER':>6}")
     for row in rows:
         cells = f"{row['read_s']:>7.1f}  {row['all_s']:>7.1f}  {row['processor_s']:>14.1f}  {row['mib']:>8.0f}"

@@ -23,10 +23,14 @@ def peak_memories(script: str, cases: Iterable[str], arguments: Sequence[str]) -
     """
     found = {}
     for case in cases:
-        command = [sys.executable, script, *arguments, MEMORY_OF, case]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        found[case] = json.loads(done.stdout.splitlines()[-1])
+        found[case] = in_fresh_process(script, [*arguments, MEMORY_OF, case])
     return found
+
+
+def in_fresh_process(script: str, words: Sequence[str]) -> Any:
+    """What a script prints as its last line, JSON, when a process of its own runs it with these words."""
+    done = subprocess.run([sys.executable, script, *words], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def print_memory(case: Callable[[], object], device: str = "cpu", *, rounds: int = 3) -> None:

@@ -3,12 +3,16 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import all as all_benchmarks
 import bench_augment
 import bench_features
+import bench_long_run
+import bench_manifest
 import bench_metrics
 import bench_training
+import bench_trials
 import pytest
 from memory import measure_memory, rows
 
@@ -49,6 +53,16 @@ def test_training_from_memory_files_and_shards(capsys: pytest.CaptureFixture[str
     found = answer(bench_training.main, words, capsys)
     assert set(found["time_ms"]) == set(found["data_wait_fraction"]) == {"memory", "files", "shards"}
     assert found["shards_over_memory"]["median"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "name"), [(bench_manifest, "manifest"), (bench_trials, "trials"), (bench_long_run, "long_run")]
+)
+def test_load_is_measured(module: ModuleType, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module.main([*all_benchmarks.BENCHMARKS[name], "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert all(row["mib"] >= 0 for row in found.get("rows", []) or found["tenths"])
 
 
 @pytest.mark.slow

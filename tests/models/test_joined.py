@@ -70,3 +70,9 @@ def test_the_command_whitens_what_does_not_whiten_yet(parts, voices_folder, tmp_
     after = np.linalg.eigvalsh(np.cov(second.embed_files(wavs).embeddings.T))
     assert after[-1] / after[0] < 0.1 * before[-1] / before[0], "16 recordings alike are evened out but for shrinkage"
     assert after[-1] == pytest.approx(1, abs=0.1)
+
+
+def test_where_without_a_manifest_is_misuse(tmp_path, capsys):
+    words = ["join", "--encoder", "fbank_stats", "random:ecapa_tdnn", "--where", "speaker=a"]
+    assert main([*words, "--output", str(tmp_path / "joined")]) == 2
+    assert "--where selects rows of --manifest, which is not given" in capsys.readouterr().err

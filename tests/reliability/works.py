@@ -1,8 +1,9 @@
 """Work that is killed: each kind on tiny synthetic speech, what of it is finished on disk, and what it gives."""
 
 import json
+import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `kill.py` runs without pytest, which would add it
+
+from nested import leaves
 
 from dino_speech import (
     Augment,
@@ -187,18 +192,6 @@ def missing_or_changed(before: dict[str, Any], after: dict[str, Any]) -> list[st
         elif isinstance(value, str) and after.get(name, value) != value:
             lost.append(f"{name}: other content")
     return lost
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Numbers, texts and tensors of nested data."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from leaves(item, f"{path}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            yield from leaves(item, f"{path}.{number}")
-    else:
-        yield path, value
 
 
 def results(output: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from nested import leaves
 
 from dino_speech.audio.audiomentations_chain import WaveformTransforms
 from dino_speech.audio.augment import Augment
@@ -84,7 +85,7 @@ def train_in_a_process_that_gets(signum: int, voices: Path, output: Path, *, aft
     code = f"""
         import sys
         import torch
-        sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(Path(__file__).parent)!r}]
         torch.set_num_threads(1)
         from test_resume import SignalAt, make_trainer
         trainer = make_trainer(run={{"monitor_every": {after_step}}})
@@ -110,17 +111,6 @@ def assert_same_end(one: Path, other: Path) -> None:
     kept = [[{k: v for k, v in row.items() if k not in timing} for row in part if "loss" in row] for part in rows]
     assert [row["step"] for row in kept[0]] == [3, 6, 9, 10]
     assert kept[0] == kept[1]
-
-
-def leaves(value, path=""):
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from leaves(item, f"{path}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            yield from leaves(item, f"{path}.{number}")
-    else:
-        yield path, value
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from nested import leaves
 
 from dino_speech.audio.augment import Augment
 from dino_speech.audio.spec_augment import SpecAugment
@@ -54,17 +55,6 @@ def stop_after(monkeypatch):
         monkeypatch.setattr(Progress, "advance", advance_and_stop)
 
     return arrange
-
-
-def leaves(value, path=""):
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from leaves(item, f"{path}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            yield from leaves(item, f"{path}.{number}")
-    else:
-        yield path, value
 
 
 def assert_same(one, other) -> None:

@@ -132,6 +132,8 @@ class CropLoader(DataLoader[dict[str, Any]]):
                     batch = next(batches)
                 except StopIteration:
                     return
+                except (ConnectionError, EOFError) as error:  # the batch lay in the memory of a worker that is gone
+                    raise RuntimeError(f"DataLoader worker was lost before its batch was read ({error}).") from error
                 finally:
                     self.wait_s += time.perf_counter() - start
                 self.skipped.add(batch["index"].tolist(), batch.pop("failures"))

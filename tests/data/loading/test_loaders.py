@@ -1,6 +1,8 @@
+import multiprocessing
 import os
 import signal
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch
 import dino_speech.data.loading.loaders as loaders
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.data.loading.datasets import CropDataset
-from dino_speech.data.loading.loaders import StepSampler, make_loader
+from dino_speech.data.loading.loaders import StepSampler, lost_workers_named, make_loader
 from dino_speech.data.manifest import read_manifest
 from dino_speech.errors import InputError
 
@@ -115,6 +117,25 @@ def test_workers_outlive_a_signal_to_the_process_group(dataset):
         os.kill(worker.pid, signal.SIGINT)
         os.kill(worker.pid, signal.SIGTERM)
     assert len(list(batches)) == 11
+
+
+def test_a_batch_that_went_with_its_worker_is_named(dataset, request, monkeypatch):
+    loader = make_loader(dataset, StepSampler(len(dataset), 4, seed=5, num_steps=12), num_workers=1)
+    batches = iter(loader)
+    next(batches)
+    time.sleep(1.0)  # what is read ahead lies in the worker's memory, and its handles in the queue
+    # As where the batch is asked for in the instant before the end of its worker can be seen.
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "is_alive", lambda worker: True)
+    request.addfinalizer(partial(signal.signal, signal.SIGCHLD, signal.signal(signal.SIGCHLD, signal.SIG_DFL)))
+    for worker in torch.multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGKILL)
+    with (
+        pytest.raises(
+            InputError, match=r"^a reading process ended: DataLoader worker was lost before .* the same call"
+        ),
+        lost_workers_named(),
+    ):
+        list(batches)
 
 
 def test_a_corpus_of_bad_files_stops_with_their_reasons(tmp_path):
