@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,24 @@ def write_wav(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def encode(tmp_path: Path, tone: Callable[..., np.ndarray]) -> Callable[..., Path]:
+    """A second of stereo sound at 44.1 kHz in a file of the suffix asked, made by ffmpeg."""
+    from dino_speech.audio.decoding import find_ffmpeg
+
+    program = find_ffmpeg()
+    if program is None:
+        pytest.skip("no ffmpeg: pip install 'dino-speech[ffmpeg]', which the extra `test` holds")
+    wave = tmp_path / "second.wav"
+    soundfile.write(wave, np.stack([tone(1.0, sample_rate=44_100)] * 2, axis=1), 44_100)
+
+    def call(name: str, *options: str) -> Path:
+        subprocess.run([program, "-v", "error", "-i", str(wave), *options, str(tmp_path / name)], check=True)
+        return tmp_path / name
+
+    return call
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ SPOKEN = {  # how metadata from before SPDX say it
 CUDA = re.compile(r"nvidia-|cuda-toolkit$")
 
 
-EXTRAS = ("plots", "ssl", "urls", "parquet")  # what `all` holds
+EXTRAS = ("plots", "ssl", "urls", "parquet", "ffmpeg")  # what `all` holds, and what decodes m4a
 
 
 def _direct() -> list[Requirement]:

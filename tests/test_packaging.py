@@ -15,7 +15,13 @@ import dino_speech
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = 'python3 -m venv .venv && .venv/bin/pip install ".[plots]" && .venv/bin/dino-speech quickstart'
 TESTS = 'python3 -m venv .venv && .venv/bin/pip install ".[test]" && .venv/bin/python -m pytest'
-OPTIONAL = {"matplotlib": "plots", "transformers": "ssl", "opensmile": "descriptors", "pyarrow": "parquet"}
+OPTIONAL = {
+    "matplotlib": "plots",
+    "transformers": "ssl",
+    "opensmile": "descriptors",
+    "pyarrow": "parquet",
+    "imageio_ffmpeg": "ffmpeg",
+}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +75,7 @@ def test_every_imported_package_is_declared(setup: configparser.ConfigParser) ->
 def test_optional_packages_stand_in_their_extra(setup: configparser.ConfigParser) -> None:
     extras = setup["options.extras_require"]
     for package, extra in OPTIONAL.items():
-        assert package in _requirements(extras[extra])
+        assert package.replace("_", "-") in _requirements(extras[extra])
     for extra in ("plots", "ssl", "parquet"):  # opensmile's licence is for research only: nobody gets it unasked
         assert f"dino-speech[{extra}]" in extras["all"]
     assert "dino-speech[plots]" in extras["test"]

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +32,9 @@ StrPath = str | os.PathLike[str]
 INEXACT_SEEK_FORMATS = ("OGG", "MP3")
 DECODE_FROM_START_S = 20.0
 PREROLL_S = 4.0
-FFMPEG_FORMATS = {".aac": "aac", ".m4a": "mov", ".mp4": "mov", ".wma": "asf"}  # suffix -> name that ffmpeg has for it
+FFMPEG_SUFFIXES = (".aac", ".m4a", ".mp4", ".wma")
+# ffmpeg's names of what may lie under them: phones write any of it as any other, and some formats open further files.
+FFMPEG_FORMATS = "aac,asf,mov,mp3,wav"
 FFMPEG_TIMEOUT_S = 600.0  # ours: some hours of sound
 # Of a wav: what its header promises beyond this is a copy that was cut off, below it an oddity of who wrote it. # ours
 CUT_OFF_S = 0.1
@@ -68,14 +70,14 @@ class AudioInfo:
 def open_audio(path: StrPath) -> Iterator[soundfile.SoundFile]:
     """Open a file, or another place of `sources.py`; whatever libsndfile complains of becomes an `AudioError`.
 
-    What libsndfile does not know (`FFMPEG_FORMATS`) is first made into a wav by ffmpeg, each time anew.
+    What libsndfile does not know (`FFMPEG_SUFFIXES`) is first made into a wav by ffmpeg, each time anew.
     """
     place = os.fspath(path)
     if not is_url(place):
         _refuse_absent(place)
     try:
         with ExitStack() as stack:
-            if is_plain_file(place) and Path(place).suffix.lower() in FFMPEG_FORMATS:
+            if needs_ffmpeg(place):
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
                 source: str | BinaryIO = _by_ffmpeg(Path(place), f"{folder}/sound.wav")
             else:
@@ -95,6 +97,11 @@ def open_audio(path: StrPath) -> Iterator[soundfile.SoundFile]:
         ) from error
 
 
+def needs_ffmpeg(place: str) -> bool:
+    """Whether a place is a file of `FFMPEG_SUFFIXES`."""
+    return is_plain_file(place) and Path(place).suffix.lower() in FFMPEG_SUFFIXES
+
+
 class _Sound(soundfile.SoundFile):
     """A sound at a place; `name` is the place, also where libsndfile reads from a Python object."""
 
@@ -108,22 +115,34 @@ class _Sound(soundfile.SoundFile):
 
 
 def _by_ffmpeg(path: Path, wave: str) -> str:
-    """The sound of a file as a wav; only the file itself is read, as the format that its suffix says."""
-    suffix, program = path.suffix.lower(), shutil.which("ffmpeg")
+    """The sound of a file as a wav; only the file itself is read. AudioError: it is damaged, or cut off."""
+    program = find_ffmpeg()
     if program is None:
-        cure = f"install it, or {_convert(str(path))}"
-        raise AudioError(f"{path}: {suffix[1:]} is decoded by ffmpeg, which is not installed; {cure}")
-    source = ["-protocol_whitelist", "file", "-f", FFMPEG_FORMATS[suffix], "-i", f"file:{path.absolute()}"]
-    command = [program, "-nostdin", "-v", "error", *source, "-vn", "-c:a", "pcm_s16le", wave]
+        cure = f"install it, or pip install 'dino-speech[ffmpeg]', or {_convert(str(path))}"
+        raise AudioError(f"{path}: {path.suffix.lower()[1:]} is decoded by ffmpeg, which is not installed; {cure}")
+    source = ["-protocol_whitelist", "file", "-format_whitelist", FFMPEG_FORMATS, "-i", f"file:{path.absolute()}"]
+    # xerror: else what is left of a half-copied file would count as whole.
+    command = [program, "-nostdin", "-v", "error", "-xerror", *source, "-vn", "-c:a", "pcm_s16le", wave]
     try:
         done = subprocess.run(command, capture_output=True, timeout=FFMPEG_TIMEOUT_S, check=False)
-        reason = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        first = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]  # the others follow from it
+        reason = re.sub(r"^(\[[^\]]*\] )+", "", first)
     except subprocess.TimeoutExpired:
         reason = f"not done after {FFMPEG_TIMEOUT_S:.0f} s"
     if not Path(wave).is_file() or done.returncode:
-        problem = f"{path}: ffmpeg does not decode it ({reason}); copy it again, or leave it out of the manifest"
-        raise AudioError(problem)
+        raise AudioError(f"{path}: ffmpeg does not decode it ({reason}); copy it again, or {_convert(str(path))}")
     return wave
+
+
+def find_ffmpeg() -> str | None:
+    """The program on the PATH, else the one that the extra `ffmpeg` brings."""
+    found = shutil.which("ffmpeg")
+    if found is None:
+        with suppress(ImportError, RuntimeError):  # RuntimeError: it has none for this machine
+            from imageio_ffmpeg import get_ffmpeg_exe
+
+            found = get_ffmpeg_exe()
+    return found
 
 
 def _refuse_absent(place: str) -> None:

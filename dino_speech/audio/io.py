@@ -172,7 +172,7 @@ def _notes(file: soundfile.SoundFile) -> tuple[str, ...]:
 
 AUDIO_SUFFIXES = (
     *(".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav"),
-    *decoding.FFMPEG_FORMATS,
+    *decoding.FFMPEG_SUFFIXES,
 )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def folder(tmp_path: Path, tone: Tone) -> Path:
 @pytest.fixture(autouse=True)
 def no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
 
 
 REASONS = {NAME: "is not UTF-8 text", "half.wav": "promises 1.00 s, and it holds 0.2", "phone.m4a": "decoded by ffmpeg"}

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dino_speech.audio.decoding import FFMPEG_FORMATS
+from dino_speech.audio.decoding import FFMPEG_SUFFIXES
 from dino_speech.audio.io import is_audio, walk_files
 from dino_speech.audio.sources import printable
 from dino_speech.data.corpora.catalogue import CORPORA
@@ -112,7 +112,7 @@ def _walk(source: Path) -> _Tree:
             continue
         elif not SPEAKER.fullmatch(speaker):
             tree.extra.append(f"{printable(str(file))}: not in a folder idXXXXX/VIDEO")
-        elif suffix in FFMPEG_FORMATS:
+        elif suffix in FFMPEG_SUFFIXES:
             tree.unconverted[name] = file
         elif name in tree.files:
             tree.extra.append(f"{printable(str(file))}: the same utterance as {tree.files[name]}")

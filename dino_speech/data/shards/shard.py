@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import soundfile
 
+from dino_speech.audio.decoding import needs_ffmpeg
 from dino_speech.audio.io import SAMPLE_RATE, audio_info, load_audio
 from dino_speech.audio.sources import is_plain_file, open_bytes
 from dino_speech.data.utterances import Utterance
@@ -32,11 +33,12 @@ class Encoded:
 def encode(utterance: Utterance, *, copy_files: bool) -> Encoded | str:
     """The utterance as flac (mono, 16 kHz, 16 bits), or the reason why it cannot be read.
 
-    `copy_files`: take the bytes of a file as they are, where the utterance is the whole of it.
+    `copy_files`: take the bytes of a file as they are, where libsndfile reads it and the utterance is the whole of it.
     """
     whole = utterance.start is None and utterance.stop is None
     try:
-        if copy_files and whole and is_plain_file(utterance.wav):
+        # ffmpeg reads files, not members of a tar.
+        if copy_files and whole and is_plain_file(utterance.wav) and not needs_ffmpeg(utterance.wav):
             num_samples = audio_info(utterance.wav).num_samples_at()
             with open_bytes(utterance.wav) as file:
                 return Encoded(file.read(), Path(utterance.wav).suffix[1:].lower() or "bin", num_samples)

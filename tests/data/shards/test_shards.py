@@ -63,6 +63,14 @@ def test_batches_are_those_of_the_files(voices_folder, tmp_path, codec, num_work
     equal(batches(found, start_step=5, num_workers=num_workers), batches(manifest)[5:])
 
 
+def test_what_only_ffmpeg_reads_is_not_copied(encode, tmp_path):
+    file = encode("a.m4a")
+    (tmp_path / "m.csv").write_text(f"ID,duration,wav\na,1,{file}\n")
+    write_shards(tmp_path / "m.csv", tmp_path / "shards", codec="as-found")
+    found = load_audio(read_shards(tmp_path / "shards")[0].wav)
+    assert torch.allclose(found, load_audio(file), atol=2**-15)
+
+
 def test_batches_from_a_url_are_the_same(shards, voices_folder):
     system = fsspec.filesystem("memory")
     for path in shards.iterdir():
