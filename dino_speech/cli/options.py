@@ -89,6 +89,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "fbank_stats",
     },
     "--folds": {"type": positive_int, "metavar": "N", "help": "default: 5, or the speakers where fewer"},
+    "--fold-column": {"metavar": "COLUMN", "help": "folds as published: one per value"},
     "--group": {"metavar": "COLUMN", "help": "column of groups (default: sex, where there is one)"},
     "--json": {"action": "store_true", "help": "print one JSON object as the last line of stdout"},
     "--label": {"metavar": "NAME", "help": "column of classes, to be predicted: UAR"},

@@ -10,6 +10,7 @@ from dino_speech.data.utterances import Manifest, list_some
 from dino_speech.errors import InputError
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+ALWAYS_TRAIN = "train"  # in a column of folds: learnt from in each, judged in none
 
 
 def speaker_folds(
@@ -75,7 +76,7 @@ def manifest_folds(
     """The folds of a manifest by name: as published, one for each value of a column; or drawn, no speaker in two.
 
     Args:
-        column: of the folds as published; or else
+        column: of the folds as published (see `published_folds`); or else
         num_folds: of folds drawn with `seed`, named "1", "2", ...
         stratify: column of classes to spread evenly over drawn folds; None: none.
         speaker: the column that no fold may split; folds as published are compared by it where it is there.
@@ -88,16 +89,25 @@ def manifest_folds(
         classes = None if stratify is None else manifest.label(stratify, allow_blank=False)
         drawn = speaker_folds(speakers, classes, num_folds=num_folds, seed=seed)
         return {str(number): fold for number, fold in enumerate(drawn, start=1)}
-    values = np.array(manifest.label(column, allow_blank=False))
-    names = sorted(set(values.tolist()), key=lambda name: (len(name), name) if name.isdecimal() else (0, name))
-    if len(names) < 2:
-        raise InputError(f"{manifest.name}: column {column!r} holds the one fold {names}; expected two or more")
-    folds = {name: (np.flatnonzero(values != name), np.flatnonzero(values == name)) for name in names}
+    folds = published_folds(manifest, column)
     if speaker in manifest.columns:
         people = np.array(manifest.label(speaker))
         for train, test in folds.values():
             check_disjoint(people[train].tolist(), people[test].tolist())
     return folds
+
+
+def published_folds(manifest: Manifest, column: str) -> dict[str, Fold]:
+    """The folds that a column names: each value is judged in turn, all other rows are learnt from.
+
+    Rows with the value `train` are never judged: a published training and test part are one fold.
+    """
+    values = np.array(manifest.label(column, allow_blank=False))
+    found = sorted(set(values.tolist()), key=lambda name: (len(name), name) if name.isdecimal() else (0, name))
+    names = [name for name in found if name != ALWAYS_TRAIN]
+    if len(found) < 2:
+        raise InputError(f"{manifest.name}: column {column!r} holds the one fold {found}; expected two or more")
+    return {name: (np.flatnonzero(values != name), np.flatnonzero(values == name)) for name in names}
 
 
 def group_folds(classes: NDArray, groups: NDArray, *, num_folds: int, seed: int) -> list[Fold]:

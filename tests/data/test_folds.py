@@ -6,7 +6,8 @@ import sklearn
 from packaging.version import Version, parse
 from sklearn.model_selection import StratifiedGroupKFold
 
-from dino_speech.data.folds import check_disjoint, group_folds, speaker_folds
+from dino_speech.data.folds import check_disjoint, group_folds, published_folds, speaker_folds
+from dino_speech.data.utterances import Manifest, Utterance
 from dino_speech.errors import InputError
 
 
@@ -83,3 +84,17 @@ def test_a_leak_is_named() -> None:
     check_disjoint(["a", "b", ""], ["c", ""])
     with pytest.raises(InputError, match=r"2 speakers are on both sides of the split \(b, c\)"):
         check_disjoint(["a", "b", "c"], ["c", "b", "d"])
+
+
+def test_folds_as_published() -> None:
+    rows = [
+        Utterance(f"u{i}", f"/{i}.wav", 1.0, labels={"fold": cell}) for i, cell in enumerate(["10", "2", "train", "2"])
+    ]
+    folds = published_folds(Manifest(rows), "fold")
+    assert {name: [part.tolist() for part in fold] for name, fold in folds.items()} == {
+        "2": [[0, 2], [1, 3]],
+        "10": [[1, 2, 3], [0]],
+    }
+    for number in (0, 2):
+        with pytest.raises(InputError, match="holds the one fold"):
+            published_folds(Manifest([rows[number]]), "fold")

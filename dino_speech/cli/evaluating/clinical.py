@@ -61,7 +61,7 @@ def add_kind(kinds: Subparsers) -> None:
     parser.add_argument("--subject", metavar="COLUMN", default="speaker", help="column of the people (%(default)s)")
     group = parser.add_mutually_exclusive_group()
     add_options(group, "--folds", help="default: 5, or the people where fewer")
-    group.add_argument("--fold-column", metavar="COLUMN", help="folds as published: one per value")
+    add_options(group, "--fold-column")
     group.add_argument("--split", metavar="COLUMN", help="official split: learn from `train`, judge `test`")
     parser.add_argument("--segment-s", type=float, metavar="S", help="cut recordings into segments (default: whole)")
     add_options(parser, "--vad")

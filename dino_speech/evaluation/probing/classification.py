@@ -4,7 +4,7 @@ Each utterance is predicted once, by a probe trained on other speakers; figures 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
-from dino_speech.evaluation.probing.crossfit import cross_fit
+from dino_speech.evaluation.probing.crossfit import CrossFit, cross_fit
 from dino_speech.intervals import SHARE, Interval, sample_of, speaker_interval
 from dino_speech.metrics import macro_f1, micro_f1, uar
 from dino_speech.models.encoder import SpeechEncoder
@@ -38,6 +38,9 @@ class ClassificationReport(PlainData):
         resampled: "speakers", or "recordings" where not all of them are known.
         warnings: what a reader must know of the intervals.
         strengths: C of the logistic regression that each fold chose.
+        fold_uars: fold -> UAR of its utterances, of folds as published; many papers report the mean of these.
+        num_shared_speakers: on both sides of a fold as published; where there are any, `uar_speaker_disjoint` is the
+            figure in folds that no speaker crosses, with its interval beside the others.
         true: (num_utterances,) classes, in the order of the manifest, skipped ones left out; likewise `predicted`.
     """
 
@@ -61,6 +64,9 @@ class ClassificationReport(PlainData):
     true: NDArray[np.str_] = field(repr=False)
     predicted: NDArray[np.str_] = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
+    fold_uars: dict[str, float] = field(default_factory=dict)
+    num_shared_speakers: int = 0
+    uar_speaker_disjoint: float | None = None
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Heading -> rows, for a report."""
@@ -73,7 +79,11 @@ class ClassificationReport(PlainData):
             "utterances": self.num_utterances,
             "speakers": self.num_speakers,
         }
-        return {"Results": [row], "Recalls": [dict(self.recalls)]}
+        if self.uar_speaker_disjoint is not None:
+            row["UAR, speaker-disjoint"] = self.uar_speaker_disjoint
+            row["UAR, speaker-disjoint, 95 %"] = self.intervals["uar_speaker_disjoint"]
+        folds = [{"fold": name, "UAR": value} for name, value in self.fold_uars.items()]
+        return {"Results": [row], "Recalls": [dict(self.recalls)], "UAR by fold": folds}
 
 
 def evaluate_classification(
@@ -82,6 +92,8 @@ def evaluate_classification(
     *,
     label: str,
     num_folds: int | None = None,
+    fold_column: str | None = None,
+    keep_shared_speakers: bool = False,
     seed: int = 0,
     speaker: str = "speaker",
     embedded: EmbeddedManifest | None = None,
@@ -95,6 +107,9 @@ def evaluate_classification(
         manifest: the utterances.
         label: the column to predict; rows where it is blank are left out and listed.
         num_folds: 2 or more; None: 5, or the number of speakers where that is smaller.
+        fold_column: folds as published, instead: each value is judged in turn, rows with `train` never.
+        keep_shared_speakers: judge these also where a speaker is on both sides, and report that and the UAR in
+            speaker-disjoint folds beside it; without it they are refused.
         seed: of folds and intervals.
         speaker: the column that no fold may split; rows where it is blank are left out and listed.
         embedded: embeddings of this very manifest, to use instead of the encoder.
@@ -104,14 +119,15 @@ def evaluate_classification(
     Raises:
         InputError: no such column, or too few classes, speakers or utterances for the folds.
     """
-    fit = cross_fit(
-        encoder, manifest, label=label, num_folds=num_folds, seed=seed, speaker=speaker, embedded=embedded, **options
-    )
-    true, predicted = (fit.classes[codes[:, 0].astype(np.int64)] for codes in (fit.true, fit.predict()))
-    return classification_report(
-        true,
-        predicted,
-        fit.data.speakers,
+    published = {"fold_column": fold_column, "keep_shared_speakers": keep_shared_speakers}
+    folds: dict[str, Any] = {"num_folds": num_folds, "seed": seed, "speaker": speaker, **published}
+    fit = cross_fit(encoder, manifest, label=label, embedded=embedded, **folds, **options)
+    rows, (true, predicted) = fit.judged, _classes(fit)
+    by_fold = {name: uar(true[test], predicted[test]) for name, (_, test) in fit.folds.items()}
+    report = classification_report(
+        true[rows],
+        predicted[rows],
+        fit.data.speakers[rows],
         label=label,
         num_folds=len(fit.folds),
         strengths=[probe.strength_ for probe in fit.probes],
@@ -119,6 +135,44 @@ def evaluate_classification(
         provenance=provenance(seed=seed, manifest=manifest.paths),
         num_resamples=num_resamples,
         seed=seed,
+        fold_uars={} if fold_column is None else by_fold,
+    )
+    return _beside_disjoint(report, fit, num_resamples) if fit.shared_speakers else report
+
+
+def _classes(fit: CrossFit) -> list[NDArray[np.str_]]:
+    """True and predicted classes (N,) each; what no fold judges is predicted to be anything."""
+    return [fit.classes[np.nan_to_num(codes[:, 0]).astype(np.int64)] for codes in (fit.true, fit.predict())]
+
+
+def _beside_disjoint(report: ClassificationReport, fit: CrossFit, num_resamples: int) -> ClassificationReport:
+    """The report of folds that speakers cross, with the mark, and with the UAR where none does."""
+    shared = fit.shared_speakers
+    true, predicted = _classes(fit.in_drawn_folds())
+    apart = classification_report(
+        true,
+        predicted,
+        fit.data.speakers,
+        label=report.label,
+        num_folds=0,
+        strengths=[],
+        skipped=[],
+        provenance={},
+        num_resamples=num_resamples,
+        seed=fit.seed,
+    )
+    interval = apart.intervals["uar"]
+    warning = (
+        f"{len(shared)} of {np.unique(fit.data.speakers).size} speakers are on both sides of folds as published: the"
+        " figures also measure how well these speakers are known. In folds that no speaker crosses, of all"
+        f" {apart.num_utterances} utterances: UAR {apart.uar:.3f} ({interval})."
+    )
+    return replace(
+        report,
+        num_shared_speakers=len(shared),
+        uar_speaker_disjoint=apart.uar,
+        intervals={**report.intervals, "uar_speaker_disjoint": interval},
+        warnings=[warning, *report.warnings],
     )
 
 
@@ -135,7 +189,7 @@ def classification_report(
 
     Speakers (N,) are resampled; None: not all are known, and recordings are.
     A predicted class that is never true has no recall, but is a row of the confusion. `origin` is the other fields of
-    `ClassificationReport`: label, num_folds, strengths, skipped, provenance.
+    `ClassificationReport`: label, num_folds, strengths, skipped, provenance, and those with defaults.
     """
     from sklearn.metrics import confusion_matrix
 

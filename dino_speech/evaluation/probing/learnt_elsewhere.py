@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.utterances import Manifest, Skipped
+from dino_speech.data.utterances import Manifest, Skipped, list_some
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.classification import ClassificationReport, classification_report
-from dino_speech.evaluation.probing.crossfit import labelled_speech
-from dino_speech.evaluation.probing.probes import RidgeProbe
+from dino_speech.evaluation.probing.crossfit import LabelledSpeech, labelled_speech
+from dino_speech.evaluation.probing.probes import LogisticProbe, RidgeProbe
 from dino_speech.evaluation.probing.regression import RegressionReport, regression_report
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
@@ -140,23 +140,25 @@ def evaluate_cross_corpus(
     tests: Mapping[str, Manifest],
     *,
     train: Manifest | None = None,
+    label: str | None = None,
     labels: Sequence[str] | None = None,
     seed: int = 0,
     speaker: str = "speaker",
     num_resamples: int = 1000,
     **options: Any,
 ) -> dict[str, RegressionReport | ClassificationReport]:
-    """Judge on whole corpora what was learnt on another one.
+    """Judge on whole corpora, or the official test parts of one, what was learnt elsewhere.
 
     Args:
-        model: an encoder, on whose frozen embeddings a ridge regression is fitted to all of `train`; or a system, which
-            has learnt already.
+        model: an encoder, on whose frozen embeddings a linear probe is fitted to all of `train`; or a system, which has
+            learnt already.
         tests: the other corpora by name. Of several dimensions each is judged by those that it has columns for; with
             their labels on the scale of what was learnt (see `rescale_labels`).
-        train: for an encoder: what is learnt from.
-        labels: for an encoder: the columns of numbers; for a system None: all that it says.
+        train: for an encoder: what is learnt from; those whose speaker is blank count as one.
+        label: for an encoder: the column of classes, or else
+        labels: the columns of numbers; for a system None: all that it says.
         seed: of inner folds and intervals.
-        speaker: the column to resample by.
+        speaker: the column to resample by; recordings are resampled where it is missing or has blanks.
         num_resamples: of the bootstrap.
         options: passed to `embed_files` or `predict` (`num_workers`, `progress`).
 
@@ -164,15 +166,19 @@ def evaluate_cross_corpus(
         The report of each corpus; `num_folds` is 0: nothing is fitted on it.
 
     Raises:
-        InputError: a corpus has none of the labels, or speakers of `train`; a cell is no number; what is missing here.
+        InputError: a corpus has none of the labels, a class that `train` has not, or speakers of `train`; a cell is no
+            number; what is missing here.
     """
     if not tests:
         raise InputError("no corpus to judge on; give one at least, by name")
     bootstrap = {"seed": seed, "num_resamples": num_resamples}
     if isinstance(model, SpeechEncoder):
-        if train is None or not labels:
-            raise InputError("an encoder learns first: give train, a manifest, and labels, its columns of numbers")
-        return _probed(model, tests, train, list(labels), bootstrap, speaker=speaker, **options)
+        if train is None or bool(label) == bool(labels):
+            what = "its column of classes (label) or its columns of numbers (labels)"
+            raise InputError(f"an encoder learns first: give train, a manifest, and {what}")
+        if label:
+            return _probed_classes(model, tests, train, label, bootstrap, speaker=speaker, **options)
+        return _probed(model, tests, train, list(labels or []), bootstrap, speaker=speaker, **options)
     known = list(model.targets.names) if isinstance(model.targets, Dimensions) else [model.targets.label]
     chosen = known if labels is None else list(labels)
     if unknown := sorted(set(chosen) - set(known)):
@@ -209,22 +215,58 @@ def _probed(
     for test in tests.values():
         check_speakers(train, test, labels)
     numbers = np.array([train.numbers(name) for name in labels]).T
-    data = labelled_speech(encoder, train, labels=labels, **options)
+    data = labelled_speech(encoder, train, labels=labels, unknown_speakers=True, **options)
     probe = RidgeProbe(seed=bootstrap["seed"]).fit(data.embeddings, numbers[data.rows], data.speakers)
     found: dict[str, RegressionReport | ClassificationReport] = {}
     for name, test in tests.items():
         true = np.array([test.numbers(column) for column in shared[name]]).T
-        judged = labelled_speech(encoder, test, labels=shared[name], **options)
+        judged = labelled_speech(encoder, test, labels=shared[name], unknown_speakers=True, **options)
         places = [labels.index(column) for column in shared[name]]
         found[name] = regression_report(
             true[judged.rows],
             probe.predict(judged.embeddings)[:, places],
-            judged.speakers,
+            judged.known_speakers,
             labels=shared[name],
-            num_folds=0,
             strengths={labels[i]: [float(probe.strengths_[i])] for i in places},
-            skipped=judged.skipped,
-            provenance=provenance(seed=bootstrap["seed"], manifest=[*train.paths, *test.paths]),
-            **bootstrap,
+            **_origin(train, test, judged, bootstrap),
         )
     return found
+
+
+def _probed_classes(
+    encoder: SpeechEncoder,
+    tests: Mapping[str, Manifest],
+    train: Manifest,
+    label: str,
+    bootstrap: dict[str, int],
+    **options: Any,
+) -> dict[str, RegressionReport | ClassificationReport]:
+    """Each corpus by a logistic regression of the training corpus."""
+    known = set(train.label(label)) - {""}
+    for test in tests.values():
+        check_speakers(train, test, label)
+        if unknown := sorted(set(test.label(label)) - known - {""}):
+            problem = f"{test.name}: column {label!r} has {list_some(unknown)}, which {train.name} has not"
+            raise InputError(f"{problem}; select the classes that both have, such as emotion=angry,sad")
+    if len(known) < 2:
+        raise InputError(f"{train.name}: column {label!r} holds {sorted(known)}; expected two classes at least")
+    data = labelled_speech(encoder, train, labels=[label], unknown_speakers=True, **options)
+    probe = LogisticProbe(seed=bootstrap["seed"]).fit(data.embeddings, data.values[:, 0], data.speakers)
+    found: dict[str, RegressionReport | ClassificationReport] = {}
+    for name, test in tests.items():
+        judged = labelled_speech(encoder, test, labels=[label], unknown_speakers=True, **options)
+        found[name] = classification_report(
+            judged.values[:, 0],
+            probe.predict(judged.embeddings),
+            judged.known_speakers,
+            label=label,
+            strengths=[probe.strength_],
+            **_origin(train, test, judged, bootstrap),
+        )
+    return found
+
+
+def _origin(train: Manifest, test: Manifest, judged: LabelledSpeech, bootstrap: dict[str, int]) -> dict[str, Any]:
+    """What a report says of where it comes from: nothing is fitted on the corpus that is judged."""
+    come_from = provenance(seed=bootstrap["seed"], manifest=[*train.paths, *test.paths])
+    return {"num_folds": 0, "skipped": judged.skipped, "provenance": come_from, **bootstrap}

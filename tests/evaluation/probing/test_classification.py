@@ -1,10 +1,15 @@
 """Classification of frozen embeddings: speaker-disjoint, repeatable, honest about what was left out."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn import metrics as reference
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from dino_speech.data.manifest import Manifest, Utterance
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
@@ -115,3 +120,59 @@ def test_from_audio_with_bad_files(encoder, broken_voices: Manifest) -> None:
     assert (report.num_utterances, report.num_folds) == (13, 4)
     assert {item.name for item in report.skipped} == {"spk0_0", "spk1_1", "spk2_2"}
     assert encoder.num_files == 16
+
+
+def with_column(data: EmbeddedManifest, name: str, cell: Callable[[int, Utterance], str]) -> EmbeddedManifest:
+    rows = [replace(row, labels={**row.labels, name: cell(number, row)}) for number, row in enumerate(data.manifest)]
+    return EmbeddedManifest(Manifest(rows), data.embeddings)
+
+
+def session(_: int, utterance: Utterance) -> str:
+    return str(1 + int(utterance.labels["speaker"][1:]) % 3)
+
+
+def test_folds_as_published_are_judged_in_turn() -> None:
+    data = with_column(acted(2.0, num_speakers=6), "session", session)
+    options = {"label": "emotion", "embedded": data, "num_resamples": 5, "fold_column": "session"}
+    report = evaluate_classification(None, data.manifest, **options)
+    x, true = data.embeddings.astype(np.float64), np.array(data.manifest.label("emotion"))
+    sessions, predicted = np.array(data.manifest.label("session")), true.copy()
+    for number, strength in zip("123", report.strengths, strict=True):
+        train, test = sessions != number, sessions == number
+        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000, tol=1e-6)
+        predicted[test] = make_pipeline(StandardScaler(), model).fit(x[train], true[train]).predict(x[test])
+        assert report.fold_uars[number] == pytest.approx(
+            reference.recall_score(true[test], predicted[test], average="macro")
+        )
+    assert report.predicted.tolist() == predicted.tolist()
+    assert (report.num_folds, report.num_utterances, report.num_shared_speakers) == (3, 72, 0)
+    assert report.uar_speaker_disjoint is None
+    with pytest.raises(InputError, match="give either a column of folds"):
+        evaluate_classification(None, data.manifest, num_folds=2, **options)
+
+
+def test_an_official_training_part_is_learnt_from_and_never_judged() -> None:
+    data = with_column(acted(2.0, num_speakers=6), "split", lambda *row: "test" if session(*row) == "3" else "train")
+    options = {"label": "emotion", "embedded": data, "num_resamples": 5, "fold_column": "split"}
+    report = evaluate_classification(None, data.manifest, **options)
+    assert (report.num_folds, report.num_utterances, report.num_speakers) == (1, 24, 2)
+    for utterance in data.manifest:
+        if utterance.labels["split"] == "train":
+            utterance.labels["emotion"] = "sad"
+    with pytest.raises(InputError, match="what fold 'test' learns from is all 'sad'"):
+        evaluate_classification(None, data.manifest, **options)
+
+
+def test_folds_that_speakers_cross_are_refused_or_marked() -> None:
+    data = with_column(acted(0.0, confound=0.9, num_speakers=6), "fold", lambda number, _: str(number % 3))
+    options = {"label": "emotion", "embedded": data, "num_resamples": 5}
+    with pytest.raises(InputError, match=r"column 'fold': 6 speakers are on both sides of fold '0' .*keep_shared"):
+        evaluate_classification(None, data.manifest, fold_column="fold", **options)
+    report = evaluate_classification(None, data.manifest, fold_column="fold", keep_shared_speakers=True, **options)
+    honest = evaluate_classification(None, data.manifest, **options)
+    assert report.num_shared_speakers == 6
+    assert report.warnings[0].startswith("6 of 6 speakers are on both sides")
+    assert report.uar_speaker_disjoint == honest.uar
+    assert report.intervals["uar_speaker_disjoint"] == honest.intervals["uar"]
+    assert report.uar > honest.uar  # it knows the people
+    assert list(report.tables()["Results"][0])[-2:] == ["UAR, speaker-disjoint", "UAR, speaker-disjoint, 95 %"]

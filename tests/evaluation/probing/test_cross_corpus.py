@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -80,6 +80,33 @@ def test_the_probe_learns_from_one_and_is_judged_on_the_other(
     assert set(report.true.ravel()) <= {1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0}
 
 
+def test_classes_are_learnt_from_all_and_judged_on_an_official_test_part(
+    corpora: Callable[..., tuple[Manifest, Manifest]],
+) -> None:
+    encoder, (train, test) = load_encoder("fbank_stats"), corpora()
+    train = Manifest(
+        [
+            replace(row, labels={**row.labels, "speaker": row.labels["speaker"] if i else ""})
+            for i, row in enumerate(train)
+        ]
+    )
+    report = evaluate_cross_corpus(encoder, {"test": test}, train=train, label="emotion", num_resamples=5)["test"]
+    x, unseen = (encoder.embed_files(list(part)).embeddings.astype(np.float64) for part in (train, test))
+    model = LogisticRegression(C=report.strengths[0], class_weight="balanced", max_iter=1000)
+    expected = make_pipeline(StandardScaler(), model).fit(x, train.label("emotion")).predict(unseen)
+    assert report.predicted.tolist() == expected.tolist()
+    assert (report.num_utterances, report.num_folds, report.num_speakers) == (8, 0, 2)
+    nameless = Manifest([replace(row, labels={"emotion": row.labels["emotion"]}) for row in test])
+    report = evaluate_cross_corpus(encoder, {"test": nameless}, train=train, label="emotion", num_resamples=5)["test"]
+    assert (report.num_utterances, report.resampled) == (8, "recordings")
+    other = Manifest([replace(row, labels={**row.labels, "emotion": "calm"}) for row in test])
+    with pytest.raises(InputError, match=r"column 'emotion' has calm, which .* has not; select the classes"):
+        evaluate_cross_corpus(encoder, {"test": other}, train=train, label="emotion")
+    calm = Manifest([replace(row, labels={**row.labels, "emotion": "calm"}) for row in train])
+    with pytest.raises(InputError, match="expected two classes at least"):
+        evaluate_cross_corpus(encoder, {"test": other}, train=calm, label="emotion")
+
+
 def test_a_system_is_judged_by_what_a_corpus_has(corpora: Callable[..., tuple[Manifest, Manifest]]) -> None:
     _, test = corpora()
     encoder = build_encoder("xvector", embedding_dim=8, channels=[8] * 5, seed=0).eval()
@@ -139,3 +166,11 @@ def test_command(
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main([*words, *other, "--label-range", "7,1"])
+    words = ["evaluate", "classification", *words[2:-2], "--label", "emotion"]
+    capsys.readouterr()
+    assert main([*words, "--test-manifest", files[1], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["num_utterances"] == 8
+    assert main([*words, "--fold-column", "speaker", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out.splitlines()[-1])["fold_uars"]) == ["spk0", "spk1"]
+    assert main([*words, "--test-manifest", files[1], "--keep-shared-speakers"]) == 2
+    assert "--keep-shared-speakers: --test-manifest is judged as one" in capsys.readouterr().err
