@@ -27,7 +27,7 @@ _HOMES = {
     "join_encoders": "dino_speech.models.joined",
     "SpeechEncoder": "dino_speech.models.encoder",
     "DINOLoss": "dino_speech.dino.loss",
-    "register_objective": "dino_speech.dino.loss",
+    "register_objective": "dino_speech.dino.objectives",
     "DINOPretrainer": "dino_speech.dino.pretrain",
     "FineTuneStage": "dino_speech.transfer.stages",
     "FineTuner": "dino_speech.transfer.finetune",

@@ -21,7 +21,7 @@ from dino_speech import (
 )
 from dino_speech.cli.main import main
 from dino_speech.data.corpora.catalogue import CORPORA
-from dino_speech.dino.loss import OBJECTIVES
+from dino_speech.dino.objectives import OBJECTIVES
 from dino_speech.errors import InputError
 from dino_speech.evaluation.added_tasks import TASKS
 from dino_speech.models.registry import ENCODERS

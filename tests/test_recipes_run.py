@@ -50,9 +50,11 @@ def _name(recipe: Path) -> str:
 
 
 def _encoder_name(recipe: Path) -> str:
-    found = re.search(r"name: (\w+)", recipe.read_text())
-    assert found
-    return found[1]
+    if found := re.search(r"name: (\w+)", recipe.read_text()):
+        return found[1]
+    base = re.search(r"^base: (\S+)", recipe.read_text(), re.M)
+    assert base
+    return _encoder_name(recipe.parent / base[1])
 
 
 @pytest.fixture

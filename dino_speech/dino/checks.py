@@ -18,6 +18,10 @@ def check_parts(hyper: Hyperparameters, steps: RunSteps) -> None:
             "objective.loss_weight is 0, so the teacher hears nothing and its BatchNorm, teacher.batchnorm: train, "
             "would stay as it began; set teacher.batchnorm: ema"
         )
+    fewest_short = 2 if hyper.objective.contrast_weight else 1
+    if hyper.objective.student_views == "short" and hyper.crops.num_short < fewest_short:
+        problem = f"objective.student_views is short, and crops.num_short is {hyper.crops.num_short}"
+        raise InputError(f"{problem}: expected at least {fewest_short}; raise num_short")
     if hyper.encoder.config.whitening and hyper.whitening.shrinkage is not None:
         raise InputError("the encoder whitens its embeddings already, and goes on to; set whitening.shrinkage: null")
     shortest = hyper.crops.short_samples if hyper.crops.num_short else hyper.crops.long_samples

@@ -76,6 +76,7 @@ def measure(
     loss: float,
     targets: Tensor | None,
     embeddings: Tensor,
+    points: Tensor | None = None,
     center: Tensor | None = None,
     teacher: nn.Module | None = None,
     student: nn.Module | None = None,
@@ -83,15 +84,16 @@ def measure(
     """All figures of a step, plain numbers for the log.
 
     `loss` is the DINO loss alone; `targets` (L, B, K) and `embeddings` (..., D) are the teacher's, of the same views;
-    without `targets` the embeddings are the student's. `center` (K,) is given if the targets were centered, `teacher`
+    without `targets` the embeddings are the student's. `points` (..., P) are the head's, where the loss compares these.
+    `center` (K,) is given if the targets were centered, `teacher`
     and `student` for the gap between them.
 
     Returns:
         `loss`, `loss_fraction` (of ln K), `teacher_entropy`, `batch_mean_entropy`, `prototypes_used` (effective number
         within the batch), `prototype_use` (its logarithm, as a fraction of ln min(N, K); above 1 for soft targets),
         `target_information` (mutual information of utterance and prototype, same fraction), `student_teacher_kl`
-        (nats), `embedding_spread`, `rank_me`, `max_rank`; and if asked for `center_norm`, `teacher_gap`, `num_shared`
-        (parameters in the same memory).
+        (nats), `embedding_spread`, `rank_me`, `max_rank`; and if asked for `points_spread`, `center_norm`,
+        `teacher_gap`, `num_shared` (parameters in the same memory).
     """
     figures = {
         "loss": loss,
@@ -100,6 +102,8 @@ def measure(
         "rank_me": rank_me(embeddings),
         "max_rank": float(min(embeddings.shape[:-1].numel(), embeddings.shape[-1])),
     }
+    if points is not None:
+        figures["points_spread"] = embedding_spread(points)
     if center is not None:
         figures["center_norm"] = center.norm().item()
     if teacher is not None and student is not None:
@@ -169,6 +173,15 @@ def diagnose(window: Sequence[Mapping[str, float]]) -> list[Finding]:
         found.append(_teacher_is_student(last))
     if all(_worthless_targets(figures) for figures in window):
         found.append(_which_face(last))
+    elif all(figures.get("points_spread", 1.0) < MIN_SPREAD for figures in window):
+        found.append(
+            Finding(
+                "identical points",
+                f"the head gives all utterances nearly one point (spread {last['points_spread']:.2f})",
+                "loss: cosine is at its best there, and nothing keeps the points apart",
+                "coding_rate_weight (1), lower lr, longer warmup",
+            )
+        )
     elif all(_few_dimensions(figures) for figures in window):
         found.append(
             Finding(

@@ -10,7 +10,7 @@ Letters: `N` rows, `B` utterances, `V` views, `T` frames, `F` bands, `D` embeddi
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -140,10 +140,14 @@ class DINOHead(nn.Module):
         # In float16 the epsilon of normalize rounds to zero, and a zero vector would become NaN.
         return F.normalize(hidden if hidden.itemsize >= 4 else hidden.float(), dim=-1)
 
+    def logits(self, points: Tensor) -> Tensor:
+        """(N, bottleneck) of unit length -> (N, K)."""
+        weight = self.last_layer.parametrizations.weight  # type: ignore[union-attr]
+        return prototype_logits(points, weight.original1, weight.original0)  # type: ignore
+
     def forward(self, embedding: Tensor) -> Tensor:
         """(N, D) -> logits (N, K)."""
-        weight = self.last_layer.parametrizations.weight  # type: ignore[union-attr]
-        return prototype_logits(self.bottleneck(embedding), weight.original1, weight.original0)  # type: ignore
+        return self.logits(self.bottleneck(embedding))
 
 
 def _mlp(sizes: list[int], *, batch_norm: bool) -> nn.Sequential:
@@ -160,6 +164,17 @@ def _initialize(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+Depth = Literal["embedding", "points", "logits"]  # how far a network is asked
+
+
+class Outputs(NamedTuple):
+    """What a network says of its views, as far as it was asked."""
+
+    embedding: Tensor  # (V*B, D)
+    points: Tensor | None = None  # (V*B, bottleneck) of unit length
+    logits: Tensor | None = None  # (V*B, K)
+
+
 class Network(nn.Module):
     """An encoder with its head, over views of several lengths."""
 
@@ -167,10 +182,10 @@ class Network(nn.Module):
         super().__init__()
         self.encoder, self.head = encoder, head
 
-    def forward(self, views: Sequence[Tensor], *, with_logits: bool = True) -> tuple[Tensor, Tensor]:
-        """Frames (V*B, T, F), one entry per length of view -> embedding (V*B, D) and logits (V*B, K) in that order.
-
-        Without `with_logits` the head rests, and an empty tensor stands in their place.
-        """
+    def forward(self, views: Sequence[Tensor], *, depth: Depth = "logits") -> Outputs:
+        """Frames (V*B, T, F), one entry per length of view -> what is said of all of them, in that order."""
         embedding = torch.cat([self.encoder.embed_frames(frames, None) for frames in views])
-        return embedding, self.head(embedding) if with_logits else embedding.new_empty(0)
+        if depth == "embedding":
+            return Outputs(embedding)
+        points = self.head.bottleneck(embedding)
+        return Outputs(embedding, points, self.head.logits(points) if depth == "logits" else None)

@@ -28,12 +28,14 @@ from dino_speech.training.settings import OLD_RUN_NAMES, RunSettings, Settings, 
 class ObjectiveSettings(Settings):
     """What the student is to achieve: the sum of terms, each with its weight; 0 leaves a term out.
 
-    `loss` compares the student with the teacher; the other terms look at the student's embeddings (`regularizers.py`).
+    `loss` compares the student with the teacher; the other terms look at a batch of the student's (`regularizers.py`).
     Without `loss` there are no targets: head and teacher are not asked, and the teacher is the student's mean.
     """
 
-    loss: str = "dino"  # or one of your own (`register_objective`)
+    loss: str = "dino"  # "cosine": of the heads' points, no prototypes (SimDINO); or your own (`register_objective`)
     loss_weight: NotNegative = 1.0
+    # What the student hears. "short": the short views alone, the teacher the long ones alone, as in SDPN [C]: all
+    student_views: Literal["all", "short"] = "all"
     student_temperature: Positive = 0.1  # of the student's softmax [C]
     teacher_temperature: Positive = 0.04  # of the teacher's; lower is sharper [C]
     teacher_temperature_start: Positive | None = None  # where it begins; None: constant [C]
@@ -46,9 +48,17 @@ class ObjectiveSettings(Settings):
     contrast_weight: NotNegative = 0.0  # of NT-Xent over all views [C]: none
     contrast_temperature: Positive = 0.05  # [ours]: short utterances, batches of about a hundred
     frobenius_weight: NotNegative = 0.0  # of what keeps the dimensions apart, over all views [C]: none
+    mean_entropy_weight: NotNegative = 0.0  # of the student's even use of its prototypes; SDPN: 1 [C]: none
+    coding_rate_weight: NotNegative = 0.0  # of what spreads the head's points; SimDINO: 1 [C]: none
+    coding_rate_epsilon: Positive = 0.5  # how coarsely it tells points apart (SimDINO, official code)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.loss_weight and (self.mean_entropy_weight or self.coding_rate_weight):
+            problem = "mean_entropy_weight and coding_rate_weight look at the head, which only the loss asks, and"
+            raise InputError(f"{problem} loss_weight is 0; set loss_weight, or both of them to 0")
+        if self.loss == "cosine" and self.mean_entropy_weight:
+            raise InputError("mean_entropy_weight is of prototypes, and loss: cosine has none; set coding_rate_weight")
         if not (self.loss_weight or self.contrast_weight):
             raise InputError("loss_weight and contrast_weight are both 0: nothing would be learnt; set one of them")
 

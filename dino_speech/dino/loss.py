@@ -7,14 +7,11 @@ Letters: `L` long views, `V` all views (the long ones first), `B` utterances, `K
 """
 
 import math
-from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from dino_speech.errors import InputError
-from dino_speech.registry import Registry
 
 # Prototypes summed within one product; the sums of the blocks are added up afterwards, which is as exact as pairwise
 # summation and no slower. All 65,536 in one float32 product lose the fourth digit where the summands are equal.
@@ -25,13 +22,14 @@ class DINOLoss(nn.Module):
     """Mean cross-entropy over all pairs of a teacher's view and another view of the student.
 
     Args:
-        num_long: L, how many views the teacher sees; they are the first of the student's views.
+        num_long: L, how many views the teacher sees; they are the first of the student's views. 0: the student sees
+            none of the teacher's, and all pairs count.
         student_temperature: divides the student's logits; above 0.
         teacher_temperature: that the targets were made with; below the student's, or nothing sharpens them and the
             teacher tends to the uniform one. Here for objectives of one's own.
 
     Raises:
-        InputError: `num_long` below 1 or a temperature that is not positive.
+        InputError: `num_long` below 0 or a temperature that is not positive.
 
     Example:
         >>> criterion = DINOLoss(num_long=2)
@@ -47,8 +45,8 @@ class DINOLoss(nn.Module):
         self, *, num_long: int = 2, student_temperature: float = 0.1, teacher_temperature: float = 0.04
     ) -> None:
         super().__init__()
-        if num_long < 1:
-            raise InputError(f"DINOLoss: num_long = {num_long}; expected at least 1, the view that the teacher sees")
+        if num_long < 0:
+            raise InputError(f"DINOLoss: num_long = {num_long}; expected 0 or more, the views that both hear")
         for name, value in (("student", student_temperature), ("teacher", teacher_temperature)):
             if not value > 0:
                 raise InputError(f"DINOLoss: {name}_temperature = {value}; expected a number above 0")
@@ -68,7 +66,7 @@ class DINOLoss(nn.Module):
         Raises:
             ValueError: shapes that do not fit each other, or no pair of different views.
         """
-        num_pairs = self._check(student_logits, targets)
+        num_pairs = count_pairs(student_logits, targets, self.num_long)
         with torch.autocast(student_logits.device.type, enabled=False):
             # Half-precision logits become float32; float64 stays.
             logits = student_logits.to(torch.promote_types(student_logits.dtype, torch.float32))
@@ -78,33 +76,22 @@ class DINOLoss(nn.Module):
             teacher = targets.detach().to(log_student.dtype).unflatten(-1, blocks)
             pairs = torch.einsum("lbck,vbck->bclv", teacher, log_student.unflatten(-1, blocks)).sum(1).mean(0)
             # The diagonal holds each long view against itself.
-            return (pairs.diagonal().sum() - pairs.sum()) / num_pairs
-
-    def _check(self, student_logits: Tensor, targets: Tensor) -> int:
-        given = f"student_logits {tuple(student_logits.shape)}, targets {tuple(targets.shape)}"
-        if student_logits.ndim != 3 or targets.ndim != 3 or student_logits.shape[1:] != targets.shape[1:]:
-            raise ValueError(f"DINOLoss: expected (V, B, K) and (L, B, K), got {given}")
-        num_views = student_logits.shape[0]
-        if targets.shape[0] != self.num_long or num_views < self.num_long:
-            raise ValueError(f"DINOLoss: num_long = {self.num_long} does not fit {given}")
-        num_pairs = self.num_long * (num_views - 1)
-        if num_pairs == 0:
-            raise ValueError("DINOLoss: one view alone has no other view to agree with; add a long or a short view")
-        return num_pairs
+            return (pairs.diagonal()[: self.num_long].sum() - pairs.sum()) / num_pairs
 
 
-Objective = TypeVar("Objective", bound=Callable[..., nn.Module])
-OBJECTIVES: Registry[Callable[..., nn.Module]] = Registry("objective", {"dino": DINOLoss})
+def count_pairs(student: Tensor, teacher: Tensor, num_long: int) -> int:
+    """Pairs of different views of (V, B, ...) and (L, B, ...), whose first `num_long` are the same.
 
-
-def register_objective(name: str) -> Callable[[Objective], Objective]:
-    """Make an objective of one's own known under a name, as `objective.loss` of a pretraining: a decorator.
-
-    The page "Add your own" has an example. It is built and called as `DINOLoss` is; it must change no state.
+    Raises:
+        ValueError: the shapes do not fit each other, or there is no pair.
     """
-
-    def register(objective: Objective) -> Objective:
-        OBJECTIVES.register(name, objective)
-        return objective
-
-    return register
+    given = f"student_logits {tuple(student.shape)}, targets {tuple(teacher.shape)}"
+    if student.ndim != 3 or teacher.ndim != 3 or student.shape[1:] != teacher.shape[1:]:
+        raise ValueError(f"DINOLoss: expected (V, B, K) and (L, B, K), got {given}")
+    num_views, num_targets = len(student), len(teacher)
+    if num_views < num_long or num_long not in (0, num_targets):
+        raise ValueError(f"DINOLoss: num_long = {num_long} does not fit {given}")
+    num_pairs = num_targets * num_views - num_long
+    if num_pairs == 0:
+        raise ValueError("DINOLoss: one view alone has no other view to agree with; add a long or a short view")
+    return num_pairs

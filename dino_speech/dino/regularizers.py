@@ -1,12 +1,17 @@
-"""What is said of a batch's embeddings, beside or instead of the prototypes: terms of the loss, each with a weight.
+"""What is said of a batch as a whole, beside or instead of teacher and student: terms of the loss, each with a weight.
 
 - `contrast` (NT-Xent): the views of an utterance are each other's positives, all else in the batch is not.
 - `koleo`: no two utterances lie close together.
 - `frobenius`: no two dimensions say the same.
+- `coding_rate`: points fill their space.
+- `mean_entropy`: all prototypes are used.
 
-All take (V, B, D) and compute in at least float32, also inside autocast. Each looks at a whole batch: give them the
-utterances of all processes. Letters: `V` views, `B` utterances, `D` embedding.
+The first three look at embeddings, the other two at what the head makes of them. All compute in at least float32, also
+inside autocast. Each looks at a whole batch: give them the utterances of all processes. Letters: `V` views, `B`
+utterances, `D` embedding, `P` dimensions of the head's points, `K` prototypes.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -83,3 +88,32 @@ def frobenius(embeddings: Tensor) -> Tensor:
         cosines = columns.T @ columns
         off_diagonal = cosines.square().sum() - cosines.diagonal().square().sum()
         return 0.5 * torch.log(cosines.shape[0] + off_diagonal)
+
+
+def coding_rate(points: Tensor, epsilon: float) -> Tensor:
+    """-(P + B) / (P B) x 1/2 log det(I + P / (B epsilon) Z^T Z) of each view's points Z (B, P), mean over the views.
+
+    Args:
+        points: (V, B, P) of unit length.
+        epsilon: above 0; how coarsely points are told apart.
+
+    Source: SimDINO, arXiv 2502.10385, with the factor of its code. I + Z Z^T has the same determinant, and is smaller
+        where B is.
+    """
+    num_points, num_dims = points.shape[-2:]
+    with torch.autocast(points.device.type, enabled=False):
+        rows = full_precision(points)
+        gram = rows @ rows.mT if num_points < num_dims else rows.mT @ rows
+        spread = torch.eye(gram.shape[-1], device=gram.device) + num_dims / (num_points * epsilon) * gram
+        rate = torch.linalg.cholesky(spread).diagonal(dim1=-2, dim2=-1).log().sum(-1).mean()
+        return -(num_dims + num_points) / (num_dims * num_points) * rate
+
+
+def mean_entropy(shares: Tensor) -> Tensor:
+    """ln K - entropy of the mean of the distributions (..., K): 0 where all prototypes are used equally.
+
+    Source: arXiv 2204.07141, Eq. 2 (MSN's me-max); for speakers arXiv 2308.02774 (SDPN).
+    """
+    with torch.autocast(shares.device.type, enabled=False):
+        mean = full_precision(shares).flatten(0, -2).mean(0)
+        return math.log(len(mean)) - torch.special.entr(mean).sum()

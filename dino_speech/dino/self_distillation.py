@@ -19,10 +19,10 @@ from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.seeds import seeded_generator
 from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
 from dino_speech.dino.collapse_doctor import CollapseDoctor
-from dino_speech.dino.head import Network
+from dino_speech.dino.head import Depth, Network, Outputs
 from dino_speech.dino.hyperparameters import Hyperparameters, RunSteps
-from dino_speech.dino.loss import OBJECTIVES
-from dino_speech.dino.regularizers import contrast, frobenius, koleo
+from dino_speech.dino.objectives import OBJECTIVES, CosineLoss
+from dino_speech.dino.regularizers import coding_rate, contrast, frobenius, koleo, mean_entropy
 from dino_speech.dino.teacher import Teacher
 from dino_speech.distributed import is_main_process, rank, world_size
 from dino_speech.models.encoder import SpeechEncoder
@@ -67,7 +67,8 @@ class Seen:
 
     loss: Tensor
     targets: Tensor | None  # (L, B, K)
-    embeddings: Tensor  # (L*B, D)
+    embeddings: Tensor  # (L, B, D)
+    points: Tensor | None  # (L, B, P) of the teacher, where the loss compares points
 
 
 class SelfDistillation(Training):
@@ -93,13 +94,17 @@ class SelfDistillation(Training):
         network = network.to(device)
         self.network = cast(Network, synchronized(network, device)) if hyper.run.sync_batchnorm else network
         self.teacher = Teacher(self.network, batchnorm=hyper.teacher.batchnorm)
-        self.centered = hyper.objective.loss_weight > 0 and hyper.objective.centering == "mean"
+        # How many of the student's views, the first ones, are the teacher's too.
+        self.num_long = 0 if hyper.objective.student_views == "short" else hyper.crops.num_long
         self.center = Center(hyper.head.num_prototypes, momentum=hyper.objective.center_momentum).to(device)
         self.criterion = OBJECTIVES[hyper.objective.loss](
-            num_long=hyper.crops.num_long,
+            num_long=self.num_long,
             student_temperature=hyper.objective.student_temperature,
             teacher_temperature=hyper.objective.teacher_temperature,
         )
+        of_points = isinstance(self.criterion, CosineLoss)
+        self.depth: Depth = "embedding" if not hyper.objective.loss_weight else "points" if of_points else "logits"
+        self.centered = self.depth == "logits" and hyper.objective.centering == "mean"
         chosen = {key: value for key, value in vars(hyper.optimizer).items() if key not in ("name", "clip_norm")}
         self.optimizer = build_optimizer(hyper.optimizer.name, self.network, **chosen)
         self.doctor = CollapseDoctor(grace_steps=steps.warmup)
@@ -135,7 +140,7 @@ class SelfDistillation(Training):
         waves = [crops.transpose(0, 1).flatten(0, 1) for crops in lengths if crops.shape[1]]
         heard = [augmented(hyper.augment, wave, batch["index"], draw) for wave in waves]
         frames = [extract(wave, None)[0] for wave in heard]
-        teacher_frames = frames[0]
+        teacher_frames, frames = frames[0], frames if self.num_long else frames[1:]
         if hyper.teacher_augment is not None:
             teacher_frames = extract(augmented(hyper.teacher_augment, waves[0], batch["index"], draw), None)[0]
         if hyper.spec_augment is not None:
@@ -144,40 +149,57 @@ class SelfDistillation(Training):
 
     def losses(self, heard: Views, step: int) -> dict[str, Tensor]:
         """The terms of the objective that have a weight, by name, and their sum `loss`."""
-        objective, num_long = self.hyper.objective, self.hyper.crops.num_long
-        num_utterances = len(heard.teacher) // num_long
-        embedding, logits = self.network(heard.student, with_logits=objective.loss_weight > 0)
-        views = embedding.unflatten(0, (-1, num_utterances))  # (V*B, D) -> (V, B, D)
+        student = self.in_views(self.network(heard.student, depth=self.depth), heard)
         terms: dict[str, tuple[float, Tensor]] = {}
-        targets, examined = None, views[:num_long]
-        if objective.loss_weight:
+        examined, targets, points = student.embedding[: self.num_long or None], None, None
+        if weight := self.hyper.objective.loss_weight:
             with torch.no_grad():
-                examined, teacher_logits = self.teacher([heard.teacher])
-                teacher_logits = teacher_logits.unflatten(0, (-1, num_utterances))  # (L*B, K) -> (L, B, K)
-                targets = self.targets(teacher_logits, step)
-            # (V*B, K) -> (V, B, K)
-            terms["dino"] = objective.loss_weight, self.criterion(logits.unflatten(0, (-1, num_utterances)), targets)
-            if self.centered:
-                self.center.accumulate(teacher_logits)
+                teacher = self.in_views(self.teacher([heard.teacher], depth=self.depth), heard)
+                examined = teacher.embedding
+                if teacher.logits is None:
+                    points = teacher.points
+                else:
+                    targets = self.targets(teacher.logits, step)
+            compared = (student.points, points) if targets is None else (student.logits, targets)
+            terms["dino"] = weight, self.criterion(*compared)
+            if self.centered and teacher.logits is not None:
+                self.center.accumulate(teacher.logits)
                 if heard.last:
                     self.center.begin_step()  # over the ranks, beside the backward pass
-        terms |= self.terms_of_embeddings(views)
+        terms |= self.terms_of_embeddings(student.embedding) | self.terms_of_head(student)
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        self.seen = Seen(next(iter(terms.values()))[1].detach(), targets, examined.detach())
+        self.seen = Seen(next(iter(terms.values()))[1].detach(), targets, examined.detach(), points)
         return {"loss": loss, **{name: term for name, (_, term) in terms.items()}}
+
+    def in_views(self, outputs: Outputs, heard: Views) -> Outputs:
+        """(V*B, ...) -> (V, B, ...)."""
+        num_utterances = len(heard.teacher) // self.hyper.crops.num_long
+        given = {name: rows for name, rows in outputs._asdict().items() if rows is not None}
+        return Outputs(**{name: rows.unflatten(0, (-1, num_utterances)) for name, rows in given.items()})
 
     def terms_of_embeddings(self, views: Tensor) -> dict[str, tuple[float, Tensor]]:
         """What is said of the student's embeddings (V, B, D): weight and value by name, where there is a weight."""
-        objective, num_long = self.hyper.objective, self.hyper.crops.num_long
+        objective = self.hyper.objective
         if objective.contrast_weight or objective.koleo_weight or objective.frobenius_weight:
             views = whole_batch(views.transpose(0, 1)).transpose(0, 1)  # the utterances of all processes
         found: dict[str, tuple[float, Tensor]] = {}
         if weight := objective.contrast_weight:
             found["contrast"] = weight, contrast(views, objective.contrast_temperature)
         if weight := objective.koleo_weight:
-            found["koleo"] = weight, koleo(views[:num_long])
+            found["koleo"] = weight, koleo(views[: self.num_long or None])
         if weight := objective.frobenius_weight:
             found["frobenius"] = weight, frobenius(views)
+        return found
+
+    def terms_of_head(self, student: Outputs) -> dict[str, tuple[float, Tensor]]:
+        """The same of what the student's head makes of them."""
+        objective, found = self.hyper.objective, dict[str, tuple[float, Tensor]]()
+        if (weight := objective.mean_entropy_weight) and student.logits is not None:
+            used = torch.softmax(student.logits / objective.student_temperature, dim=-1).mean((0, 1))  # (K,)
+            found["mean_entropy"] = weight, mean_entropy(whole_batch(used[None]))
+        if (weight := objective.coding_rate_weight) and student.points is not None:
+            points = whole_batch(student.points[: self.num_long or None].transpose(0, 1)).transpose(0, 1)
+            found["coding_rate"] = weight, coding_rate(points, objective.coding_rate_epsilon)
         return found
 
     def targets(self, teacher_logits: Tensor, step: int) -> Tensor:
@@ -197,6 +219,9 @@ class SelfDistillation(Training):
         """The teacher, then the center."""
         if taken:
             self.teacher.step(self.network, self.hyper.at(step, self.steps).teacher_momentum)
+            if self.hyper.teacher.shared_prototypes:
+                own = cast(Network, self.teacher.module).head.last_layer
+                own.load_state_dict(self.network.head.last_layer.state_dict())
         if self.centered:
             self.center.step() if taken else self.center.discard()
 

@@ -34,6 +34,7 @@ class TeacherSettings(Settings):
     momentum: Share = 0.996  # of the old teacher in its moving average, at the first step: arXiv 2208.05445
     momentum_end: Share = 1.0  # at the last step, a cosine in between: arXiv 2208.05445
     batchnorm: BatchNormPolicy = "train"  # arXiv 2104.14294, official code
+    shared_prototypes: bool = False  # the last layer of its head is the student's own; True: SDPN, arXiv 2308.02774
 
 
 class Teacher(nn.Module):

@@ -12,7 +12,8 @@ from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
 from dino_speech.dino.collapse_doctor import CollapseDoctor, diagnose, measure
 from dino_speech.dino.head import DINOHead
 from dino_speech.dino.loss import DINOLoss
-from dino_speech.dino.regularizers import koleo
+from dino_speech.dino.objectives import CosineLoss
+from dino_speech.dino.regularizers import coding_rate, koleo
 from dino_speech.dino.teacher import Teacher
 from dino_speech.errors import InputError
 
@@ -81,6 +82,22 @@ class Trainer:
         return [finding.name for finding in doctor.findings]
 
 
+class ComparingPoints(Trainer):
+    """SimDINO on the same vectors."""
+
+    def step(self, views: Tensor) -> dict[str, Any]:
+        with torch.no_grad():
+            embeddings = self.teacher.module[0](views[:NUM_LONG])
+            targets = self.teacher.module[1].bottleneck(embeddings)
+        points = self.student[1].bottleneck(self.student[0](views))
+        loss = CosineLoss(num_long=NUM_LONG)(points, targets)
+        self.optimizer.zero_grad()
+        (loss + self.settings["coding_rate_weight"] * coding_rate(points[:NUM_LONG], 0.5)).backward()
+        self.optimizer.step()
+        self.teacher.step(self.student, self.settings["momentum"])
+        return {"loss": loss.detach(), "targets": None, "embeddings": embeddings, "points": targets}
+
+
 def found_after(num_steps: int, **settings: Any) -> tuple[list[str], dict[str, float]]:
     doctor = CollapseDoctor(patience=3)
     return Trainer(**settings).run(doctor, num_steps), doctor.figures
@@ -126,6 +143,16 @@ def test_two_prototypes_and_strong_decay_leave_few_dimensions_which_koleo_gives_
     names, cured = found_after(200, **settings, koleo_weight=0.1)
     assert names == []
     assert cured["rank_me"] > 2 * figures["rank_me"]
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.0, ["identical points"]), (1.0, [])])
+def test_points_that_are_only_compared_become_one_and_the_coding_rate_keeps_them_apart(
+    weight: float, expected: list[str]
+) -> None:
+    doctor = CollapseDoctor(patience=3)
+    assert ComparingPoints(coding_rate_weight=weight, lr=2e-2).run(doctor, 80) == expected
+    assert (doctor.figures["points_spread"] > 0.3) == (weight > 0)
+    assert doctor.figures["rank_me"] > 5, "the embeddings alone would not show it"
 
 
 def test_a_momentum_of_zero_makes_the_teacher_the_student() -> None:

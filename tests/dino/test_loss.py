@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dino_speech.dino.loss import OBJECTIVES, DINOLoss, register_objective
+from dino_speech.dino.loss import DINOLoss
+from dino_speech.dino.objectives import OBJECTIVES, CosineLoss, register_objective
 from dino_speech.errors import InputError
 
 
@@ -156,10 +157,32 @@ def test_shapes_that_do_not_fit_are_refused(student: tuple, targets: tuple, mess
 def test_one_view_alone_and_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="add a long or a short view"):
         DINOLoss(num_long=1)(torch.zeros(1, 2, 5), torch.zeros(1, 2, 5))
-    with pytest.raises(InputError, match="num_long = 0"):
-        DINOLoss(num_long=0)
+    with pytest.raises(InputError, match="num_long = -1"):
+        DINOLoss(num_long=-1)
     with pytest.raises(InputError, match=r"student_temperature = 0\.0"):
         DINOLoss(student_temperature=0.0)
+
+
+def test_with_no_view_in_common_all_pairs_count() -> None:
+    student, targets = draw(4, 2)
+    probabilities = [torch.softmax(logits / 0.1, dim=-1) for logits in student]
+    expected = torch.stack([-(t * p.log()).sum(-1).mean() for t in targets for p in probabilities]).mean()
+    torch.testing.assert_close(DINOLoss(num_long=0)(student, targets), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_long", [2, 0])
+def test_cosine_loss_is_half_the_squared_distance_of_different_views(num_long: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(6, 3, 5, generator=generator, dtype=torch.float64), dim=-1)
+    student, teacher = rows[:4].clone().requires_grad_(), rows[4:].clone().requires_grad_()
+    pairs = [(t, v) for t in range(2) for v in range(4) if num_long == 0 or t != v]
+    expected = sum((student[v] - teacher[t]).square().sum(-1).mean() / 2 for t, v in pairs) / len(pairs)
+    found = CosineLoss(num_long=num_long)(student, teacher)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    found.backward()
+    assert teacher.grad is None
+    with pytest.raises(ValueError, match="num_long = 1"):
+        CosineLoss(num_long=1)(student, teacher)
 
 
 def test_an_objective_that_is_registered_stays_itself(monkeypatch: pytest.MonkeyPatch) -> None:

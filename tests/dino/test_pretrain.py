@@ -194,6 +194,10 @@ def test_what_cannot_work_is_refused_before_anything_is_written(manifest, tmp_pa
     tiny.crops = MultiCrop(num_long=2, long_s=0.4, num_short=2, short_s=0.05)
     with pytest.raises(InputError, match="lengthen short_s"):
         tiny.fit(manifest, output_folder=tmp_path / "out")
+    long_only = make_trainer(objective={"student_views": "short"})
+    long_only.crops = MultiCrop(num_long=2, long_s=0.4, num_short=0, short_s=0.3)
+    with pytest.raises(InputError, match="at least 1; raise num_short"):
+        long_only.fit(manifest, output_folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -240,6 +244,8 @@ OBJECTIVES_OF_A_BATCH = {
     "mean": {"centering": "mean", "koleo_weight": 0.0},
     "sinkhorn": {"centering": "sinkhorn", "koleo_weight": 0.1},
     "contrast": {"koleo_weight": 0.1, "contrast_weight": 1.0, "frobenius_weight": 0.1, "loss_weight": 0.5},
+    "sdpn": {"student_views": "short", "mean_entropy_weight": 1.0},
+    "simdino": {"loss": "cosine", "coding_rate_weight": 1.0, "koleo_weight": 0.0},
 }
 
 

@@ -1,11 +1,12 @@
-"""KoLeo against scikit-learn's neighbours, NT-Xent and the dimension regulariser against formulas with loops."""
+"""KoLeo against scikit-learn's neighbours, entropy against scipy's, the others against formulas with loops."""
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import entropy
 from sklearn.neighbors import NearestNeighbors
 
-from dino_speech.dino.regularizers import contrast, frobenius, koleo
+from dino_speech.dino.regularizers import coding_rate, contrast, frobenius, koleo, mean_entropy
 
 
 def neighbour_distances(points: np.ndarray) -> np.ndarray:
@@ -113,3 +114,31 @@ def test_frobenius_is_the_formula_with_loops() -> None:
     assert frobenius(rows).item() == pytest.approx(expected, rel=1e-9)
     assert frobenius(torch.eye(4)[None]).item() == pytest.approx(0.5 * np.log(4))
     assert torch.autograd.gradcheck(frobenius, rows.requires_grad_())
+
+
+@pytest.mark.parametrize("num_utterances", [4, 9])
+def test_coding_rate_is_the_log_determinant_also_with_fewer_utterances_than_dimensions(num_utterances: int) -> None:
+    views = torch.randn(2, num_utterances, 6, dtype=torch.float64)
+    views = torch.nn.functional.normalize(views, dim=-1)
+    scale = 6 / (num_utterances * 0.5)
+    rates = [0.5 * np.linalg.slogdet(np.eye(6) + scale * z.T @ z).logabsdet for z in views.numpy()]
+    expected = -(6 + num_utterances) / (6 * num_utterances) * np.mean(rates)
+    assert coding_rate(views, 0.5).item() == pytest.approx(expected, rel=1e-9)
+    assert torch.autograd.gradcheck(lambda given: coding_rate(given, 0.5), views.requires_grad_())
+
+
+def test_coding_rate_is_best_where_points_are_at_right_angles_and_worst_where_they_are_one() -> None:
+    apart, one = torch.eye(5)[None], torch.eye(5)[:1].repeat(5, 1)[None]
+    assert coding_rate(apart, 0.5).item() == pytest.approx(-10 / 25 * 2.5 * np.log(3), rel=1e-5)
+    assert coding_rate(one, 0.5).item() == pytest.approx(-10 / 25 * 0.5 * np.log(11), rel=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert coding_rate(apart, 0.5).dtype == torch.float32
+
+
+def test_mean_entropy_is_scipys_and_falls_as_prototypes_share_the_utterances() -> None:
+    shares = torch.softmax(torch.randn(2, 6, 10, dtype=torch.float64), dim=-1)
+    expected = np.log(10) - entropy(shares.flatten(0, 1).mean(0).numpy())
+    assert mean_entropy(shares).item() == pytest.approx(expected, rel=1e-9)
+    assert mean_entropy(torch.eye(4)).item() == pytest.approx(0.0, abs=1e-6), "one-hot, but evenly"
+    assert mean_entropy(torch.eye(4)[:1].repeat(3, 1)).item() == pytest.approx(np.log(4))
+    assert torch.autograd.gradcheck(mean_entropy, shares.requires_grad_())

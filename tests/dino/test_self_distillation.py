@@ -1,6 +1,7 @@
 """The training step against plain PyTorch written out, and against itself in parts."""
 
 import copy
+import math
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,10 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.data.utterances import Manifest
+from dino_speech.dino.centering import sinkhorn_targets
 from dino_speech.dino.head import DINOHead, Network
 from dino_speech.dino.hyperparameters import Hyperparameters
+from dino_speech.dino.regularizers import coding_rate, koleo
 from dino_speech.dino.self_distillation import SelfDistillation, synchronized
 from dino_speech.errors import InputError
 from dino_speech.features import LogMel
@@ -379,9 +382,61 @@ def test_the_objective_is_the_sum_of_its_weighted_terms():
     assert found["loss"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_sdpn_is_put_together_from_its_parts():
+    """Student on short views, teacher on long ones, one bank of prototypes, mean entropy: written out with loops."""
+    objective = {"student_views": "short", "mean_entropy_weight": 1.0, "centering": "sinkhorn", "koleo_weight": 0.1}
+    objective |= {"teacher_temperature": 0.025}
+    training = make_training(
+        objective=objective, teacher={"shared_prototypes": True}, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.0}
+    )
+    batch, student = make_batch(), training.network
+    short = torch.stack([student.encoder(view) for view in batch["short"].unbind(1)])
+    with torch.no_grad():
+        of_teacher = [student.head(student.encoder(view)) for view in batch["long"].unbind(1)]  # a copy as yet
+        targets = sinkhorn_targets(torch.stack(of_teacher), 0.025)
+    chosen = F.softmax(student.head(short) / 0.1, dim=-1)
+    crossed = torch.stack([-(t * p.log()).sum(-1).mean() for t in targets for p in chosen]).mean()
+    mean = chosen.mean((0, 1))
+    entropy = math.log(16) + (mean * mean.log()).sum()
+    found = training.losses(training.hear(batch, 0, 0), 0)
+    assert set(found) == {"loss", "dino", "koleo", "mean_entropy"}
+    torch.testing.assert_close(found["dino"], crossed, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["mean_entropy"], entropy, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["koleo"], koleo(short))
+    torch.testing.assert_close(found["loss"], crossed + entropy + 0.1 * koleo(short), rtol=1e-4, atol=1e-5)
+    before = student.head.last_layer.weight.detach().clone()
+    take_steps(training, [batch])
+    ours, theirs = training.teacher.module.head, student.head
+    assert torch.equal(ours.last_layer.weight, theirs.last_layer.weight)
+    assert not torch.equal(theirs.last_layer.weight, before)
+    assert not torch.equal(ours.mlp[0].weight, theirs.mlp[0].weight)
+
+
+def test_simdino_compares_points_and_spreads_them():
+    objective = {"loss": "cosine", "coding_rate_weight": 1.0}
+    training = make_training(objective=objective)
+    batch, student = make_batch(16), training.network
+    points = [
+        student.head.bottleneck(student.encoder(v)) for v in (*batch["long"].unbind(1), *batch["short"].unbind(1))
+    ]
+    pairs = [(points[t].detach(), p) for t in range(2) for v, p in enumerate(points) if v != t]
+    aligned = torch.stack([(t - p).square().sum(-1).mean() / 2 for t, p in pairs]).mean()
+    spread = coding_rate(torch.stack(points[:2]), 0.5)
+    found = training.losses(training.hear(batch, 0, 0), 0)
+    torch.testing.assert_close(found["dino"], aligned, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["loss"], aligned + spread, rtol=1e-4, atol=1e-5)
+    assert "points_spread" in training.row(1, {}, 0.0)
+    assert training.seen.targets is None
+
+
 def test_an_objective_without_anything_to_learn_is_refused():
     with pytest.raises(InputError, match="loss_weight and contrast_weight are both 0"):
         make_training(objective={"loss_weight": 0.0})
+    for term in ("mean_entropy_weight", "coding_rate_weight"):
+        with pytest.raises(InputError, match="look at the head"):
+            make_training(objective={"loss_weight": 0.0, "contrast_weight": 1.0, term: 1.0})
+    with pytest.raises(InputError, match="loss: cosine has none"):
+        make_training(objective={"loss": "cosine", "mean_entropy_weight": 1.0})
 
 
 def test_bf16_step_is_close_to_fp32():
