@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +28,9 @@ TUNING = [
     path for path in ALL if ("\ntuner:" in path.read_text() or path.parts[-3] == "supervised") and path not in CORPUS
 ]
 STUDIES = [path for path in ALL if "\nstudy:" in path.read_text() and path.stem != "verification"]
-ROUNDS = [path for path in ALL if path.parts[-3] == "pseudo_labels"]
+ROUNDS = [
+    path for path in ALL if path.parts[-3] == "pseudo_labels" or path.parts[-3:][::2] == ("label_free", "rounds.yaml")
+]
 VERIFICATION = [path for path in ALL if path.stem == "verification"]  # tests/recipe/test_studying.py
 # tests/recipe/test_adapting.py, tests/recipe/test_frame_level_recipes.py
 FRAME_LEVEL = [path for path in ALL if path.parts[-3] in ("adapt", "distill", "frame_level")]
@@ -188,7 +191,28 @@ def test_study_recipe_gives_its_table(recipe: Path, voices_folder: Path, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_one_thread")
-@pytest.mark.parametrize("recipe", ROUNDS, ids=_name)
+@pytest.mark.slow
+def test_label_free_from_a_manifest_to_an_encoder(voices_folder: Path, tmp_path: Path) -> None:
+    """Both recipes of label_free, as its script calls them."""
+    words = [str(voices_folder / "manifest.csv"), "--output", str(tmp_path / "out"), "--utterances=8", "--epochs=1"]
+    sizes = ["channels=8", "embedding_dim=8", "attention_channels=8", "se_channels=8"]
+    words += ["--contrast", *(f"encoder.{size}" for size in sizes), "trainer.schedule.batch_size=4", "crops.min_s=0.5"]
+    words += ["crops.long_s=0.2", "crops.short_s=0.2", "trainer.run.num_workers=0", "trainer.run.precision=fp32"]
+    words += ["--rounds", "clustering.num_clusters=4", "clustering.min_margin=-2.0", "clustering.min_utterances=1"]
+    words += [f"stages.{stage}.{option}" for stage in ("head", "all") for option in ("epochs=1", "chunk_s=0.5")]
+    words += ["pseudo_labels.tuner={objective: aam_softmax, batch_size: 8, num_workers: 0}"]
+    script = runpy.run_path(str(ROOT / "recipes" / "YourSpeech" / "label_free" / "run.py"))
+    with pytest.raises(SystemExit, match="16 utterances; expected 384 or more"):
+        script["main"](words)
+    script["main"](
+        words, min_s=0.5, beside={"channels": 8, "embedding_dim": 8, "attention_channels": 8, "se_channels": 8}
+    )
+    encoder = load_encoder(tmp_path / "out" / "rounds" / "encoder")
+    assert encoder.embedding_dim == 8 + 8
+    assert load_encoder(tmp_path / "out" / "joined").embedding_dim == 8 + 8
+
+
+@pytest.mark.parametrize("recipe", [path for path in ROUNDS if "\nbeside:" not in path.read_text()], ids=_name)
 def test_pseudo_label_recipe_does_its_rounds(recipe: Path, voices_folder: Path, tmp_path: Path) -> None:
     options = [f"--train_manifest={voices_folder / 'manifest.csv'}", f"--output_folder={tmp_path / 'out'}"]
     options += [f"--encoder.source={_small_encoder(tmp_path)}", "--clustering.num_clusters=4"]

@@ -22,6 +22,7 @@ from dino_speech.data.manifest import read_manifest, write_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.sole_use import alone
 from dino_speech.data.utterances import Manifest
+from dino_speech.dino.whiten import whiten
 from dino_speech.distributed import join_processes
 from dino_speech.embedding.parts_on_disk import read_embeddings
 from dino_speech.embedding.to_disk import embed_to_folder
@@ -29,6 +30,7 @@ from dino_speech.errors import InputError
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.models.fingerprint import fingerprint
+from dino_speech.models.joined import join_encoders
 from dino_speech.received_files import refuse_links_out
 from dino_speech.training.processes import Processes
 from dino_speech.training.run_identity import describe, describe_manifest
@@ -41,7 +43,8 @@ from dino_speech.transfer.stages import FineTuneStage
 logger = logging.getLogger(__name__)
 
 COLUMN = "pseudo_speaker"
-ROUND_FILE, IDENTITY_FILE, EMBEDDINGS = "round.json", "pseudo_labels.json", "embeddings"
+ROUND_FILE, IDENTITY_FILE, EMBEDDINGS, HEARD = "round.json", "pseudo_labels.json", "embeddings", "encoder"
+WHITENED, SHRINKAGE = 2_000, 0.001  # as the recipes of pretraining whiten
 
 
 @dataclass
@@ -55,6 +58,9 @@ class PseudoLabelTrainer:
         num_rounds: how often.
         num_subcenters: of each cluster's class; more than one lets wrong utterances settle beside the right ones.
         tuner: further options of `FineTuner`, such as `batch_size`, by name.
+        beside: an encoder that is not trained, whitened already, such as the untrained network or `fbank_stats`. What
+            it hears counts as much as what the trained one does: wherever clusters are made, and in `encoder_`, the
+            two stand side by side (`join_encoders`), and the trained one is whitened anew after each round.
 
     Learnt by `fit`:
 
@@ -64,10 +70,11 @@ class PseudoLabelTrainer:
             (against the labels, if the manifest has any), `monitor`.
 
     Raises:
-        InputError: no rounds, no stages, or not as many clusterings as rounds.
+        InputError: no rounds, no stages, not as many clusterings as rounds, or one of two side by side is not whitened.
 
     Source: arXiv 2208.05413 (4.38 to 1.89 % EER on VoxCeleb1-O; its last model is a Res2Net50), 2109.13425;
-        sub-center ArcFace and two stages as in its authors' later recipe (hyperion, egs/voxceleb/ssl.v1).
+        sub-center ArcFace and two stages as in its authors' later recipe (hyperion, egs/voxceleb/ssl.v1). `beside`:
+        ours; on small corpora the long-term spectrum knows what a trained network does not, and the reverse.
     """
 
     encoder: SpeechEncoder
@@ -77,6 +84,7 @@ class PseudoLabelTrainer:
     num_rounds: int = 2  # [hyperion]
     num_subcenters: int = 2  # [hyperion]
     tuner: Mapping[str, Any] = field(default_factory=dict)
+    beside: SpeechEncoder | None = None
 
     def __post_init__(self) -> None:
         if self.num_rounds < 1:
@@ -86,6 +94,10 @@ class PseudoLabelTrainer:
         if not isinstance(self.clustering, Clustering) and len(self.clustering) != self.num_rounds:
             found = f"{len(self.clustering)} clusterings for num_rounds = {self.num_rounds}"
             raise InputError(f"{found}: give one for each, or one")
+        for name in ("encoder", "beside") if self.beside else ():
+            if getattr(self, name).whitening is None:
+                cure = "fit_whitening of both on the same unlabelled speech, or their cosines are not of one scale"
+                raise InputError(f"{name} stands beside another encoder and is not whitened; {cure}")
 
     @alone()
     def fit(
@@ -122,9 +134,9 @@ class PseudoLabelTrainer:
             manifest = read_manifest(manifest)
         folder, chosen, processes = Path(output_folder), join_processes(device), Processes()
         processes.from_main(lambda: self._claim(folder, manifest, seed, resume))
-        encoder = self.encoder
+        encoder, heard = self.encoder, self._beside(self.encoder)
         watch = partial(_watch, processes, monitor)
-        self.rounds_: list[dict[str, Any]] = [{"round": 0, "monitor": watch(encoder)}]
+        self.rounds_: list[dict[str, Any]] = [{"round": 0, "monitor": watch(heard)}]
         for number in range(1, self.num_rounds + 1):
             round_folder = folder / f"round_{number}"
             summary = processes.from_main(lambda at=round_folder: _finished(at) if resume else None)  # type: ignore[misc]
@@ -132,21 +144,38 @@ class PseudoLabelTrainer:
                 if not resume:
                     processes.from_main(partial(shutil.rmtree, round_folder / EMBEDDINGS, ignore_errors=True))
                 # In parts that the processes share and to which a stopped run returns.
-                embedded = copy.deepcopy(encoder).to(chosen)
-                embed_to_folder(manifest, embedded, round_folder / EMBEDDINGS, num_workers=1)
+                embed_to_folder(manifest, copy.deepcopy(heard).to(chosen), round_folder / EMBEDDINGS, num_workers=1)
                 make = partial(self._label, manifest, number, round_folder, seed, quality_label)
                 labelled, summary = processes.from_main(make)
-                options = {"seed": derive_seed(seed, "round", number), "device": device, "resume": resume}
-                encoder = self._tune(encoder, labelled, output_folder=round_folder, **options)
-                summary |= {"round": number, "monitor": watch(encoder)}
+                options, drawn = {"device": device, "resume": resume}, derive_seed(seed, "round", number)
+                encoder = self._tune(encoder, labelled, output_folder=round_folder, seed=drawn, **options)
+                heard = self._beside(encoder, manifest, drawn, round_folder / HEARD)
+                summary |= {"round": number, "monitor": watch(heard)}
                 processes.from_main(partial(_write_json, round_folder / ROUND_FILE, summary))
             else:
                 encoder = load_encoder(round_folder / "system")
+                heard = encoder if self.beside is None else load_encoder(round_folder / HEARD)
             self.rounds_.append(summary)
             logger.info("round %d of %d: %s", number, self.num_rounds, summary)
-        self.encoder_ = encoder
+        self.encoder_ = heard
         processes.from_main(lambda: self.encoder_.save(folder / "encoder"))
         return self
+
+    def _beside(
+        self, encoder: SpeechEncoder, manifest: Manifest | None = None, seed: int = 0, folder: Path | None = None
+    ) -> SpeechEncoder:
+        """What clusters are made of. A tuned encoder is whitened anew by the manifest; the result is kept."""
+        if self.beside is None:
+            return encoder
+        if manifest is None:
+            return join_encoders([encoder, self.beside])
+        encoder = copy.deepcopy(encoder)
+        encoder.whitening, encoder.config = None, replace(encoder.config, whitening=False)
+        whiten(encoder, list(manifest), WHITENED, SHRINKAGE, seed)
+        joined = join_encoders([encoder, self.beside])
+        if folder is not None:
+            Processes().from_main(lambda: joined.save(folder))
+        return joined
 
     def _label(
         self, manifest: Manifest, number: int, folder: Path, seed: int, quality_label: str
@@ -180,6 +209,10 @@ class PseudoLabelTrainer:
     def _claim(self, folder: Path, manifest: Manifest, seed: int, resume: bool) -> None:
         """Note what this run is; refuse a folder in which another one is."""
         identity = {item.name: describe(getattr(self, item.name)) for item in fields(self)}
+        if self.beside is None:  # came after the first of these files were written
+            identity.pop("beside")
+        else:
+            identity["beside"] = [identity["beside"], fingerprint(self.beside)]
         identity |= {"seed": seed, "manifest": describe_manifest(manifest), "weights": fingerprint(self.encoder)}
         identity = json.loads(json.dumps(identity))  # as it will be read again
         path = folder / IDENTITY_FILE

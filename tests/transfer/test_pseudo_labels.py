@@ -1,11 +1,14 @@
 """Rounds of clustering and fine-tuning on small voices: what is learnt from, what is kept, and going on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dino_speech import FineTuneStage, build_encoder, load_encoder, read_manifest
+from dino_speech.embedding.parts_on_disk import read_embeddings
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.transfer.clusters import Clustering
@@ -75,6 +78,30 @@ def test_a_stopped_run_goes_on_and_finished_rounds_are_only_loaded(voices_folder
     wav = read_manifest(manifest)[5].wav
     assert (whole.encoder_.embed_file(wav) == parts.encoder_.embed_file(wav)).all()
     assert json.loads((tmp_path / "parts" / "round_2" / "round.json").read_text())["num_clusters"] == 4
+
+
+@pytest.mark.slow
+def test_an_encoder_that_stands_beside_is_in_clusters_and_result_and_not_trained(
+    voices_folder: Path, tmp_path: Path
+) -> None:
+    manifest = read_manifest(voices_folder / "manifest.csv")
+    beside = build_encoder("ecapa_tdnn", channels=8, embedding_dim=4, seed=1)
+    with pytest.raises(InputError, match="encoder stands beside another encoder and is not whitened"):
+        trainer(beside=beside)
+    beside.fit_whitening(beside.embed_files(list(manifest)).embeddings)
+    start = trainer().encoder
+    start.fit_whitening(start.embed_files(list(manifest)).embeddings)
+    given = {"beside": beside, "num_rounds": 1}
+    learnt = replace(trainer(), encoder=start, **given).fit(manifest, output_folder=tmp_path / "out", seed=1)
+    embedded = learnt.encoder_.embed_file(manifest[0].wav)
+    alone = beside.embed_file(manifest[0].wav)
+    np.testing.assert_allclose(embedded[16:], alone / np.linalg.norm(alone), atol=1e-5)
+    assert np.abs(embedded[:16] - start.embed_file(manifest[0].wav)).max() > 1e-3
+    assert read_embeddings(tmp_path / "out" / "round_1" / "embeddings").embeddings.shape == (16, 20)
+    again = replace(trainer(), encoder=start, **given).fit(manifest, output_folder=tmp_path / "out", seed=1)
+    assert (again.encoder_.embed_file(manifest[0].wav) == embedded).all()
+    with pytest.raises(InputError, match="beside"):
+        replace(trainer(num_rounds=1), encoder=start).fit(manifest, output_folder=tmp_path / "out", seed=1)
 
 
 def test_another_run_in_the_folder_is_refused(voices_folder: Path, tmp_path: Path) -> None:
