@@ -137,19 +137,21 @@ def bootstrap_weighted_trials(
     )[0]
 
 
-def sample_of(speakers: ArrayLike | None, *, unknown: str = "recordings") -> dict[str, Any]:
+def sample_of(
+    speakers: ArrayLike | None, *, unknown: str = "recordings", warnings: Sequence[str] = ()
+) -> dict[str, Any]:
     """What every report says of those its intervals rest on: `num_speakers`, `resampled`, `warnings` (sentences).
 
     `speakers` are all names, or None where one of them is not known: then there is no number, and what is resampled is
-    what `unknown` calls it.
+    what `unknown` calls it. Further `warnings` join its own.
     """
     if speakers is None:
         text = "Speakers are not all known: intervals are too narrow where a speaker has several"
-        return {"num_speakers": None, "resampled": unknown, "warnings": [f"{text} {unknown}"]}
-    num, warnings = int(np.unique(np.asarray(speakers)).size), []
-    if num < FEW_SPEAKERS:
-        warnings = [f"{num} speakers, fewer than {FEW_SPEAKERS}, say little about others: see the intervals"]
-    return {"num_speakers": num, "resampled": "speakers", "warnings": warnings}
+        return {"num_speakers": None, "resampled": unknown, "warnings": [f"{text} {unknown}", *warnings]}
+    num = int(np.unique(np.asarray(speakers)).size)
+    few = [f"{num} speakers, fewer than {FEW_SPEAKERS}, say little about others: see the intervals"]
+    found = [*(few if num < FEW_SPEAKERS else []), *warnings]
+    return {"num_speakers": num, "resampled": "speakers", "warnings": found}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,26 @@
-"""Splits that keep every speaker on one side: a classifier must not recognise the person instead of the emotion."""
+"""Splits that keep every speaker on one side: a classifier must not recognise the person instead of the emotion.
 
+Also what two given parts are refused for: the same speakers, or the same speech. Where that cannot be looked for, it is
+said, in sentences that are for the report.
+"""
+
+import logging
+import math
 import warnings
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.data.packed.utterances import Utterance
 from dino_speech.data.utterances import Manifest, list_some
 from dino_speech.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+SPEAKER = "speaker"
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 ALWAYS_TRAIN = "train"  # in a column of folds: learnt from in each, judged in none
@@ -70,7 +83,7 @@ def manifest_folds(
     column: str | None = None,
     num_folds: int | None = None,
     stratify: str | None = None,
-    speaker: str = "speaker",
+    speaker: str = SPEAKER,
     seed: int = 0,
 ) -> dict[str, Fold]:
     """The folds of a manifest by name: as published, one for each value of a column; or drawn, no speaker in two.
@@ -79,7 +92,8 @@ def manifest_folds(
         column: of the folds as published (see `published_folds`); or else
         num_folds: of folds drawn with `seed`, named "1", "2", ...
         stratify: column of classes to spread evenly over drawn folds; None: none.
-        speaker: the column that no fold may split; folds as published are compared by it where it is there.
+        speaker: the column that no fold may split; folds as published are compared by it as far as speakers are known
+            (what is not, `unknown_speakers` says); any other column than "speaker" must be there.
     """
     if (column is None) == (num_folds is None):
         raise InputError("give either a column of folds (fold_column) or a number of them (num_folds)")
@@ -90,7 +104,7 @@ def manifest_folds(
         drawn = speaker_folds(speakers, classes, num_folds=num_folds, seed=seed)
         return {str(number): fold for number, fold in enumerate(drawn, start=1)}
     folds = published_folds(manifest, column)
-    if speaker in manifest.columns:
+    if speaker in manifest.columns or speaker != SPEAKER:
         people = np.array(manifest.label(speaker))
         for train, test in folds.values():
             check_disjoint(people[train].tolist(), people[test].tolist())
@@ -138,3 +152,78 @@ def check_disjoint(train_speakers: Sequence[str], test_speakers: Sequence[str]) 
     if both:
         problem = f"{len(both)} speakers are on both sides of the split ({list_some(both)}); a result would measure"
         raise InputError(f"{problem} how well speakers are recognised: move all utterances of a speaker to one side")
+
+
+def check_speakers(
+    train: Manifest, other: Manifest, label: str | Sequence[str] = (), *, speaker: str = SPEAKER
+) -> list[str]:
+    """Refuse speakers on both sides; sentences on where that could not be looked for, none where it could.
+
+    `speaker` is the column that names them, and nothing is asked where it is what is learnt (`label`).
+
+    Raises:
+        InputError: a speaker is in both, or `train` has no such column and it is another one than "speaker".
+    """
+    if speaker in ([label] if isinstance(label, str) else label):
+        return []
+    if speaker != SPEAKER and speaker not in train.columns:
+        train.label(speaker)  # names the columns that there are
+    if speaker in train.columns and speaker in other.columns:
+        check_disjoint(train.label(speaker), other.label(speaker))
+    return unknown_speakers([train, other], speaker)
+
+
+def unknown_speakers(parts: Iterable[Manifest], speaker: str = SPEAKER) -> list[str]:
+    """One sentence for each part whose speakers are not all known, so that no leak of them can be found."""
+    found = []
+    for part in parts:
+        num_blank = sum(not name for name in part.label(speaker)) if speaker in part.columns else 0
+        if speaker not in part.columns:
+            found.append(f"{part.name} has no column {speaker!r}")
+        elif num_blank:
+            found.append(f"{part.name}: column {speaker!r} is blank in {num_blank} of {len(part)} rows")
+    return [
+        f"{fact}: whether its speakers are also on the other side could not be looked at"
+        for fact in dict.fromkeys(found)
+    ]
+
+
+def warn_once(sentences: Iterable[str]) -> list[str]:
+    """The sentences, each once, for a report; they are logged."""
+    found = list(dict.fromkeys(sentences))
+    for sentence in found:
+        logger.warning("%s", sentence)
+    return found
+
+
+def check_recordings(train: Manifest, other: Manifest) -> None:
+    """Refuse (`InputError`) the same recording on both sides, or parts of it that overlap."""
+    if both := overlapping(train, other):
+        cure = "the same speech cannot both teach and judge: take it out of one of the two"
+        found = f"{len(both)} recordings of {other.name} also stand in {train.name}, whole or in part"
+        raise InputError(f"{found} ({list_some(both)}); {cure}")
+
+
+def overlapping(heard: Iterable[Utterance], judged: Sequence[Utterance]) -> list[str]:
+    """IDs of those judged of which a sample at least is heard elsewhere; spans that only touch have none in common."""
+    files = {utterance.wav for utterance in judged}
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for utterance in heard:
+        if utterance.wav in files:
+            spans.setdefault(utterance.wav, []).append(_bounds(utterance))
+    reached = {}  # file -> where its spans begin, in order, and how far those up to each of them reach
+    for wav, found in spans.items():
+        starts, stops = zip(*sorted(found), strict=True)
+        reached[wav] = starts, list(accumulate(stops, max))
+    both = []
+    for utterance in judged:
+        start, stop = _bounds(utterance)
+        begun, reach = reached.get(utterance.wav, ((), []))
+        before = bisect_left(begun, stop)
+        if before and reach[before - 1] > start:
+            both.append(utterance.id)
+    return both
+
+
+def _bounds(utterance: Utterance) -> tuple[float, float]:
+    return utterance.start or 0, math.inf if utterance.stop is None else utterance.stop

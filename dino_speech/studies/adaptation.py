@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from dino_speech.data.atomic import write_json_atomically
+from dino_speech.data.folds import unknown_speakers, warn_once
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.resumable_store import name_with_hash, safe_name
 from dino_speech.data.seeds import derive_seed
@@ -102,7 +103,8 @@ class AdaptationStudy(FineTuningStudy):
             return cell_of({"": list(judged.values())}, seed=FOLD_SEED)
 
         axes: dict[str, Sequence[Setting]] = {"strategy": list(self.adapters), "fraction": list(self.fractions)}
-        return run_grid(axes, cell, seeds=seeds, output_folder=root, identity=self._identity(manifest))
+        notes = warn_once(unknown_speakers([manifest], self.speaker))
+        return run_grid(axes, cell, seeds=seeds, output_folder=root, identity=self._identity(manifest), notes=notes)
 
     def subset(self, train: Manifest, fraction: float, fold: str) -> Manifest:
         """The utterances of a share of the speakers, at least one; the same ones for every strategy and seed."""
@@ -152,7 +154,7 @@ class AdaptationStudy(FineTuningStudy):
         return load_encoder(folder / "encoder")
 
     def _identity(self, manifest: Manifest) -> dict[str, Any]:
-        names = ("adapters", "label", "stages", "fold_column", "num_folds", "objective", "tuner", "adaptation_seed")
+        names = ("adapters", "label", "stages", "fold_column", "num_folds", "objective", "speaker", "tuner")
         numbers = {"labels": describe_labels(manifest, self.label)} if self.objective == "ccc" else {}
         data = {"weights": fingerprint(self.encoder), "manifest": describe_manifest(manifest)}
-        return self.described(*names) | numbers | data
+        return self.described(*names, "adaptation_seed") | numbers | data

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dino_speech.data.folds import warn_once
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.utterances import Manifest
 from dino_speech.evaluation.probing.learnt_elsewhere import evaluate_finetuned
@@ -50,7 +51,7 @@ def compare_distilled(
         InputError: speakers on both sides, a label that is no number, a missing column.
     """
     train, test = (part if isinstance(part, Manifest) else read_manifest(part) for part in (train, test))
-    tuner.check_test(train, test)
+    unknown = warn_once(tuner.check_test(train, test))
     audio = replace(tuner, transcript=None)
     systems = {"teacher (frozen)": replace(audio, encoder=teacher, train_encoder=False), "student": audio}
     if tuner.transcript is not None:
@@ -60,7 +61,9 @@ def compare_distilled(
     for name, system in systems.items():
         place = folder / FOLDERS[name]
         system.fit(train, output_folder=place, seed=seed, device=device, resume=resume)
-        reports[name] = report = evaluate_finetuned(system.system_, test, seed=seed)
+        reports[name] = report = evaluate_finetuned(
+            system.system_, test, seed=seed, speaker=tuner.speaker, warnings=unknown
+        )
         assert isinstance(report, RegressionReport)
         count: Mapping[str, int] = system.num_parameters_
         sizes = {"num_parameters": count["all"], "num_trained": count["trained"]}

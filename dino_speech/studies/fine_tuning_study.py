@@ -57,7 +57,8 @@ class FineTuningStudy:
 
     def tuner_of(self, encoder: SpeechEncoder, stages: Sequence[FineTuneStage]) -> FineTuner:
         """A tuner with the settings of the study."""
-        return FineTuner(encoder, label=self.label, stages=stages, objective=self.objective, **self.tuner)  # type: ignore[arg-type]
+        common: Any = {"label": self.label, "objective": self.objective, "speaker": self.speaker}
+        return FineTuner(encoder, stages=stages, **{**common, **self.tuner})
 
     def fine_tune(
         self,
@@ -80,7 +81,7 @@ class FineTuningStudy:
 
 
 def split_folds(
-    manifest: Manifest, classes: str | None, *, column: str | None, num_folds: int | None, speaker: str = "speaker"
+    manifest: Manifest, classes: str | None, *, column: str | None, num_folds: int | None, speaker: str
 ) -> dict[str, tuple[Manifest, Manifest]]:
     """Training and test part by fold, as `manifest_folds`; `classes` are spread evenly over drawn folds."""
     drawn: dict[str, Any] = {"num_folds": num_folds, "stratify": classes, "seed": FOLD_SEED}

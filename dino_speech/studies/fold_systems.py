@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from dino_speech.data.atomic import write_csv_atomically
+from dino_speech.data.folds import check_recordings, check_speakers, unknown_speakers, warn_once
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.resumable_store import safe_name
 from dino_speech.data.utterances import Manifest
@@ -24,7 +25,7 @@ from dino_speech.provenance import provenance
 from dino_speech.studies.fine_tuning_study import split_folds
 from dino_speech.training.state import refuse_other_things
 from dino_speech.transfer.finetune import FineTuner
-from dino_speech.transfer.targets import Classes, check_recordings, check_speakers
+from dino_speech.transfer.targets import Classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,7 @@ def finetune_folds(
     manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     root = Path(output_folder)
     parts = _parts(tuner, manifest, valid, fold_column, num_folds)
+    unknown = warn_once(unknown_speakers([manifest], tuner.speaker))
     folders = _folders(list(parts), root)
     rows: list[dict[str, Any]] = []
     judged: dict[str, Judged] = {}
@@ -91,10 +93,11 @@ def finetune_folds(
         num_skipped += len(fold_tuner.skipped_)
         if fold_tuner.stop_reason_ is not None:
             return FoldResults(None, None, rows, num_skipped, fold_tuner.stop_reason_)
-        judged[name] = judge(fold_tuner.system_, test, num_workers=num_workers)
+        judged[name] = judge(fold_tuner.system_, test, speaker=tuner.speaker, num_workers=num_workers)
         rows.append({"fold": name, "system": str(folders[name] / "system"), **fold_row(judged[name], train)})
     origin = provenance(seed=seed, manifest=manifest.paths)
-    report = pooled_report(list(judged.values()), provenance=origin, num_folds=len(parts), seed=seed)
+    common: dict[str, Any] = {"num_folds": len(parts), "seed": seed, "warnings": unknown}
+    report = pooled_report(list(judged.values()), provenance=origin, **common)
     return FoldResults(report, _write(root, report, rows, judged), rows, num_skipped, None)
 
 
@@ -103,9 +106,9 @@ def _parts(
 ) -> dict[str, tuple[Manifest, Manifest]]:
     """Training and test part of each fold; everything that could stop a later fold is refused here."""
     classes = None if tuner.objective == "ccc" else tuner.labels[0]
-    parts = split_folds(manifest, classes, column=fold_column, num_folds=num_folds)
+    parts = split_folds(manifest, classes, column=fold_column, num_folds=num_folds, speaker=tuner.speaker)
     if valid is not None:
-        check_speakers(manifest, valid, tuner.label)
+        warn_once(check_speakers(manifest, valid, tuner.label, speaker=tuner.speaker))
         check_recordings(manifest, valid)
     for name, (train, test) in parts.items():
         try:

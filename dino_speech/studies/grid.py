@@ -69,11 +69,15 @@ class Row:
 
 @dataclass(frozen=True)
 class GridTable:
-    """All rows with at least one finished seed, in the order of the axes; `failures`: why, by cell that was not run."""
+    """All rows with at least one finished seed, in the order of the axes; `failures`: why, by cell that was not run.
+
+    `notes` are sentences that a reader of the figures must know.
+    """
 
     axes: list[str]
     rows: list[Row]
     failures: dict[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def figures(self) -> list[str]:
@@ -89,6 +93,7 @@ class GridTable:
             for row in self.rows
         ]
         notes = ["", "Mean over seeds; in brackets the smallest and the largest seed; `ci`: 95 %, mean over seeds."]
+        notes += [f"- {note}" for note in self.notes]
         notes += [f"- not run: {cell}: {reason}" for cell, reason in self.failures.items()]
         return "\n".join([markdown_table(rows), *notes]) + "\n"
 
@@ -111,6 +116,7 @@ def run_grid(
     seeds: Sequence[int],
     output_folder: str | PathLike[str],
     identity: Identity,
+    notes: Sequence[str] = (),
 ) -> GridTable:
     """Run every cell that is not finished yet, and write `table.md` and `table.csv` after each.
 
@@ -122,6 +128,7 @@ def run_grid(
         run_cell: (settings, seed, a folder of its own) -> figures; it must depend on nothing else.
         identity: plain data on all else that a cell depends on (data, weights, common settings), or a function of a
             cell's settings that gives it; with another identity a cell is another cell.
+        notes: sentences for the table.
     """
     for name, values in {**axes, "seeds": seeds}.items():
         if not len(values):
@@ -147,7 +154,7 @@ def run_grid(
             row.seeds.append(seed)
             row.results.append(result)
             row.folders.append(cell)
-        table = GridTable(list(axes), [row for row in rows if row.seeds], failures)
+        table = GridTable(list(axes), [row for row in rows if row.seeds], failures, notes)
         write_text_atomically(folder / "table.md", table.to_markdown())
         table.write_csv(folder / "table.csv")
     return table

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dino_speech.data.folds import check_disjoint
+from dino_speech.data.folds import check_disjoint, check_recordings, unknown_speakers, warn_once
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.learnt_elsewhere import Judged, judge, shared_labels
@@ -106,8 +106,8 @@ class TransferStudy(FineTuningStudy):
             raise InputError("other corpora are judged by a system trained once: give split_column, not num_folds")
         if group_by is not None and trials is None:
             raise InputError(f"group_by = {group_by!r}: groups trials; give trials")
-        lists = [] if trials is None else self._checked_lists(trials, rows, trials_manifest, group_by)
-        splits = [] if lists else self._checked_splits(rows, judged)
+        lists, notes = ([], []) if trials is None else self._checked_lists(trials, rows, trials_manifest, group_by)
+        splits, notes = ([], notes) if lists else self._checked_splits(rows, judged)
 
         def cell(settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:
             encoder, stages = load_encoder(self.systems[str(settings["system"])]), self._stages(settings)
@@ -123,10 +123,10 @@ class TransferStudy(FineTuningStudy):
                     found.setdefault(name, []).append(judge(system, part, labels=labels, speaker=self.speaker))
             return cell_of(found, seed=FOLD_SEED)
 
-        identity = self._identity(rows, judged, lists, group_by)
         axes: dict[str, Sequence[Setting]] = {"system": list(self.systems), "strategy": list(self.strategies)}
         axes |= {"chunk_s": self.chunk_s, "augment": self.augment}
-        table = run_grid(axes, cell, seeds=seeds, output_folder=output_folder, identity=identity)
+        given: Any = {"seeds": seeds, "output_folder": output_folder, "notes": warn_once(notes)}
+        table = run_grid(axes, cell, identity=self._identity(rows, judged, lists, group_by), **given)
         if lists:
             draw_det(table, Path(output_folder))
         return table
@@ -145,7 +145,7 @@ class TransferStudy(FineTuningStudy):
         splits = ("num_folds", "fold_column", "split_column", "train_splits", "test_splits")
         manifests = [rows, *judged.values()]
         common: dict[str, Any] = {
-            **self.described("label", *splits, "classes", "objective", "tuner"),
+            **self.described("label", *splits, "classes", "objective", "speaker", "tuner"),
             "manifests": [describe_manifest(item) for item in manifests],
             "trials": {one.name: one.describe() for one in lists},
             "group_by": group_by,
@@ -168,26 +168,29 @@ class TransferStudy(FineTuningStudy):
 
     def _checked_lists(
         self, trials: TrialSources, rows: Manifest, manifest: Sources | None, group_by: str | None
-    ) -> list[TrialList]:
-        """The lists of trials; what could end a cell later is refused here."""
+    ) -> tuple[list[TrialList], list[str]]:
+        """The lists of trials; what could end a cell later is refused here, what could not be looked at is told."""
         lists = trial_lists(trials, rows if manifest is None else read_sources(manifest), group_by=group_by)
-        refuse_training_speakers(lists, rows)
+        unknown = refuse_training_speakers(lists, rows, speaker=self.speaker)
         if any(self.strategies.values()):
             targets_of(rows, self.label, self.objective)
-        return lists
+        return lists, unknown
 
-    def _checked_splits(self, rows: Manifest, others: Mapping[str, Manifest]) -> list[Split]:
-        """What is trained on and judged; all that could end a cell after its training is refused here."""
+    def _checked_splits(self, rows: Manifest, others: Mapping[str, Manifest]) -> tuple[list[Split], list[str]]:
+        """What is trained on and judged, likewise."""
         if bare := [name for name, stages in self.strategies.items() if not stages]:
             raise InputError(f"strategy {bare[0]!r} has no stages: nothing would predict {self.label}")
-        splits = self._splits(rows)
+        splits, unknown = self._splits(rows), unknown_speakers([rows, *others.values()], self.speaker)
+        options: Any = {"objective": self.objective, "speaker": self.speaker}
         for train, test in splits:
-            check_test(train, test, label=self.label, objective=self.objective)
+            check_test(train, test, label=self.label, **options)
+            check_recordings(train, test)
             for other in others.values():
                 shared = shared_labels(other, self.labels)
                 label = shared if self.objective == "ccc" else self.label
-                check_test(train, other, label=label, objective=self.objective)
-        return splits
+                check_test(train, other, label=label, **options)
+                check_recordings(train, other)
+        return splits, unknown
 
     def _splits(self, rows: Manifest) -> list[Split]:
         if self.split_column is None:

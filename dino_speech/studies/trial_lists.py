@@ -89,10 +89,13 @@ def read_sources(source: Sources) -> Manifest:
     return source if isinstance(source, Manifest) else read_manifest(source)
 
 
-def refuse_training_speakers(lists: Iterable[TrialList], train: Manifest) -> None:
-    """Refuse lists with a speaker, or a recording, that is trained on, naming them."""
-    for one in lists:
-        refuse_leaks(one.manifest.subset(one.rows()), {"training manifest": train})
+def refuse_training_speakers(lists: Iterable[TrialList], train: Manifest, *, speaker: str) -> list[str]:
+    """Refuse lists with a speaker (column `speaker`), or speech, that is trained on, naming them.
+
+    Gives sentences on what could not be compared.
+    """
+    material = {"training manifest": train}
+    return [text for one in lists for text in refuse_leaks(one.manifest.subset(one.rows()), material, speaker=speaker)]
 
 
 def judge_trials(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dino_speech.audio.io import SAMPLE_RATE
+from dino_speech.data.folds import check_recordings, check_speakers, warn_once
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.sole_use import alone
 from dino_speech.distributed import join_processes
@@ -29,14 +30,7 @@ from dino_speech.transfer.hyperparameters import LATER, TuningParameters
 from dino_speech.transfer.staged_training import StagedTraining
 from dino_speech.transfer.stages import trained_modules, unfreeze
 from dino_speech.transfer.system import FineTunedSystem, Prediction, Predictions
-from dino_speech.transfer.targets import (
-    Targets,
-    check_recordings,
-    check_speakers,
-    check_test,
-    describe_labels,
-    targets_of,
-)
+from dino_speech.transfer.targets import Targets, check_test, describe_labels, targets_of
 from dino_speech.transfer.validation import Validation
 
 Source = Manifest | str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -87,9 +81,9 @@ class FineTuner(TuningParameters):
         `tensorboard/`, `skipped.csv` (if files were skipped) and `state/`. Under torchrun each process trains its part
         of each batch. Global random generators are seeded.
 
-        Speakers on both sides of train and valid are refused where both have a column `speaker`; for the label
-        `speaker` itself they are not: there valid holds other recordings of the same speakers (judged by UAR) or, with
-        a margin objective, other speakers (judged by EER).
+        Speakers on both sides of train and valid are refused, by the tuner's column `speaker`; it is said where they
+        are not known. Where that column is the label itself they are not: there valid holds other recordings of the
+        same speakers (judged by UAR) or, with a margin objective, other speakers (judged by EER).
 
         Args:
             train: the labelled utterances, or the manifest's file or files.
@@ -136,14 +130,18 @@ class FineTuner(TuningParameters):
         """
         return self._fitted().predict_file(path)
 
-    def check_test(self, train: Manifest, test: Manifest) -> None:
+    def check_test(self, train: Manifest, test: Manifest) -> list[str]:
         """Refuse a test set that a system trained on `train` could not be judged on; before anything is trained.
+
+        Returns:
+            What could not be looked at, in sentences for the report: speakers that are not known.
 
         Raises:
             InputError: a label is blank, unknown or no number; speakers or recordings on both sides; too few of them.
         """
-        check_test(train, test, label=self.label, objective=self.objective)
+        unknown = check_test(train, test, label=self.label, objective=self.objective, speaker=self.speaker)
         check_recordings(train, test)
+        return unknown
 
     def _fitted(self) -> FineTunedSystem:
         if not hasattr(self, "system_"):
@@ -156,7 +154,7 @@ class FineTuner(TuningParameters):
                 counted = "counts epochs without a better validation"
                 raise InputError(f"patience = {self.patience}: {counted}; give valid, too")
             return None
-        check_speakers(train, valid, self.label)
+        warn_once(check_speakers(train, valid, self.label, speaker=self.speaker))
         check_recordings(train, valid)
         return Validation(valid, targets, self.objective, seed=seed)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from dino_speech.argument_checks import Count, NotNegative, Positive, Share, require, require_declared
 from dino_speech.audio.io import SILENT_DBFS
+from dino_speech.data.folds import SPEAKER
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.training.schedules import linear_warmup
@@ -47,6 +48,7 @@ class TuningParameters:
         patience: end a stage after so many epochs without a better validation; None: never.
         segment_s: long recordings are judged by segments of this length (see `FineTunedSystem`); None: whole.
         silent_dbfs: chunks of a lower level are not trained on.
+        speaker: the column that training, validation and test may not share a value of.
         run: how it is carried out: precision, workers, saving; see `RunSettings`.
 
     Raises:
@@ -74,6 +76,7 @@ class TuningParameters:
     patience: Count | None = None
     segment_s: Positive | None = None
     silent_dbfs: float = SILENT_DBFS
+    speaker: str = SPEAKER
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
@@ -113,4 +116,5 @@ class TuningParameters:
 
     def settings(self) -> dict[str, Any]:
         """What the result depends on, by name."""
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("_", "run")}
+        others = ("_", "run", "speaker")  # of the speakers only what is refused
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in others}

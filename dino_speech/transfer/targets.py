@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dino_speech.data.folds import check_disjoint
+from dino_speech.data.folds import SPEAKER, check_speakers
 from dino_speech.data.utterances import Manifest, list_some
 from dino_speech.errors import InputError
-
-SPEAKER = "speaker"
 
 
 @dataclass(frozen=True)
@@ -89,32 +87,19 @@ def targets_of(train: Manifest, label: str | Sequence[str], objective: str) -> T
     return Dimensions.of(train, names) if objective == "ccc" else Classes.of(train, names[0])
 
 
-def check_test(train: Manifest, test: Manifest, *, label: str | Sequence[str], objective: str) -> None:
+def check_test(
+    train: Manifest, test: Manifest, *, label: str | Sequence[str], objective: str, speaker: str = SPEAKER
+) -> list[str]:
     """Refuse a test set that a system trained on `train` could not be judged on, before anything is trained.
 
     A label is blank, unknown or no number; speakers are on both sides; fewer than two recordings. Of several dimensions
-    `label` are those that the test set has.
+    `label` are those that the test set has. Gives what could not be looked at, as `check_speakers` does.
     """
     if len(test) < 2:
         raise InputError(f"{test.name}: {len(test)} recording to judge on; expected two at least")
-    check_speakers(train, test, label)
+    unknown = check_speakers(train, test, label, speaker=speaker)
     targets_of(train, label, objective).of_rows(test)
-
-
-def check_recordings(train: Manifest, other: Manifest) -> None:
-    """Refuse the same file, or the same span of it, on both sides."""
-    heard = {utterance.span for utterance in train}
-    both = [utterance.id for utterance in other if utterance.span in heard]
-    if both:
-        cure = "the same recording cannot both teach and judge: take them out of one of the two"
-        found = f"{len(both)} recordings of {other.name} also stand in {train.name} ({list_some(both)})"
-        raise InputError(f"{found}; {cure}")
-
-
-def check_speakers(train: Manifest, other: Manifest, label: str | Sequence[str]) -> None:
-    """Refuse speakers on both sides, where both manifests have the column `speaker` and it is not what is learnt."""
-    if label != SPEAKER and SPEAKER in train.columns and SPEAKER in other.columns:
-        check_disjoint(train.label(SPEAKER), other.label(SPEAKER))
+    return unknown
 
 
 def describe_labels(manifest: Manifest, label: str | Sequence[str]) -> str:

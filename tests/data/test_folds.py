@@ -6,8 +6,17 @@ import sklearn
 from packaging.version import Version, parse
 from sklearn.model_selection import StratifiedGroupKFold
 
-from dino_speech.data.folds import check_disjoint, group_folds, published_folds, speaker_folds
-from dino_speech.data.utterances import Manifest, Utterance
+from dino_speech.data.folds import (
+    check_disjoint,
+    check_recordings,
+    check_speakers,
+    group_folds,
+    manifest_folds,
+    overlapping,
+    published_folds,
+    speaker_folds,
+)
+from dino_speech.data.manifest import Manifest, Utterance
 from dino_speech.errors import InputError
 
 
@@ -98,3 +107,64 @@ def test_folds_as_published() -> None:
     for number in (0, 2):
         with pytest.raises(InputError, match="holds the one fold"):
             published_folds(Manifest([rows[number]]), "fold")
+
+
+def spans(*bounds: tuple[int | None, int | None], wav: str = "/a.wav", name: str = "u") -> Manifest:
+    return Manifest(Utterance(f"{name}{i}", wav, 1.0, *span) for i, span in enumerate(bounds))
+
+
+@pytest.mark.parametrize(
+    ("heard", "judged", "found"),
+    [
+        ([(None, None)], [(100, 200)], ["u0"]),  # a whole file, and a part of it
+        ([(100, 200)], [(None, None)], ["u0"]),
+        ([(100, None)], [(0, 100), (99, 120), (500, 600)], ["u1", "u2"]),
+        ([(100, 200)], [(200, 300), (0, 100)], []),  # spans that touch have no sample in common
+        ([(0, 1000), (10, 20), (30, 40)], [(500, 600), (1000, 1100)], ["u0"]),  # behind shorter ones that began later
+    ],
+)
+def test_speech_is_shared_where_spans_overlap(heard: list, judged: list, found: list[str]) -> None:
+    assert overlapping(spans(*heard, name="x"), spans(*judged)) == found
+    assert overlapping(spans(*heard, wav="/b.wav"), spans(*judged)) == []
+    if found:
+        with pytest.raises(InputError, match=f"{len(found)} recordings of manifest also stand in manifest, whole or"):
+            check_recordings(spans(*heard), spans(*judged))
+
+
+def test_overlaps_are_those_of_comparing_all_with_all() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        sides = [[sorted(rng.choice(60, 2, replace=False).tolist()) for _ in range(6)] for _ in range(2)]
+        wanted = [f"u{i}" for i, (a, b) in enumerate(sides[1]) if any(c < b and a < d for c, d in sides[0])]
+        assert overlapping(spans(*map(tuple, sides[0])), spans(*map(tuple, sides[1]))) == wanted
+
+
+def named(column: str, *names: str) -> Manifest:
+    return Manifest(Utterance(f"{name}{i}", f"/{i}", 1.0, labels={column: name}) for i, name in enumerate(names))
+
+
+def test_speakers_are_compared_by_the_column_that_is_named() -> None:
+    one, other = named("person", "a", "b"), named("person", "b", "c")
+    with pytest.raises(InputError, match=r"1 speakers are on both sides of the split \(b\)"):
+        check_speakers(one, other, "emotion", speaker="person")
+    with pytest.raises(InputError, match=r"no column 'persn'.*did you mean 'person'"):
+        check_speakers(one, other, "emotion", speaker="persn")
+    assert check_speakers(one, other, "person", speaker="person") == []  # they are what is learnt
+    assert check_speakers(one, named("person", "c", "d"), "emotion", speaker="person") == []
+
+
+def test_what_could_not_be_compared_is_said() -> None:
+    known, blank, none = named("speaker", "a"), named("speaker", "b", ""), named("other", "c")
+    (said,) = check_speakers(known, blank)
+    assert said.startswith("manifest: column 'speaker' is blank in 1 of 2 rows: whether its speakers are also on the")
+    assert check_speakers(known, none)[0].startswith("manifest has no column 'speaker': whether its speakers")
+
+
+def test_published_folds_need_the_column_that_is_named() -> None:
+    rows = Manifest(
+        Utterance(f"u{i}", f"/{i}", 1.0, labels={"fold": str(i % 2), "person": "ab"[i // 3]}) for i in range(6)
+    )
+    with pytest.raises(InputError, match="are on both sides"):
+        manifest_folds(rows, column="fold", speaker="person")
+    with pytest.raises(InputError, match="no column 'persons'"):
+        manifest_folds(rows, column="fold", speaker="persons")

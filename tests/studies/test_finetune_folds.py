@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,17 @@ def test_a_folder_cannot_be_left_by_the_name_of_a_fold(folded: Manifest, tmp_pat
     found = finetune_folds(tuner(), folded, output_folder=tmp_path / "out", fold_column="fold")
     assert all(Path(row["system"]).resolve().is_relative_to(tmp_path / "out") for row in found.folds)
     assert {path.name for path in tmp_path.iterdir()} == {"out", "voices"}
+
+
+@pytest.mark.slow
+def test_speakers_of_another_column_cross_no_fold_and_blanks_are_said(folded: Manifest, tmp_path: Path) -> None:
+    rows = [replace(row, labels={**row.labels, "person": row.labels["speaker"], "speaker": row.id}) for row in folded]
+    rows[0].labels["fold"] = "10"
+    with pytest.raises(InputError, match=r"on both sides of the split \(spk0\)"):
+        finetune_folds(tuner(speaker="person"), Manifest(rows), output_folder=tmp_path / "out", fold_column="fold")
+    rows[0].labels["person"] = ""
+    one = tuner(speaker="person", stages=[FineTuneStage("head", steps=1, chunk_s=0.4)])
+    found = finetune_folds(one, Manifest(rows), output_folder=tmp_path / "out", fold_column="fold")
+    said = "column 'person' is blank in 1 of 16 rows: whether its speakers are also on the other side"
+    assert said in " ".join(found.report.warnings)
+    assert said in (tmp_path / "out" / "report.md").read_text()

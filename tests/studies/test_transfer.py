@@ -215,3 +215,29 @@ def test_other_corpora_need_one_training(voices_folder: Path, encoder_folder: st
     path = voices_folder / "manifest.csv"
     with pytest.raises(InputError, match="give split_column"):
         study(encoder_folder).run(path, output_folder=tmp_path, others={"again": path})
+
+
+def test_a_column_of_speakers_with_another_name_is_the_one_that_is_checked(
+    voices_folder: Path, encoder_folder: str, tmp_path: Path
+) -> None:
+    """In another corpus, too, and in trials."""
+    rows = list(read_manifest(voices_folder / "manifest.csv"))
+    called = [
+        replace(row, labels={"emotion": row.labels["emotion"], "person": row.labels["speaker"], "split": split})
+        for row, split in zip(rows, ["train"] * 8 + ["test"] * 8, strict=True)
+    ]
+    manifest = Manifest(called)
+    given = {"output_folder": tmp_path / "out", "seeds": [1]}
+    made = study(encoder_folder, speaker="person", split_column="split")
+    twin = tmp_path / "twin.wav"
+    twin.write_bytes(Path(called[0].wav).read_bytes())
+    known = [replace(called[0], wav=str(twin)), *called[9:]]
+    with pytest.raises(InputError, match=r"both sides of the split \(spk0\)"):
+        made.run(manifest, others={"again": Manifest(known)}, **given)  # type: ignore[arg-type]
+    part = replace(called[0], id="part", start=100, stop=9000, labels={**called[0].labels, "person": "other"})
+    with pytest.raises(InputError, match=r"1 recordings of .* whole or in part"):
+        made.run(manifest, others={"again": Manifest([part, *called[9:]])}, **given)  # type: ignore[arg-type]
+    (tmp_path / "trials.txt").write_text("\n".join(pairs([row.id for row in called][8:])) + "\n")
+    tuned = study(encoder_folder, label="person", speaker="person")
+    with pytest.raises(InputError, match="1 speakers also stand in the trials \\(spk2\\)"):
+        tuned.run(manifest[:12], trials=read_trials(tmp_path / "trials.txt"), trials_manifest=manifest, **given)  # type: ignore[arg-type]

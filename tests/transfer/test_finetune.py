@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -254,3 +255,26 @@ def test_an_infinite_loss_stops_before_the_weights_are_spoilt(encoder, train, tm
 def test_prediction_before_fit_is_refused(encoder) -> None:
     with pytest.raises(InputError, match="nothing is fitted yet"):
         tuner_of(encoder).predict_file("a.wav")
+
+
+def test_speakers_of_the_column_that_the_tuner_names_are_kept_apart(encoder, train, valid, tmp_path) -> None:
+    def called(part: Manifest) -> Manifest:
+        names = [{"emotion": row.labels["emotion"], "person": row.labels["speaker"]} for row in part]
+        return Manifest(replace(row, labels=labels) for row, labels in zip(part, names, strict=True))
+
+    known, unheard = called(train), called(valid)
+    twins = Manifest(replace(row, wav=other.wav) for row, other in zip(known[12:], valid, strict=False))
+    tuner = tuner_of(encoder, speaker="person")
+    for refuse in (
+        lambda: tuner.fit(known, valid=twins, output_folder=tmp_path),
+        lambda: tuner.check_test(known, twins),
+    ):
+        with pytest.raises(InputError, match=r"1 speakers are on both sides of the split \(s2\)"):
+            refuse()
+    assert tuner.check_test(known, unheard) == []
+    assert len(tuner_of(encoder).check_test(known, unheard)) == 1  # without a column "speaker"
+    part = Manifest([replace(valid[0], wav=train[0].wav, stop=4000), *valid[1:]])
+    with pytest.raises(InputError, match=r"1 recordings of .* whole or in part"):
+        tuner_of(encoder).fit(train, valid=part, output_folder=tmp_path / "out")
+    one, other = (made._identity(train, None, seed=1) for made in (tuner_of(encoder), tuner))
+    assert one == other  # older runs go on

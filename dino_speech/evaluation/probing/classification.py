@@ -3,7 +3,7 @@
 Each utterance is predicted once, by a probe trained on other speakers; figures are of all folds' predictions together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -183,11 +183,12 @@ def classification_report(
     *,
     num_resamples: int = 1000,
     seed: int = 0,
+    warnings: Sequence[str] = (),
     **origin: Any,
 ) -> ClassificationReport:
     """The report of predictions (N,) beside true classes (N,), wherever they come from.
 
-    Speakers (N,) are resampled; None: not all are known, and recordings are.
+    Speakers (N,) are resampled; None: not all are known, and recordings are. `warnings` join the report's own.
     A predicted class that is never true has no recall, but is a row of the confusion. `origin` is the other fields of
     `ClassificationReport`: label, num_folds, strengths, skipped, provenance, and those with defaults.
     """
@@ -214,7 +215,7 @@ def classification_report(
         chance_uar=1 / len(recalls),
         chance_micro_f1=float(counts.max() / counts.sum()),
         intervals={name: interval(metric) for name, metric in METRICS.items()},
-        **sample_of(speakers),
+        **sample_of(speakers, warnings=warnings),
         true=classes,
         predicted=predicted,
         **origin,

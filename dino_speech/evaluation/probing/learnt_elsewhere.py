@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.data.folds import check_recordings, check_speakers, warn_once
 from dino_speech.data.utterances import Manifest, Skipped, list_some
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.classification import ClassificationReport, classification_report
@@ -20,7 +21,7 @@ from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.provenance import provenance
 from dino_speech.transfer.audio_text.system import AudioTextSystem
 from dino_speech.transfer.system import FineTunedSystem
-from dino_speech.transfer.targets import Classes, Dimensions, Targets, check_speakers
+from dino_speech.transfer.targets import Classes, Dimensions, Targets
 from dino_speech.transfer.validation import true_labels
 
 
@@ -31,6 +32,7 @@ def evaluate_finetuned(
     seed: int = 0,
     speaker: str = "speaker",
     num_resamples: int = 1000,
+    warnings: Sequence[str] = (),
     num_workers: int = 0,
     progress: bool = False,
 ) -> ClassificationReport | RegressionReport:
@@ -42,6 +44,7 @@ def evaluate_finetuned(
         seed: of the bootstrap, like `num_resamples`.
         speaker: the column to resample by; where it is missing or has blanks, recordings are resampled one by one, and
             the report says so.
+        warnings: what the report is to say besides, such as what `FineTuner.check_test` gave.
         num_workers: threads that read ahead.
         progress: show a bar on stderr.
 
@@ -49,9 +52,8 @@ def evaluate_finetuned(
         InputError: a label is blank, no number, or a class that the system does not know; too few recordings.
     """
     judged = judge(system, manifest, speaker=speaker, num_workers=num_workers, progress=progress)
-    return pooled_report(
-        [judged], seed=seed, num_resamples=num_resamples, provenance=provenance(seed=seed, manifest=manifest.paths)
-    )
+    origin = provenance(seed=seed, manifest=manifest.paths)
+    return pooled_report([judged], seed=seed, num_resamples=num_resamples, warnings=warnings, provenance=origin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,10 +116,11 @@ def pooled_report(
     num_folds: int = 0,
     num_resamples: int = 1000,
     seed: int = 0,
+    warnings: Sequence[str] = (),
 ) -> ClassificationReport | RegressionReport:
     """One report of what one system, or the system of each fold, said: figures are of all recordings together.
 
-    The parts are of the same label or labels, and no recording is in two of them.
+    The parts are of the same label or labels, and no recording is in two of them; `warnings` join the report's own.
     """
     targets = parts[0].targets
     true, predicted = (np.concatenate([getattr(part, name) for part in parts]) for name in ("true", "predicted"))
@@ -129,6 +132,7 @@ def pooled_report(
         "provenance": {**provenance, "rule": parts[0].rule},
         "seed": seed,
         "num_resamples": num_resamples,
+        "warnings": warnings,
     }
     if isinstance(targets, Classes):
         return classification_report(true, predicted, speakers, label=targets.label, strengths=[], **common)
@@ -145,6 +149,7 @@ def evaluate_cross_corpus(
     seed: int = 0,
     speaker: str = "speaker",
     num_resamples: int = 1000,
+    warnings: Mapping[str, Sequence[str]] | None = None,
     **options: Any,
 ) -> dict[str, RegressionReport | ClassificationReport]:
     """Judge on whole corpora, or the official test parts of one, what was learnt elsewhere.
@@ -158,16 +163,18 @@ def evaluate_cross_corpus(
         label: for an encoder: the column of classes, or else
         labels: the columns of numbers; for a system None: all that it says.
         seed: of inner folds and intervals.
-        speaker: the column to resample by; recordings are resampled where it is missing or has blanks.
+        speaker: the column to resample by (recordings, where it is missing or has blanks), and that `train` and the
+            corpora may not share a value of.
         num_resamples: of the bootstrap.
+        warnings: what a corpus' report is to say besides, by its name.
         options: passed to `embed_files` or `predict` (`num_workers`, `progress`).
 
     Returns:
         The report of each corpus; `num_folds` is 0: nothing is fitted on it.
 
     Raises:
-        InputError: a corpus has none of the labels, a class that `train` has not, or speakers of `train`; a cell is no
-            number; what is missing here.
+        InputError: no corpus, or one without the labels, with a class that `train` has not, or with speakers or speech
+            of `train`; a cell is no number.
     """
     if not tests:
         raise InputError("no corpus to judge on; give one at least, by name")
@@ -187,7 +194,8 @@ def evaluate_cross_corpus(
     found = {}
     for name, test in tests.items():
         judged = judge(model, test, labels=shared[name], speaker=speaker, **options)
-        found[name] = pooled_report([judged], provenance=provenance(seed=seed, manifest=test.paths), **bootstrap)
+        origin, said = provenance(seed=seed, manifest=test.paths), (warnings or {}).get(name, ())
+        found[name] = pooled_report([judged], provenance=origin, warnings=said, **bootstrap)
     return found
 
 
@@ -212,8 +220,7 @@ def _probed(
 ) -> dict[str, RegressionReport | ClassificationReport]:
     """Each corpus by a ridge regression of the training corpus."""
     shared = {name: shared_labels(test, labels) for name, test in tests.items()}
-    for test in tests.values():
-        check_speakers(train, test, labels)
+    unchecked = _refuse_leaks(train, tests, labels, options["speaker"])
     numbers = np.array([train.numbers(name) for name in labels]).T
     data = labelled_speech(encoder, train, labels=labels, unknown_speakers=True, **options)
     probe = RidgeProbe(seed=bootstrap["seed"]).fit(data.embeddings, numbers[data.rows], data.speakers)
@@ -228,6 +235,7 @@ def _probed(
             judged.known_speakers,
             labels=shared[name],
             strengths={labels[i]: [float(probe.strengths_[i])] for i in places},
+            warnings=unchecked[name],
             **_origin(train, test, judged, bootstrap),
         )
     return found
@@ -243,8 +251,8 @@ def _probed_classes(
 ) -> dict[str, RegressionReport | ClassificationReport]:
     """Each corpus by a logistic regression of the training corpus."""
     known = set(train.label(label)) - {""}
+    unchecked = _refuse_leaks(train, tests, [label], options["speaker"])
     for test in tests.values():
-        check_speakers(train, test, label)
         if unknown := sorted(set(test.label(label)) - known - {""}):
             problem = f"{test.name}: column {label!r} has {list_some(unknown)}, which {train.name} has not"
             raise InputError(f"{problem}; select the classes that both have, such as emotion=angry,sad")
@@ -261,8 +269,19 @@ def _probed_classes(
             judged.known_speakers,
             label=label,
             strengths=[probe.strength_],
+            warnings=unchecked[name],
             **_origin(train, test, judged, bootstrap),
         )
+    return found
+
+
+def _refuse_leaks(
+    train: Manifest, tests: Mapping[str, Manifest], labels: Sequence[str], speaker: str
+) -> dict[str, list[str]]:
+    """Refuse corpora that share speakers or speech with what is learnt from; what could not be looked at, by corpus."""
+    found = {name: warn_once(check_speakers(train, test, labels, speaker=speaker)) for name, test in tests.items()}
+    for test in tests.values():
+        check_recordings(train, test)
     return found
 
 

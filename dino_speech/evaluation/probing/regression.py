@@ -124,6 +124,7 @@ def regression_report(
     labels: list[str],
     num_resamples: int = 1000,
     seed: int = 0,
+    warnings: Sequence[str] = (),
     **origin: Any,
 ) -> RegressionReport:
     """The report of predictions (N, L) beside the truth (N, L); the others as of `classification_report`."""
@@ -143,7 +144,7 @@ def regression_report(
         pearson={name: float(np.corrcoef(x, y)[0, 1]) if np.ptp(y) > 0 else np.nan for name, (x, y) in columns.items()},
         rmse={name: float(np.sqrt(np.mean((x - y) ** 2))) for name, (x, y) in columns.items()},
         deviation={name: float(x.std()) for name, (x, _) in columns.items()},
-        **sample_of(speakers),
+        **sample_of(speakers, warnings=warnings),
         true=true,
         predicted=predicted,
         **origin,

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.trials import Trials, resolve
+from dino_speech.data.trials import Trials, known_sides, resolve
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.probing.crossfit import cross_fit
-from dino_speech.evaluation.verification.evaluate import known_sides
 from dino_speech.evaluation.verification.fitted_backend import usable_trials
 from dino_speech.evaluation.verification.scoring import Backend, CosineBackend
 from dino_speech.intervals import CORRELATION, PERCENT, SHARE, sample_of

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.trials import Trials, resolve, trials_within
+from dino_speech.data.trials import Trials, known_sides, resolve, trials_within
 from dino_speech.data.utterances import Manifest
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.evaluation.verification.calibration import P_TARGET
@@ -81,7 +81,7 @@ def evaluate_verification(
     chosen = BackendOptions(backend, mean, train, score_norm, cohort, top, calibration, quality, p_target)
     groups = None if group_by is None else np.array(manifest.label(group_by))  # refused before the minutes of embedding
     rows = np.unique(resolve(trials, manifest))
-    refuse_shared(manifest.subset(rows.tolist()), chosen)
+    unknown = refuse_shared(manifest.subset(rows.tolist()), chosen)
     embedded = embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
     enroll, test, labels = usable_trials(trials, embedded)
     fitted = fit_backend(chosen, lambda material, rows: _embed(encoder, material, rows, options))
@@ -89,7 +89,7 @@ def evaluate_verification(
     judge = {} if fitted.calibration is None else fitted.calibration.statistics()
     return VerificationReport(
         **_figures(scores, labels, enroll, test, len(trials)),
-        **_spreads(scores, labels, known_sides(manifest, enroll, test), judge, found, num_resamples, seed),
+        **_spreads(scores, labels, known_sides(manifest, enroll, test), judge, found, unknown, num_resamples, seed),
         **_by_group(scores, labels, {} if groups is None else trials_within(groups, enroll, test)),
         **fitted.describe(),
         skipped=[*embedded.skipped, *fitted.skipped],
@@ -122,28 +122,13 @@ def _figures(scores: NDArray, labels: NDArray, enroll: NDArray, test: NDArray, n
     }
 
 
-def known_sides(
-    manifest: Manifest, enroll: NDArray, test: NDArray, *, speaker: str = "speaker"
-) -> tuple[NDArray, NDArray, NDArray] | None:
-    """Names of speakers, sorted, and which of them is on either side of the trials; None where one is not known.
-
-    Numbers, because the names themselves would take half a gigabyte for four million trials.
-    """
-    if speaker not in manifest.columns:
-        return None
-    names, numbers = np.unique(manifest.label(speaker), return_inverse=True)
-    sides = numbers[enroll], numbers[test]
-    blank = names[0] == "" and any((side == 0).any() for side in sides)
-    alone = all((side == sides[0][0]).all() for side in sides)
-    return None if blank or alone else (names, *sides)
-
-
 def _spreads(
     scores: NDArray,
     labels: NDArray,
     known: tuple[NDArray, NDArray, NDArray] | None,
     judge: Mapping[str, Callable[[DetCurve], float]],
     calibration: dict[str, Any] | None,
+    unknown: list[str],
     num_resamples: int | None,
     seed: int,
 ) -> dict[str, Any]:
@@ -160,10 +145,11 @@ def _spreads(
         bounds["act_dcf", True] = (0.0, 1 / min(calibration["p_target"], 1 - calibration["p_target"]))
     options: dict[str, Any] = {"bounds": bounds, "num_resamples": num, "seed": seed}
     found = bootstrap_trials(statistics, scores, labels, *sides, **options)
+    speakers = None if known is None else known[0][np.unique(known[1:])]
     return {
         "eer_interval": found["eer", False],
         "min_dcf_interval": found["min_dcf", False],
-        **sample_of(None if known is None else known[0][np.unique(known[1:])], unknown="trials"),
+        **sample_of(speakers, unknown="trials", warnings=unknown),
         "calibration": calibration and {**calibration, "intervals": {name: found[name, True] for name in judge}},
     }
 

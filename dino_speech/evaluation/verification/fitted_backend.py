@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dino_speech.data.folds import SPEAKER, overlapping, unknown_speakers, warn_once
 from dino_speech.data.trials import Trials, resolve
 from dino_speech.data.utterances import Manifest, Skipped, list_some
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
@@ -196,34 +197,39 @@ def manifest_of(material: Material) -> Manifest:
     return material.manifest if isinstance(material, EmbeddedManifest) else material
 
 
-def refuse_leaks(judged: Manifest, materials: dict[str, Manifest], *, where: str = "the trials") -> None:
-    """Refuse material that shares a speaker, or a recording, with the utterances of the trials, and name these.
+def refuse_leaks(
+    judged: Manifest, materials: dict[str, Manifest], *, where: str = "the trials", speaker: str = SPEAKER
+) -> list[str]:
+    """Refuse material that shares a speaker, or speech, with the utterances of the trials, and name these.
 
-    Speakers are compared where both manifests have a `speaker` column; blank cells are speakers nobody knows.
+    Speakers are compared by the column `speaker`; where one is not known, a sentence says that it was not compared.
     """
-    audio = {utterance.span for utterance in judged}
     for role, manifest in materials.items():
-        speakers = sorted(_speakers(judged) & _speakers(manifest))
-        recordings = [utterance.id for utterance in manifest if utterance.span in audio]
-        for what, shared in (("speakers", speakers), ("recordings", recordings)):
+        speakers = sorted(_speakers(judged, speaker) & _speakers(manifest, speaker))
+        for what, shared in (("speakers", speakers), ("recordings", overlapping(judged, manifest))):
             if shared:
                 raise InputError(
                     f"{role} {manifest.name}: {len(shared)} {what} also stand in {where} ({list_some(shared)}); a"
                     " result would be too good: remove them from it, or use other material"
                 )
+    return unknown_speakers([judged, *materials.values()], speaker) if materials else []
 
 
-def refuse_shared(judged: Manifest, options: BackendOptions) -> None:
-    """Refuse leaks into the trials, and into those of the calibration: their scores would be too good to learn from."""
+def refuse_shared(judged: Manifest, options: BackendOptions) -> list[str]:
+    """Refuse leaks into the trials, and into those of the calibration: their scores would be too good to learn from.
+
+    Gives what `refuse_leaks` does, and logs it.
+    """
     materials = options.materials()
-    refuse_leaks(judged, materials)
+    unknown = refuse_leaks(judged, materials)
     calibration = materials.pop(CALIBRATION, None)
     if calibration is not None:
         refuse_leaks(calibration, materials, where="the calibration trials")
+    return warn_once(unknown)
 
 
-def _speakers(manifest: Manifest) -> set[str]:
-    return set(manifest.label("speaker")) - {""} if "speaker" in manifest.columns else set()
+def _speakers(manifest: Manifest, speaker: str) -> set[str]:
+    return set(manifest.label(speaker)) - {""} if speaker in manifest.columns else set()
 
 
 def _measure(

@@ -1,7 +1,7 @@
 """From a fine-tuning recipe to systems and their report: once, by folds, or for a clinical question."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ from dino_speech.recipe.commands.recorded_run import (
 if TYPE_CHECKING:
     from dino_speech.data.manifest import Manifest
     from dino_speech.transfer.finetune import FineTuner
+
+
+Unchecked = dict[str, list[str]]  # corpus -> sentences on what could not be looked at
 
 
 def run_finetuning(
@@ -54,7 +57,7 @@ def run_finetuning(
     if several := _several(recipe, keep_encoder):
         return (run_clinical if "clinical" in several else run_folds)(recipe, tuner, resume=resume, device=device)
     run = RecordedRun(recipe, read_train(recipe, _numbers(tuner)))
-    valid, test, others = _parts(recipe, tuner, run.manifest)
+    valid, test, others, unknown = _parts(recipe, tuner, run.manifest)
     with run.keeping_recipe():
         tuner.fit(run.manifest, valid=valid, **run.place, device=device, resume=resume)
     processes = Processes()  # under torchrun the main one judges and writes
@@ -63,9 +66,9 @@ def run_finetuning(
         processes.from_main(lambda: tuner.encoder_.save(run.folder / "encoder", provenance=origin))
     found = {"classes": tuner.classes_, **course_of(tuner)}
     if test is not None and tuner.stop_reason_ is None:
-        found |= processes.from_main(lambda: _judge(tuner, test, run))
+        found |= processes.from_main(lambda: _judge(tuner, test, run, unknown["test"]))
     if others and tuner.stop_reason_ is None:
-        found["others"] = processes.from_main(lambda: _judge_others(tuner, others, run))
+        found["others"] = processes.from_main(lambda: _judge_others(tuner, others, run, unknown))
     encoder = run.folder / "encoder" if keep_encoder else run.folder / "system" / "encoder"
     return {"system": str(run.folder / "system"), "encoder": str(encoder), **run.summary(**found)}
 
@@ -82,44 +85,54 @@ def _several(recipe: Mapping[str, Any], keep_encoder: bool) -> list[str]:
 
 def _parts(
     recipe: Mapping[str, Any], tuner: "FineTuner", train: "Manifest"
-) -> "tuple[Manifest | None, Manifest | None, dict[str, Manifest]]":
+) -> "tuple[Manifest | None, Manifest | None, dict[str, Manifest], Unchecked]":
     """Validation and test set and further corpora, checked before anything is trained."""
-    from dino_speech.transfer.targets import check_recordings, check_speakers
+    from dino_speech.data.folds import check_recordings, check_speakers, warn_once
 
+    unknown: Unchecked = {}
     valid, test = (read_part(recipe, part, _numbers(tuner)) for part in ("valid", "test"))
     if test is not None:
-        tuner.check_test(train, test)
+        unknown["test"] = warn_once(tuner.check_test(train, test))
         if valid is not None:  # the best weights would be chosen by those who are judged
             try:
-                check_speakers(valid, test, tuner.label)
+                warn_once(check_speakers(valid, test, tuner.label, speaker=tuner.speaker))
                 check_recordings(valid, test)
             except InputError as error:
                 raise InputError(f"validation and test set: {error}") from error
-    return valid, test, _others(recipe, tuner, train)
+    others = _others(recipe, tuner, train, unknown)
+    return valid, test, others, unknown
 
 
 def _numbers(tuner: "FineTuner") -> list[str]:
     return tuner.labels if tuner.objective == "ccc" else []
 
 
-def _others(recipe: Mapping[str, Any], tuner: "FineTuner", train: "Manifest") -> "dict[str, Manifest]":
+def _others(
+    recipe: Mapping[str, Any], tuner: "FineTuner", train: "Manifest", unknown: Unchecked
+) -> "dict[str, Manifest]":
+    from dino_speech.data.folds import check_recordings, warn_once
     from dino_speech.evaluation.probing.learnt_elsewhere import shared_labels
     from dino_speech.transfer.targets import check_test
 
     others = read_others(recipe, _numbers(tuner))
-    for manifest in others.values():
-        labels = shared_labels(manifest, tuner.labels)
-        check_test(train, manifest, label=labels if _numbers(tuner) else tuner.label, objective=tuner.objective)
+    for name, manifest in others.items():
+        labels = shared_labels(manifest, tuner.labels) if _numbers(tuner) else tuner.label
+        options: Any = {"label": labels, "objective": tuner.objective, "speaker": tuner.speaker}
+        unknown[name] = warn_once(check_test(train, manifest, **options))
+        check_recordings(train, manifest)
     return others
 
 
-def _judge_others(tuner: "FineTuner", others: "dict[str, Manifest]", run: RecordedRun) -> dict[str, Any]:
+def _judge_others(
+    tuner: "FineTuner", others: "dict[str, Manifest]", run: RecordedRun, unknown: Unchecked
+) -> dict[str, Any]:
     """Write the report of each further corpus; their figures."""
     from dino_speech.data.resumable_store import safe_name
     from dino_speech.evaluation.probing.learnt_elsewhere import evaluate_cross_corpus
     from dino_speech.evaluation.reports.result_folder import write_results
 
-    reports = evaluate_cross_corpus(tuner.system_, others, seed=run.seed, num_workers=NUM_READING_THREADS)
+    options: Any = {"seed": run.seed, "speaker": tuner.speaker, "num_workers": NUM_READING_THREADS}
+    reports = evaluate_cross_corpus(tuner.system_, others, warnings=unknown, **options)
     return {
         name: {
             "report": str(write_results(run.folder / "others" / safe_name(name), {name: report})),
@@ -130,12 +143,13 @@ def _judge_others(tuner: "FineTuner", others: "dict[str, Manifest]", run: Record
     }
 
 
-def _judge(tuner: "FineTuner", test: "Manifest", run: RecordedRun) -> dict[str, Any]:
+def _judge(tuner: "FineTuner", test: "Manifest", run: RecordedRun, unknown: Sequence[str]) -> dict[str, Any]:
     """Write the report of the test set; its figures."""
     from dino_speech.evaluation.probing.learnt_elsewhere import evaluate_finetuned
     from dino_speech.evaluation.reports.result_folder import write_results
 
-    report = evaluate_finetuned(tuner.system_, test, seed=run.seed, num_workers=NUM_READING_THREADS)
+    options: Any = {"seed": run.seed, "speaker": tuner.speaker, "num_workers": NUM_READING_THREADS}
+    report = evaluate_finetuned(tuner.system_, test, warnings=unknown, **options)
     path = write_results(run.folder, {"fine-tuned": report})
     return {"report": str(path), "num_test": report.num_utterances, **figures_of(report)}
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dino_speech.argument_checks import Count
 from dino_speech.data.atomic import write_text_atomically
+from dino_speech.data.folds import SPEAKER, check_recordings, check_speakers
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.errors import InputError
 from dino_speech.frame_level.chunk_training import ChunkRun, ChunkTrainer, Objective
@@ -30,7 +31,7 @@ from dino_speech.transfer.audio_text.readout import ReadOut, TextBranch, buckets
 from dino_speech.transfer.audio_text.system import AudioTextSystem
 from dino_speech.transfer.heads import ccc_loss
 from dino_speech.transfer.system import Predictions
-from dino_speech.transfer.targets import Dimensions, check_speakers, describe_labels
+from dino_speech.transfer.targets import Dimensions, describe_labels
 
 
 @in_groups(OLD_RUN_NAMES)
@@ -50,6 +51,7 @@ class AudioTextTuner(ChunkTrainer):
             convolutions of a frame-level one.
         text_dim: width of the text branch.
         num_buckets: vectors of the text branch.
+        speaker: the column that training and test may not share a value of.
 
     Learnt by `fit`:
 
@@ -75,6 +77,7 @@ class AudioTextTuner(ChunkTrainer):
     train_encoder: bool = True
     text_dim: Count = 64
     num_buckets: Count = 16_384
+    speaker: str = SPEAKER
 
     purpose = "fine_tuning"
 
@@ -91,6 +94,7 @@ class AudioTextTuner(ChunkTrainer):
         Dimensions.of(manifest, self.labels)  # names what is wrong with the columns
         columns = [*self.labels, *([] if self.transcript is None else [self.transcript])]
         identity = super().identity(manifest, seed, precision) | {"encoder_weights": fingerprint(self.encoder)}
+        del identity["speaker"]  # by it things are only refused
         identity["train"] |= {"labels": describe_labels(manifest, columns)}
         return identity
 
@@ -119,12 +123,17 @@ class AudioTextTuner(ChunkTrainer):
         self._texts(manifest)  # names what is wrong with the column
         return self.system_.predict(manifest, num_workers=num_workers)
 
-    def check_test(self, train_part: Manifest, test: Manifest) -> None:
-        """Refuse (`InputError`) a test set with speakers of the training set, or without labels or transcripts."""
-        check_speakers(train_part, test, self.labels)
+    def check_test(self, train_part: Manifest, test: Manifest) -> list[str]:
+        """Refuse (`InputError`) a test set with speakers or speech of the training set, or without labels or texts.
+
+        Gives what could not be looked at, as `FineTuner.check_test` does.
+        """
+        unknown = check_speakers(train_part, test, self.labels, speaker=self.speaker)
+        check_recordings(train_part, test)
         Dimensions.of(train_part, self.labels).of_rows(test)
         for part in (train_part, test):
             self._texts(part)
+        return unknown
 
     def _texts(self, manifest: Manifest) -> list[list[int]] | None:
         if self.transcript is None:

@@ -174,3 +174,21 @@ def test_command(
     assert list(json.loads(capsys.readouterr().out.splitlines()[-1])["fold_uars"]) == ["spk0", "spk1"]
     assert main([*words, "--test-manifest", files[1], "--keep-shared-speakers"]) == 2
     assert "--keep-shared-speakers: --test-manifest is judged as one" in capsys.readouterr().err
+
+
+def test_leaks_are_looked_for_in_the_column_that_is_named_and_in_parts_of_a_recording(
+    corpora: Callable[..., tuple[Manifest, Manifest]],
+) -> None:
+    encoder, (train, test) = load_encoder("fbank_stats"), corpora()
+    learnt = {"train": train, "labels": ["valence"]}
+    called = [replace(row, labels={"valence": "1", "person": row.labels["speaker"]}) for row in [*train, *test]]
+    options = {"train": Manifest(called[:8]), "labels": ["valence"], "speaker": "person"}
+    with pytest.raises(InputError, match=r"speakers are on both sides of the split \(spk1\)"):
+        evaluate_cross_corpus(encoder, {"other": Manifest(called[6:])}, **options)
+    part = replace(train[0], id="part", start=1000, stop=9000, labels={"speaker": "x", "valence": "1"})
+    with pytest.raises(InputError, match=r"1 recordings of .* whole or in part"):
+        evaluate_cross_corpus(encoder, {"other": Manifest([part, *test])}, **learnt)
+    named = rename_labels(test, {"valence": "sentiment"})
+    blank = Manifest([replace(named[0], labels={**named[0].labels, "speaker": ""}), *named[1:]])
+    report = evaluate_cross_corpus(encoder, {"other": blank}, num_resamples=5, **learnt)["other"]
+    assert any("column 'speaker' is blank in 1 of 8 rows: whether its speakers" in text for text in report.warnings)

@@ -220,3 +220,19 @@ def test_from_audio_each_part_is_embedded_once(encoder, voices_folder: Path) -> 
     again = evaluate_verification(encoder, test, make_trials(test), **options)
     assert [item.name for item in again.skipped] == [train[0].id]
     assert (again.num_dropped_trials, again.score_norm["num_cohort"]) == (0, 7)
+
+
+def test_a_part_of_a_recording_of_the_trials_is_refused(parts) -> None:
+    test, cohort = parts["test"].manifest, parts["cohort"]
+    part = Utterance("part", test[5].wav, 0.5, 4000, 8000, {"speaker": "stranger"})
+    leaking = EmbeddedManifest(Manifest([part, *cohort.manifest[1:]]), cohort.embeddings)
+    with pytest.raises(InputError, match=r"1 recordings also stand in the trials \(part\)"):
+        evaluate(parts, score_norm="s", cohort=leaking)
+
+
+def test_a_refusal_that_could_not_be_made_is_said(parts) -> None:
+    cohort = parts["cohort"]
+    nameless = Manifest([Utterance(u.id, u.wav, u.duration) for u in cohort.manifest], paths=["/cohort.csv"])
+    report = evaluate(parts, score_norm="s", cohort=EmbeddedManifest(nameless, cohort.embeddings))
+    assert any(text.startswith("/cohort.csv has no column 'speaker': whether its") for text in report.warnings)
+    assert evaluate(parts, score_norm="s", cohort=cohort).warnings == []
