@@ -215,3 +215,23 @@ def test_ccc_is_what_scipys_correlation_and_moments_make_it() -> None:
     moments = [scipy.stats.describe(values, ddof=0) for values in (true, predicted)]
     expected = spread / (sum(m.variance for m in moments) + (moments[0].mean - moments[1].mean) ** 2)
     assert metrics.ccc(true, predicted) == pytest.approx(expected, rel=1e-12)
+
+
+def test_classes_that_occur_on_one_side_alone() -> None:
+    assert metrics.uar(["a", "a"], ["a", "b"]) == 0.5  # nobody was b
+    assert metrics.macro_f1(["a", "b"], ["a", "a"]) == pytest.approx(1 / 3)
+    assert metrics.macro_f1(["a", "a", "b"], ["a", "a", "b"], weights=[1, 1, 0]) == 1.0
+
+
+def test_what_has_no_figure_is_refused_and_full_agreement_is_one() -> None:
+    for weights in ([1, 0], [0, 1]):
+        with pytest.raises(InputError, match="at least one target and one non-target"):
+            metrics.eer([1.0, 2.0], [0, 1], weights=weights)
+    for lists in (([1.0, 2.0], [1.0]), ([[1.0, 2.0]], [[1.0, 2.0]]), ([1.0], [1.0])):
+        with pytest.raises(InputError, match="ccc needs two lists of one length"):
+            metrics.ccc(*lists)
+    assert metrics.ccc([3.0, 3.0], [3.0, 3.0]) == 1.0
+
+
+def test_small_unsigned_numbers_are_scores() -> None:
+    assert metrics.cllr(np.array([0, 3], np.uint8), [0, 1]) == metrics.cllr([0.0, 3.0], [0, 1])

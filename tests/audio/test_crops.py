@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 import torch
 
-from dino_speech.audio.crops import CropPlan, MultiCrop
+from dino_speech.audio.crops import CropPlan, MultiCrop, RandomChunk
 from dino_speech.audio.io import load_audio
 from dino_speech.errors import InputError
 
@@ -195,3 +195,42 @@ def test_too_short_a_file_is_refused() -> None:
 def test_impossible_settings_are_refused(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         MultiCrop(**options)
+
+
+def test_a_chunk_is_one_view_and_as_short_an_utterance_as_said_will_do() -> None:
+    chunk = RandomChunk(0.5)
+    assert (chunk.num_views, chunk.min_s, chunk(torch.ones(S), generator())[0].shape) == (1, 0.4, (1, 8_000))
+    assert chunk.plan(6_400, generator()).stop == 6_400
+    with pytest.raises(InputError, match=r"0\.400 s of sound: expected at least 0\.4 s"):
+        chunk.plan(6_399, generator())
+    with pytest.raises(InputError, match="chunk_s"):
+        RandomChunk(0.0)
+    assert MultiCrop(min_s=1e-6).min_samples == 1
+
+
+def test_every_position_and_phase_and_no_more_is_read() -> None:
+    fits = [RandomChunk(0.5).plan(8_001, generator(seed)) for seed in range(30)]
+    assert {(plan.start, plan.stop) for plan in fits} == {(0, 8_000), (1, 8_001)}
+    wraps = [RandomChunk(0.5, min_s=1e-4).plan(2, generator(seed)) for seed in range(30)]
+    assert {plan.views[0][0] for plan in wraps} == {0, 1}
+
+
+def test_either_part_comes_first_as_often() -> None:
+    crops = MultiCrop(num_long=1, long_s=0.2, num_short=1, short_s=0.1, disjoint=True)
+    plans = [intervals(crops.plan(S, generator(seed))) for seed in range(300)]
+    assert all(long[1] <= short[0] or short[1] <= long[0] for long, short in plans)
+    assert 0.43 < np.mean([long[0] < short[0] for long, short in plans]) < 0.57
+
+
+def test_where_nothing_is_to_be_drawn_nothing_is() -> None:
+    """Options that do not matter to an utterance leave its draws alone."""
+    plain = MultiCrop().plan(4 * S, generator())
+    assert MultiCrop(excerpt_s=4.0).plan(4 * S, generator()) == plain
+    long = {"num_long": 2, "long_s": 0.5, "num_short": 0, "short_s": 0.5}
+    assert MultiCrop(**long, disjoint=True).plan(S, generator()) == MultiCrop(**long).plan(S, generator())
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (0,), ()])
+def test_a_span_of_no_sound_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="with at least one sample"):
+        MultiCrop().cut(torch.ones(shape), CropPlan(0, 1, ((0, 1),)))

@@ -1,5 +1,9 @@
 """Folds: no speaker on both sides, classes spread, too little refused."""
 
+import warnings
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import sklearn
@@ -16,7 +20,7 @@ from dino_speech.data.folds import (
     published_folds,
     speaker_folds,
 )
-from dino_speech.data.manifest import Manifest, Utterance
+from dino_speech.data.manifest import Manifest, Utterance, read_manifest
 from dino_speech.errors import InputError
 
 
@@ -68,11 +72,29 @@ def test_they_are_scikit_learns(seed: int) -> None:
         (["a", "b", "a", "b", "a", "b"], ["", *"vwxyz"], "1 utterances have a blank speaker"),
         (list("aabbcc"), list("uvwxyz"), "the largest class has 2 utterances, too few for 5 folds"),
         (["a"], ["s", "t"], "one speaker per label"),
+        ([], [], "one speaker per label, at least one"),
     ],
 )
 def test_too_little_is_refused(labels: list[str], speakers: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         speaker_folds(speakers, labels, num_folds=5)
+
+
+def test_as_few_as_will_do() -> None:
+    assert len(speaker_folds(list("uvwxy"))) == 5
+    assert len(speaker_folds(list("uv"), num_folds=2)) == 2
+    assert len(speaker_folds(list("uvwx"), list("aabb"), num_folds=2)) == 2
+    with pytest.raises(InputError, match="2 speakers cannot make 1 speaker-disjoint folds"):
+        speaker_folds(list("uv"), num_folds=1)
+
+
+def test_the_first_shuffle_that_holds_every_class_is_taken_and_none_is_refused() -> None:
+    found = speaker_folds(list("uuuvw"), list("abaab"), num_folds=2)  # the third
+    assert [test.tolist() for _, test in found] == [[3, 4], [0, 1, 2]]
+    with pytest.raises(
+        InputError, match="no 2 speaker-disjoint folds found whose training parts all hold class b; use"
+    ):
+        speaker_folds(list("vwuu"), list("baab"), num_folds=2)
 
 
 def test_a_rare_class_is_in_every_training_part() -> None:
@@ -85,8 +107,61 @@ def test_a_rare_class_is_in_every_training_part() -> None:
 
 def test_inner_folds_take_what_there_is() -> None:
     classes, groups = np.array(["a"] * 6 + ["b"] * 2), np.array([*list("uvwxyz"), "b1", "b1"])
-    for train, test in group_folds(classes, groups, num_folds=3, seed=0):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folds = group_folds(classes, groups, num_folds=3, seed=0)
+    for train, test in folds:
         assert not set(groups[train]) & set(groups[test])
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Manifest:
+    """Six utterances of four speakers; folds "2", "10" and "x", one that splits a speaker, one of a single value."""
+    header, rows = "ID,duration,wav,speaker,mood,fold,leak,same,gap", []
+    for number, (who, mood, fold) in enumerate(zip("uuvwxx", "abaabb", ["2", "2", "10", "x", "x", "x"], strict=True)):
+        rows.append(f"{number},1,{number}.wav,{who},{mood},{fold},{'ab'[number % 2]},1,{'1' if number else ''}")
+    (tmp_path / "m.csv").write_text("\n".join([header, *rows]) + "\n")
+    return read_manifest(tmp_path / "m.csv")
+
+
+def test_folds_of_a_manifest(people: Manifest) -> None:
+    found = manifest_folds(people, column="fold")
+    assert list(found) == ["x", "2", "10"]  # words first, then numbers as numbers
+    assert [(train.tolist(), test.tolist()) for train, test in found.values()] == [
+        ([0, 1, 2], [3, 4, 5]),
+        ([2, 3, 4, 5], [0, 1]),
+        ([0, 1, 3, 4, 5], [2]),
+    ]
+    for options in (
+        {"num_folds": 2, "stratify": "mood"},
+        {"num_folds": 2, "stratify": "mood", "seed": 3},
+        {"num_folds": 3},
+    ):
+        classes = people.label("mood") if "stratify" in options else None
+        expected = speaker_folds(
+            people.label("speaker"), classes, num_folds=options["num_folds"], seed=options.get("seed", 0)
+        )
+        drawn = manifest_folds(people, **options)
+        assert list(drawn) == ["1", "2", "3"][: options["num_folds"]]
+        for ours, theirs in zip(drawn.values(), expected, strict=True):
+            assert [part.tolist() for part in ours] == [part.tolist() for part in theirs]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give either a column of folds"),
+        ({"num_folds": 2, "column": "fold"}, "give either a column of folds"),
+        ({"column": "leak"}, "both sides of the split"),
+        ({"column": "same"}, "holds the one fold"),
+        ({"column": "gap"}, "column 'gap' is blank in 1 of 6 rows"),
+        ({"num_folds": 2, "speaker": "gap"}, "column 'gap' is blank in 1 of 6 rows"),
+        ({"num_folds": 2, "stratify": "gap"}, "column 'gap' is blank in 1 of 6 rows"),
+    ],
+)
+def test_folds_of_a_manifest_that_are_none(people: Manifest, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        manifest_folds(people, **options)
 
 
 def test_a_leak_is_named() -> None:

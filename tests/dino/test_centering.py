@@ -36,6 +36,11 @@ def test_micro_batches_of_any_size_equal_one_batch_and_move_nothing_before_the_s
     torch.testing.assert_close(parts.value, whole.value, rtol=1e-6, atol=1e-7)
 
 
+def test_sinkhorn_takes_three_turns() -> None:
+    logits = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(sinkhorn_targets(logits, 0.1), sinkhorn_targets(logits, 0.1, 3))
+
+
 def test_a_skipped_step_leaves_no_trace() -> None:
     center = Center(3)
     center.accumulate(torch.full((4, 3), float("inf")))

@@ -69,6 +69,18 @@ def test_fewer_than_two_utterances_are_refused(shape: tuple[int, ...]) -> None:
         koleo(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 3), (2, 1, 3), (4, 3), (2, 2, 3, 1)])
+def test_contrast_needs_two_views_of_two_utterances(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="with V and B at least 2"):
+        contrast(torch.ones(shape), 0.1)
+
+
+def test_two_will_do_and_equal_ones_are_epsilon_apart() -> None:
+    assert contrast(torch.ones(2, 2, 3), 0.1).item() == pytest.approx(np.log(3))
+    assert koleo(torch.eye(2)).item() == pytest.approx(-0.5 * np.log(2))
+    assert koleo(torch.ones(2, 3)).item() == pytest.approx(-np.log(1e-4))
+
+
 def contrast_with_loops(views: np.ndarray, temperature: float) -> float:
     points = views / np.linalg.norm(views, axis=-1, keepdims=True)
     losses = []

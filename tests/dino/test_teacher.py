@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dino_speech.dino.head import DINOHead
-from dino_speech.dino.teacher import Teacher, shared_parameters
+from dino_speech.dino.teacher import Teacher, TeacherSettings, shared_parameters
 from dino_speech.errors import InputError
 
 
@@ -185,6 +185,25 @@ def test_another_architecture_and_an_unknown_policy_are_refused() -> None:
         Teacher(make_student(), batchnorm="eval")
     with pytest.raises(ValueError, match="argument"):
         Teacher(make_student()).step(nn.Linear(6, 8), 0.9)
+
+
+@pytest.mark.parametrize(
+    ("student", "other"),
+    [
+        (nn.Linear(3, 3), nn.Linear(3, 3, bias=False)),
+        (nn.Sequential(nn.Linear(3, 3), nn.GELU()), nn.Sequential(nn.Linear(3, 3))),
+        (nn.BatchNorm1d(3), nn.BatchNorm1d(3, track_running_stats=False)),
+    ],
+)
+def test_a_student_with_fewer_parts_is_refused(student: nn.Module, other: nn.Module) -> None:
+    with pytest.raises(ValueError, match="argument"):
+        Teacher(student, batchnorm="ema").step(other, 0.9)
+
+
+def test_momentum_is_the_papers_and_parameters_without_a_value_share_no_memory() -> None:
+    assert (TeacherSettings().momentum, TeacherSettings().momentum_end) == (0.996, 1.0)
+    student = nn.ParameterList([torch.empty(0), torch.ones(2)])
+    assert shared_parameters(Teacher(student).module, student) == []
 
 
 def test_state_dict_restores_the_teacher() -> None:
