@@ -10,6 +10,7 @@ same command. `judge.py` sets each step beside its floors.
 """
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from dino_speech.data.derived_manifests import long_enough
 from dino_speech.data.manifest import Manifest, write_manifest
 from dino_speech.dino.whiten import whiten
 from dino_speech.recipe import load_recipe, run_pretraining, run_pseudo_labels
+from dino_speech.transfer.clusters import MAX_AGGLOMERATED
 
 HPARAMS = Path(__file__).parent / "hparams"
 SPECTRUM_KEPT = {"mean_norm": "none", "pre_emphasis": 0.0, "floor": 1e-6, "statistics_shortcut": True}
 NETWORK = {"embedding_dim": 192, "channels": 128, "attention_channels": 64, "se_channels": 64, "hop_ms": 20.0}
-MIN_S = 3.2  # of an utterance that is clustered: a shorter one says too little of its speaker
+MIN_S = 4.0  # [paper] of an utterance that is clustered: a shorter one says too little of its speaker
 UTTERANCES_PER_CLUSTER = 4  # more clusters than speakers: one that is split teaches little that is wrong
 
 
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] | None = None, *, min_s: float = MIN_S, beside
         f"--beside.source={options.output / 'beside'}",
     ]
     rounds += [f"--clustering.num_clusters={len(clustered) // UTTERANCES_PER_CLUSTER}", *same]
+    rounds += [f"--clustering.utterances_per_centroid={math.ceil(len(clustered) / MAX_AGGLOMERATED)}"]
     rounds += [f"--stages.all.epochs={options.epochs}"]
     run_pseudo_labels(load_recipe(HPARAMS / "rounds.yaml", [*rounds, *(f"--{item}" for item in options.rounds)]))
 
