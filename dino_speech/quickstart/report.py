@@ -57,13 +57,15 @@ class SystemFigures:
 class QuickstartReport:
     """What `quickstart` found.
 
-    `floor` is `fbank_stats`, which has learnt nothing; `untrained` and `pretrained` the encoder before and after;
+    `floor` is `fbank_stats`, which has learnt nothing; `untrained` and `pretrained` the encoder before and after, and
+    `whitened` both once more, whitened by the speech to learn from (empty where that is too little);
     `settings` those of pretraining; `notes` sentences that belong to the figures; `seconds` from call to report.
     """
 
     floor: SystemFigures
     untrained: SystemFigures
     pretrained: SystemFigures
+    whitened: tuple[SystemFigures, ...]
     data: QuickstartData
     folder: Path
     settings: Mapping[str, Any]
@@ -74,7 +76,7 @@ class QuickstartReport:
     @property
     def systems(self) -> tuple[SystemFigures, ...]:
         """All that was judged, in the order of the table."""
-        return self.floor, self.untrained, self.pretrained
+        return self.floor, self.untrained, *self.whitened[:1], self.pretrained, *self.whitened[1:]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `eer_*` in percent, `uar_*` from 0 to 1, null where labels are missing."""

@@ -1,6 +1,7 @@
 """The quickstart from end to end, tiny: the figures, the files, and what it does without labels or pictures."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from dino_speech.data.trials import read_trials
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.models.checkpoint import load_encoder
 from dino_speech.quickstart.report import QuickstartReport
-from dino_speech.quickstart.run import quickstart
+from dino_speech.quickstart.run import ENCODER, quickstart
 
 KEYS = ("eer_untrained", "eer_pretrained", "uar_untrained", "uar_pretrained", "seconds")
 TINY = {"num_train": 12, "num_train_speakers": 6, "num_test_speakers": 4, "num_test_files": 4}
@@ -21,7 +22,9 @@ TINY = {"num_train": 12, "num_train_speakers": 6, "num_test_speakers": 4, "num_t
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> QuickstartReport:
-    return quickstart(output=tmp_path_factory.mktemp("quickstart"), seed=7, num_steps=2, corpus_sizes=TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENCODER, "embedding_dim", 6)  # few enough to be whitened by the 12 files
+        return quickstart(output=tmp_path_factory.mktemp("quickstart"), seed=7, num_steps=2, corpus_sizes=TINY)
 
 
 @pytest.mark.slow
@@ -31,7 +34,11 @@ def test_synthetic_run_gives_all_figures(report: QuickstartReport) -> None:
     assert 0 <= data["eer_pretrained"] <= 100
     assert 0 <= data["uar_pretrained"] <= 1
     assert data["synthetic"] is True
-    assert [row["encoder"] for row in report.rows()] == ["fbank_stats (floor)", "untrained", "pretrained"]
+    names = ["fbank_stats (floor)", "untrained", "untrained, whitened", "pretrained", "pretrained, whitened"]
+    assert [row["encoder"] for row in report.rows()] == names
+    assert any(
+        re.match(r"The best of what learnt nothing is .* EER .* %: .*(learnt|nothing)", note) for note in report.notes
+    )
     assert any("batches of 12 instead of" in note for note in report.notes), "a small folder is said to be small"
 
 
@@ -87,6 +94,7 @@ def test_own_folder_without_labels_or_matplotlib(
     assert data["rank_me_pretrained"] >= 1
     assert data["synthetic"] is False
     assert any("EER and UAR need speaker labels" in note for note in found.notes)
+    assert any("Nothing is whitened: that wants 256 files" in note for note in found.notes)
     assert any("dino-speech[plots]" in note for note in found.notes)
     assert not list((tmp_path / "out").glob("*.png"))
     assert (tmp_path / "out" / "encoder" / "encoder.json").exists()
