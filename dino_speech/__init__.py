@@ -29,6 +29,7 @@ _HOMES = {
     "DINOLoss": "dino_speech.dino.loss",
     "register_objective": "dino_speech.dino.objectives",
     "DINOPretrainer": "dino_speech.dino.pretrain",
+    "find_mates": "dino_speech.dino.mates",
     "FineTuneStage": "dino_speech.transfer.stages",
     "FineTuner": "dino_speech.transfer.finetune",
     "load_finetuned": "dino_speech.transfer.system",

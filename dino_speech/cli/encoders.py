@@ -1,15 +1,18 @@
-"""`dino-speech join`: one encoder out of several."""
+"""`dino-speech join` and `mates`: one encoder out of several; which utterances one takes to be of one speaker."""
 
 import argparse
 from typing import TYPE_CHECKING
 
-from dino_speech.cli.answer import Answer, left_out
+from dino_speech.cli.answer import Answer, left_out, table
 from dino_speech.cli.options import (
     MANIFESTS,
+    OutputFile,
     Subparsers,
     add_command,
     add_options,
     choose_device,
+    chosen,
+    load_chosen_encoder,
     read_chosen_manifest,
 )
 
@@ -33,6 +36,33 @@ def add_commands(subparsers: Subparsers) -> None:
     add_options(parser, "--where", "--device")
     shrinkage = "of the whitening, 0 to 1 (%(default)s)"
     parser.add_argument("--shrinkage", type=float, default=0.001, metavar="S", help=shrinkage)
+    parser = add_command(
+        *(subparsers, "mates", _mates, "which utterances an encoder takes to be of one speaker, as a table"),
+        details=(
+            "Pairs that are each other's nearest neighbour in the encoder's whitened space, never of one recording;\n"
+            "no labels are used. For `mates.table` of a pretraining: half the views may then come from the mate."
+        ),
+        example="dino-speech mates --encoder untrained:results/dino/encoder --manifest train.csv --output mates.csv",
+    )
+    add_options(parser, "--encoder", "--manifest", "--where", "--device")
+    parser.add_argument("--output", metavar="CSV", type=OutputFile, required=True, help="columns ID, mate, similarity")
+    share = "of the utterances get a mate at most, the nearest (%(default)s)"
+    parser.add_argument("--coverage", type=float, default=0.3, metavar="S", help=share)
+    parser.add_argument("--same", metavar="COLUMN", help="mates share its value, e.g. that of schedule.batch_by")
+    parser.add_argument("--shrinkage", type=float, default=0.001, metavar="S", help=shrinkage)
+
+
+def _mates(arguments: argparse.Namespace) -> Answer:
+    from dino_speech import find_mates
+    from dino_speech.data.loading.mates import write_mates
+
+    manifest, encoder = read_chosen_manifest(arguments), load_chosen_encoder(arguments)
+    assert manifest is not None  # --manifest is required
+    found = find_mates(encoder, manifest, progress=True, **chosen(arguments, "coverage", "same", "shrinkage"))
+    path = write_mates(found.pairs, arguments.output)
+    data = {"output": str(path), "num_utterances": len(manifest), "num_pairs": len(found.pairs), **found.figures}
+    shown = table([(name, value) for name, value in found.figures.items()])
+    return Answer({**data, **left_out(found.skipped)}, f"{len(found.pairs)} pairs: {path}\n{shown}")
 
 
 def _join(arguments: argparse.Namespace) -> Answer:

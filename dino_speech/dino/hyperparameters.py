@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dino_speech.argument_checks import Count, NotNegative, Positive, Share
 from dino_speech.audio.crops import MultiCrop
+from dino_speech.dino.mates import MateSettings
 from dino_speech.dino.teacher import TeacherSettings
 from dino_speech.dino.whiten import WhiteningSettings
 from dino_speech.errors import InputError
@@ -201,7 +202,7 @@ class Hyperparameters:
         teacher_augment: the same for the teacher's long views, drawn independently; None: it hears what the student
             hears.
         spec_augment: masks on the student's features, `spec_augment(frames, generator=...)`.
-        objective, head, teacher, schedule, optimizer: groups; their classes say what is in them.
+        objective, head, teacher, schedule, optimizer, mates: groups; their classes say what is in them.
         run: how it is carried out, not what it computes; may change when it is resumed.
         whitening: of the finished encoder.
 
@@ -221,6 +222,7 @@ class Hyperparameters:
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    mates: MateSettings = field(default_factory=MateSettings)
     run: PretrainingRun = field(default_factory=PretrainingRun)
     whitening: WhiteningSettings = field(default_factory=WhiteningSettings)
 
@@ -247,8 +249,11 @@ class Hyperparameters:
         )
 
     def identity(self, steps: RunSteps) -> dict[str, Any]:
-        """What must be the same where a run goes on, lengths in steps: all but how it is carried out."""
-        names = [field.name for field in fields(self) if field.name not in ("_", "run", "whitening")]
+        """What must be the same where a run goes on, lengths in steps: all but how it is carried out.
+
+        Not here: the table of mates, which is the same wherever its file lies.
+        """
+        names = [field.name for field in fields(self) if field.name not in ("_", "mates", "run", "whitening")]
         return _in_steps({name: describe(getattr(self, name)) for name in names}, steps)
 
 
@@ -263,7 +268,7 @@ def completed_identity(saved: dict[str, Any]) -> dict[str, Any]:
     for name, group in (("head", HeadSettings), ("teacher", TeacherSettings), ("optimizer", OptimizerSettings)):
         described[name] = describe(group.of(name, moved.get(name)))
     steps = RunSteps.said_by(schedule, objective, saved["manifest"]["num_utterances"])
-    return _in_steps({**moved, "precision": saved["precision"], **described}, steps)
+    return _in_steps({"mates": None, **moved, "precision": saved["precision"], **described}, steps)
 
 
 def _in_steps(identity: dict[str, Any], steps: RunSteps) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from dino_speech.data.derived_manifests import long_enough
 from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.epoch_order import shard_numbers
 from dino_speech.data.loading.loaders import StepSampler
+from dino_speech.data.loading.mates import Mates, load_mates
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.sole_use import alone
@@ -97,14 +99,17 @@ class DINOPretrainer(Hyperparameters):
         steps = self.steps(len(manifest))
         sampler = self._sampler(manifest, steps.num_steps, seed)
         check_parts(self, steps)
-        data = describe_manifest(manifest)
-        identity = self.identity(steps) | {"seed": seed, "precision": precision, "manifest": data}
+        mates, chance = None, self.mates.probability
+        if self.mates.table is not None:
+            mates = load_mates(self.mates.table, manifest, within=self.schedule.batch_by)
+        data = {"manifest": describe_manifest(manifest), "mates": mates and {**mates.identity(), "probability": chance}}
+        identity = self.identity(steps) | {"seed": seed, "precision": precision, **data}
         origin = provenance(seed=seed, manifest=manifest.paths)
 
         def export(encoder: SpeechEncoder, name: str, step: int) -> None:
             encoder.save(folder / name, provenance={**origin, "step": step, "pretraining": identity})
 
-        training = self._training(manifest, steps, sampler, chosen, monitor, export)
+        training = self._training(manifest, mates, steps, sampler, chosen, monitor, export)
         run = replace(self.run, precision=precision)  # type: ignore[arg-type]
         found = train(
             *(training, run, folder, identity),
@@ -137,6 +142,7 @@ class DINOPretrainer(Hyperparameters):
     def _training(
         self,
         manifest: Manifest,
+        mates: Mates | None,
         steps: RunSteps,
         sampler: StepSampler,
         device: torch.device,
@@ -146,9 +152,8 @@ class DINOPretrainer(Hyperparameters):
         """A copy of the encoder with a new head; on all processes the same weights, then other random numbers."""
         seed_everything(sampler.seed)
         network = Network(copy.deepcopy(self.encoder), DINOHead(self.encoder.embedding_dim, **vars(self.head)))
-        crops = CropDataset(
-            manifest, self.crops, seed=sampler.seed, transforms=self.transforms, cache_gib=self.run.cache_gib
-        )
+        heard: dict[str, Any] = {"transforms": self.transforms, "mates": mates, "p_mate": self.mates.probability}
+        crops = CropDataset(manifest, self.crops, seed=sampler.seed, cache_gib=self.run.cache_gib, **heard)
         training = SelfDistillation(self, network, steps, sampler, crops, device=device, monitor=monitor, export=export)
         seed_everything(derive_seed(sampler.seed, "rank", sampler.rank))
         return training

@@ -240,6 +240,8 @@ class SelfDistillation(Training):
 
     def between_steps(self, step: int, log: Logbook, processes: Processes, *, last: bool) -> Verdict:
         """Let the monitor judge the teacher; the best so far is written to `best/encoder`."""
+        if step == 1 and self.dataset.mates is not None:
+            log.history.add({"step": step, "mates": self.dataset.mates.figures(self.manifest)})
         collapsed, monitor = self.hyper.run.stop_on_collapse and bool(self.doctor.findings), self.monitor
         if monitor is None or not (last or step % self.monitor_every == 0):
             return Verdict(collapsed=collapsed)

@@ -74,7 +74,7 @@ def make_training(*, crops=CROPS, device="cpu", **changes) -> SelfDistillation:
     hyper = Hyperparameters(settings.pop("encoder", None) or make_encoder(), crops, **settings)
     torch.manual_seed(1)
     network = Network(copy.deepcopy(hyper.encoder), DINOHead(12, **vars(hyper.head)))
-    sampler, dataset = SimpleNamespace(seed=7, start_step=0), SimpleNamespace(manifest=Manifest([]))
+    sampler, dataset = SimpleNamespace(seed=7, start_step=0), SimpleNamespace(manifest=Manifest([]), mates=None)
     return SelfDistillation(hyper, network, hyper.steps(800), sampler, dataset, device=torch.device(device))
 
 

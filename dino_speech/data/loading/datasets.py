@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.audio.io import SILENT_DBFS, audio_info, load_audio, seconds_to_samples
+from dino_speech.data.loading.mates import Mates
 from dino_speech.data.manifest import Manifest
 from dino_speech.data.seeds import seeded_generator
 from dino_speech.errors import InputError
@@ -99,7 +100,9 @@ class CropDataset(Dataset[dict[str, Any]]):
     short or silent is replaced by another, drawn from the same seed, and reported in `failures`.
 
     `transforms(wave, generator=generator)` is applied to each crop by itself; `cache` are decoded waves of this very
-    manifest to share with another dataset; a crop of a lower level than `silent_dbfs` counts as silent.
+    manifest to share with another dataset; a crop of a lower level than `silent_dbfs` counts as silent. With
+    probability `p_mate` the second half of the long views and the second half of the short ones are those of one of the
+    utterance's `mates`, cut as its own would be.
     """
 
     def __init__(
@@ -112,7 +115,10 @@ class CropDataset(Dataset[dict[str, Any]]):
         cache_gib: float = 0.0,
         cache: WaveCache | None = None,
         silent_dbfs: float = SILENT_DBFS,
+        mates: Mates | None = None,
+        p_mate: float = 0.0,
     ) -> None:
+        self.mates, self.p_mate = mates, p_mate
         self.manifest, self.crops, self.seed = manifest, crops, seed
         self.transforms, self.silent_dbfs = transforms, silent_dbfs
         durations_s = (utterance.duration for utterance in manifest)
@@ -139,8 +145,30 @@ class CropDataset(Dataset[dict[str, Any]]):
             except InputError as error:
                 failures.append((index, str(error)))
                 continue
+            long, short = self._with_mate(position, index, (long, short), failures)
             return {"long": long, "short": short, "index": index, "failures": failures}
         return {"long": None, "short": None, "index": index, "failures": failures}
+
+    def _with_mate(
+        self, position: int, index: int, views: tuple[Tensor, Tensor], failures: list[tuple[int, str]]
+    ) -> tuple[Tensor, Tensor]:
+        """The views, perhaps half of them a mate's; a mate that cannot be used is noted, and the views stay."""
+        if self.mates is None:
+            return views
+        generator = seeded_generator(self.seed, "mates", position)
+        wanted = float(torch.rand((), generator=generator)) < self.p_mate
+        mate = self.mates.draw(index, generator) if wanted else None
+        if mate is None:
+            return views
+        try:
+            others = self._cut(mate, generator)
+        except InputError as error:
+            failures.append((mate, str(error)))
+            return views
+        # Of one long and one short view, or of two long ones, it is the second that is the mate's.
+        kept = (len(views[0]) + 1) // 2, len(views[1]) // 2
+        long, short = (torch.cat([a[:n], b[n:]]) for a, b, n in zip(views, others, kept, strict=True))
+        return long, short
 
     def _cut(self, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         if index in self._bad:
