@@ -25,6 +25,7 @@ _HOMES = {
     "register_encoder": "dino_speech.models.registry",
     "load_encoder": "dino_speech.models.checkpoint",
     "join_encoders": "dino_speech.models.joined",
+    "average_encoders": "dino_speech.models.joined",
     "SpeechEncoder": "dino_speech.models.encoder",
     "DINOLoss": "dino_speech.dino.loss",
     "register_objective": "dino_speech.dino.objectives",

@@ -1,4 +1,4 @@
-"""`dino-speech join` and `mates`: one encoder out of several; which utterances one takes to be of one speaker."""
+"""`dino-speech join`, `average`, `mates`: one encoder out of several; what one takes to be of one speaker."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -30,12 +30,16 @@ def add_commands(subparsers: Subparsers) -> None:
         ),
         example="dino-speech join --encoder results/voices/encoder results/channel/encoder --output results/joined",
     )
-    add_options(parser, "--encoder", nargs="+", help="two or more folders of encoders, or floors")
-    add_options(parser, "--output", required=True, help="folder of the joined encoder")
-    parser.add_argument("--manifest", **MANIFESTS, help="whiten by these recordings")
-    add_options(parser, "--where", "--device")
-    shrinkage = "of the whitening, 0 to 1 (%(default)s)"
-    parser.add_argument("--shrinkage", type=float, default=0.001, metavar="S", help=shrinkage)
+    _add_several(parser)
+    parser = add_command(
+        *(subparsers, "average", _average, "several encoders of one run -> one: the mean of their weights"),
+        details=(
+            "BatchNorm's running statistics are averaged like weights. --manifest names unlabelled recordings, none\n"
+            "of a test set, by which the average is whitened. Snapshots: `run.snapshot_every` of a pretraining."
+        ),
+        example="dino-speech average --encoder results/dino/snapshots/00* --output results/averaged",
+    )
+    _add_several(parser)
     parser = add_command(
         *(subparsers, "mates", _mates, "which utterances an encoder takes to be of one speaker, as a table"),
         details=(
@@ -49,7 +53,34 @@ def add_commands(subparsers: Subparsers) -> None:
     share = "of the utterances get a mate at most, the nearest (%(default)s)"
     parser.add_argument("--coverage", type=float, default=0.3, metavar="S", help=share)
     parser.add_argument("--same", metavar="COLUMN", help="mates share its value, e.g. that of schedule.batch_by")
+    _add_shrinkage(parser)
+
+
+def _add_several(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, "--encoder", nargs="+", help="two or more folders of encoders")
+    add_options(parser, "--output", required=True, help="folder of the new encoder")
+    parser.add_argument("--manifest", **MANIFESTS, help="whiten by these recordings")
+    add_options(parser, "--where", "--device")
+    _add_shrinkage(parser)
+
+
+def _add_shrinkage(parser: argparse.ArgumentParser) -> None:
+    shrinkage = "of the whitening, 0 to 1 (%(default)s)"
     parser.add_argument("--shrinkage", type=float, default=0.001, metavar="S", help=shrinkage)
+
+
+def _average(arguments: argparse.Namespace) -> Answer:
+    from dino_speech import average_encoders, load_encoder
+    from dino_speech.dino.whiten import whiten
+
+    manifest, device = read_chosen_manifest(arguments), choose_device(arguments.device)
+    averaged = average_encoders([load_encoder(source, device=device) for source in arguments.encoder])
+    skipped: list[Skipped] = []
+    if manifest is not None:
+        skipped = whiten(averaged, manifest, len(manifest), arguments.shrinkage, seed=0)
+    folder = averaged.save(arguments.output)
+    data = {"encoder": str(folder), "embedding_dim": averaged.embedding_dim, "parts": list(arguments.encoder)}
+    return Answer({**data, **left_out(skipped)}, f"the mean of {len(arguments.encoder)} encoders: {folder}")
 
 
 def _mates(arguments: argparse.Namespace) -> Answer:

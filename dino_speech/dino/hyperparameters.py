@@ -116,6 +116,7 @@ class PretrainingRun(RunSettings):
         sync_batchnorm: BatchNorm over the utterances of all processes; GPUs only, on CPUs each process has its own.
         shards_at_once: for shards on slow or remote storage: mix the utterances of so many shards at a time, other ones
             on each process; None: mix all utterances.
+        snapshot_every: length between the teacher's encoders that are kept at `snapshots/<step>`; None: none.
         monitor_every: length between calls of the monitor.
         stop_on_collapse: stop where the collapse doctor finds something; otherwise it only warns.
     """
@@ -124,6 +125,7 @@ class PretrainingRun(RunSettings):
     activation_checkpointing: bool = False
     sync_batchnorm: bool = True  # [DINO], official code
     shards_at_once: Count | None = None
+    snapshot_every: Length | None = None
     monitor_every: Length = 250
     stop_on_collapse: bool = False
 

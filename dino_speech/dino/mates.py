@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from dino_speech.argument_checks import Share
-from dino_speech.data.loading.mates import Mates, recordings_of
+from dino_speech.data.loading.mates import Mates, load_mates, recordings_of
 from dino_speech.data.utterances import Manifest, Skipped
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.errors import InputError
@@ -30,6 +30,14 @@ class MateSettings(Settings):
 
     table: str | None = None  # of `dino-speech mates`; or "label:COLUMN", a control that uses labels; None: no mates
     probability: Share = 0.5  # with which half the views of an utterance that has a mate are the mate's; ours
+
+    def load(self, manifest: Manifest, *, within: str | None) -> Mates | None:
+        """The mates of a training set, see `load_mates`; None where there is no table."""
+        return None if self.table is None else load_mates(self.table, manifest, within=within)
+
+    def identity(self, mates: Mates | None) -> dict[str, Any] | None:
+        """What must be the same where a run goes on: the pairs, wherever their file lies, and the probability."""
+        return None if mates is None else {**mates.identity(), "probability": self.probability}
 
 
 @dataclass(frozen=True, eq=False)

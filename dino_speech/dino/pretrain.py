@@ -15,7 +15,7 @@ from dino_speech.data.derived_manifests import long_enough
 from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.epoch_order import shard_numbers
 from dino_speech.data.loading.loaders import StepSampler
-from dino_speech.data.loading.mates import Mates, load_mates
+from dino_speech.data.loading.mates import Mates
 from dino_speech.data.manifest import Manifest, read_manifest
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.sole_use import alone
@@ -74,8 +74,8 @@ class DINOPretrainer(Hyperparameters):
         A run that was stopped, in whatever way, goes on from its last saved state when called again, to the same
         numbers; one that is complete is only loaded. Under torchrun each process trains its part of each batch.
 
-        Beside the encoder the folder gets `best/encoder` (with a monitor), `history.jsonl`, `tensorboard/`,
-        `hyperparameters.json`, `skipped.csv` (if files were skipped) and `state/`. Global random generators are seeded.
+        Beside the encoder the folder gets `best/encoder` (with a monitor), `snapshots/`, `history.jsonl`,
+        `tensorboard/`, `hyperparameters.json`, `skipped.csv` and `state/`. Global random generators are seeded.
 
         Args:
             manifest: the utterances, or the manifest's file or files; labels are not used.
@@ -95,14 +95,11 @@ class DINOPretrainer(Hyperparameters):
         manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
         manifest = long_enough(manifest, self.crops.min_s)
         folder, chosen = Path(output_folder), join_processes(device)
-        precision = choose_precision(self.run.precision, chosen)
-        steps = self.steps(len(manifest))
+        steps, precision = self.steps(len(manifest)), choose_precision(self.run.precision, chosen)
         sampler = self._sampler(manifest, steps.num_steps, seed)
         check_parts(self, steps)
-        mates, chance = None, self.mates.probability
-        if self.mates.table is not None:
-            mates = load_mates(self.mates.table, manifest, within=self.schedule.batch_by)
-        data = {"manifest": describe_manifest(manifest), "mates": mates and {**mates.identity(), "probability": chance}}
+        mates = self.mates.load(manifest, within=self.schedule.batch_by)
+        data = {"manifest": describe_manifest(manifest), "mates": self.mates.identity(mates)}
         identity = self.identity(steps) | {"seed": seed, "precision": precision, **data}
         origin = provenance(seed=seed, manifest=manifest.paths)
 

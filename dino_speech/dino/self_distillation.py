@@ -109,6 +109,8 @@ class SelfDistillation(Training):
         self.optimizer = build_optimizer(hyper.optimizer.name, self.network, **chosen)
         self.doctor = CollapseDoctor(grace_steps=steps.warmup)
         self.monitor_every = max(1, steps.count(hyper.run.monitor_every))
+        kept = hyper.run.snapshot_every
+        self.snapshot_every = None if kept is None else max(1, steps.count(kept))
         self.best: dict[str, Any] | None = None
         self.seen: Seen | None = None
 
@@ -242,6 +244,8 @@ class SelfDistillation(Training):
         """Let the monitor judge the teacher; the best so far is written to `best/encoder`."""
         if step == 1 and self.dataset.mates is not None:
             log.history.add({"step": step, "mates": self.dataset.mates.figures(self.manifest)})
+        if self.snapshot_every and (last or step % self.snapshot_every == 0) and is_main_process():
+            self.export(self.teacher_encoder(), f"snapshots/{step:07d}", step)
         collapsed, monitor = self.hyper.run.stop_on_collapse and bool(self.doctor.findings), self.monitor
         if monitor is None or not (last or step % self.monitor_every == 0):
             return Verdict(collapsed=collapsed)

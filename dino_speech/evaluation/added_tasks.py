@@ -1,4 +1,4 @@
-"""Tasks that people add: a function of embeddings and their manifest that gives figures, known by a name."""
+"""Tasks by name: a function of embeddings and their manifest that gives figures; `content`, and what people add."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from dino_speech.registry import Registry
 
 Task = Callable[..., Mapping[str, float]]
 Function = TypeVar("Function", bound=Task)
-TASKS: Registry[Task] = Registry("task", {})
+TASKS: Registry[Task] = Registry("task", {}, {"content": "dino_speech.evaluation.content"})
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,12 @@
-"""Several encoders as one: each embeds the same waves, and their embeddings stand side by side, each of unit length.
+"""Several encoders as one: their embeddings side by side, or, of one run, their weights averaged.
+
+Joined, each embeds the same waves, and their embeddings stand side by side, each of unit length.
 
 The cosine of two such vectors is the mean of the parts' cosines, so what one part hears in the voice and another in the
 long-term spectrum are weighed alike. Each part keeps its own features and its own whitening.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -100,6 +103,32 @@ def join_encoders(encoders: Sequence[SpeechEncoder]) -> SpeechEncoder:
     for part, encoder in zip(joined.backbone.get_submodule("parts").children(), encoders, strict=True):
         part.load_state_dict(encoder.state_dict())
     return joined.eval()
+
+
+def average_encoders(encoders: Sequence[SpeechEncoder]) -> SpeechEncoder:
+    """One encoder with the mean of the weights of several: snapshots of one run, such as the last ten.
+
+    The running statistics of BatchNorm are averaged like weights, and not estimated anew.
+
+    Args:
+        encoders: two or more, alike in all but their weights, none of which whitens (fit that on the average).
+
+    Raises:
+        InputError: fewer than two, or not so.
+
+    Source: checkpoint averaging as in wespeaker's recipes (`average_model.py`), which keep the last ten.
+    """
+    if len(encoders) < 2 or any(encoder.config != encoders[0].config for encoder in encoders):
+        names = " and ".join(sorted({encoder.config.name for encoder in encoders}))
+        raise InputError(f"{len(encoders)} encoders ({names}): expected two or more, alike in all but their weights")
+    if encoders[0].config.whitening:
+        raise InputError("encoders that whiten cannot be averaged; take snapshots of the run, and whiten their average")
+    averaged = copy.deepcopy(encoders[-1])
+    states = [encoder.state_dict() for encoder in encoders]
+    for name, value in averaged.state_dict().items():
+        if value.is_floating_point():  # not the number of batches, which is the last one's
+            value.copy_(torch.stack([state[name].double() for state in states]).mean(0))
+    return averaged.eval()
 
 
 def _resolve(features: dict[str, Any], backbone: dict[str, Any]) -> Resolved:

@@ -229,7 +229,7 @@ def prepare_folder(folder: Path, description: str, *, keep: bool) -> None:
     for part in ("state", "best"):
         clear_unfinished(folder / part)
     if not keep and (folder / RUN_FILE).exists():
-        for name in ("state", "best", "tensorboard"):
+        for name in ("state", "best", "snapshots", "tensorboard"):
             shutil.rmtree(folder / name, ignore_errors=True)
         for name in ("history.jsonl", "skipped.csv"):
             (folder / name).unlink(missing_ok=True)

@@ -83,6 +83,7 @@ QUICK = {
     "shard": ["{voices}/manifest.csv", "--output", "{out}"],
     "embed": ["{voices}", "--encoder", "fbank_stats", "--output", "{out}.npz"],
     "join": ["--encoder", "fbank_stats", "random:ecapa_tdnn", "--output", "{out}"],
+    "average": ["--encoder", "random:ecapa_tdnn", "random:ecapa_tdnn", "--output", "{out}"],
     "mates": ["--encoder", "fbank_stats", "--manifest", "{voices}/manifest.csv", "--output", "{out}.csv"],
     "verify": ["{voices}/spk0/0.wav", "{voices}/spk0/1.wav", "--encoder", "fbank_stats"],
     "split-speech": ["{numbers}", "--output", "{out}", "--label", "group", "--positive", "ad"],

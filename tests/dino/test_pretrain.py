@@ -107,9 +107,14 @@ def test_monitor_keeps_the_best_teacher_and_changes_nothing(manifest, tmp_path):
             np.random.rand(3)  # noqa: NPY002
             return super().__call__(encoder)
 
+    snapshots = tmp_path / "out" / "snapshots"
     monitor = Drawing(manifest, trials=make_trials(manifest, seed=0, max_trials=40), label="speaker")
     plain = make_trainer().fit(manifest, output_folder=tmp_path / "plain")
-    trainer = make_trainer(run={"monitor_every": 1}).fit(manifest, output_folder=tmp_path / "out", monitor=monitor)
+    run = {"monitor_every": 1, "snapshot_every": 3}
+    trainer = make_trainer(run=run).fit(manifest, output_folder=tmp_path / "out", monitor=monitor)
+    assert sorted(path.name for path in snapshots.iterdir()) == ["0000003", "0000004"]
+    assert torch.equal(weights(load_encoder(snapshots / "0000004")), weights(trainer.teacher_encoder_))
+    assert not torch.equal(weights(load_encoder(snapshots / "0000003")), weights(trainer.teacher_encoder_))
     assert torch.equal(weights(plain.teacher_encoder_), weights(trainer.teacher_encoder_))
     eers = {row["step"]: row["monitor"]["eer"] for row in trainer.history_ if "monitor" in row}
     assert list(eers) == [1, 2, 3, 4]

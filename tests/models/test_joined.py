@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dino_speech import build_encoder, join_encoders, list_encoders, load_encoder
+from dino_speech import average_encoders, build_encoder, join_encoders, list_encoders, load_encoder
 from dino_speech.cli.main import main
 from dino_speech.errors import InputError
 
@@ -70,6 +70,34 @@ def test_the_command_whitens_what_does_not_whiten_yet(parts, voices_folder, tmp_
     after = np.linalg.eigvalsh(np.cov(second.embed_files(wavs).embeddings.T))
     assert after[-1] / after[0] < 0.1 * before[-1] / before[0], "16 recordings alike are evened out but for shrinkage"
     assert after[-1] == pytest.approx(1, abs=0.1)
+
+
+def test_an_average_has_the_mean_weights_and_statistics_and_the_last_count(parts, tmp_path, capsys):
+    small = {"channels": 8, "attention_channels": 8, "se_channels": 8}
+    encoders = [build_encoder("ecapa_tdnn", embedding_dim=6, seed=seed, **small) for seed in range(3)]
+    for number, encoder in enumerate(encoders):
+        encoder.train()
+        for _ in range(number + 1):
+            encoder(torch.randn(4, 8_000))
+    states = [encoder.state_dict() for encoder in encoders]
+    averaged = average_encoders(encoders)
+    assert not averaged.training
+    for name, value in averaged.state_dict().items():
+        expected = sum(state[name] for state in states) / 3 if value.is_floating_point() else states[-1][name]
+        torch.testing.assert_close(value, expected, msg=name)
+    assert any(name.endswith("running_var") for name in states[0])
+    sources = [str(encoder.save(tmp_path / str(number))) for number, encoder in enumerate(encoders)]
+    assert main(["average", "--encoder", *sources, "--output", str(tmp_path / "mean"), "--device", "cpu"]) == 0
+    assert "the mean of 3 encoders" in capsys.readouterr().out
+    waves = torch.randn(2, 16_000)
+    torch.testing.assert_close(load_encoder(tmp_path / "mean")(waves), averaged(waves))
+
+
+def test_encoders_that_differ_or_whiten_are_not_averaged(parts):
+    with pytest.raises(InputError, match=r"2 encoders \(ecapa_tdnn and xvector\)"):
+        average_encoders(parts)
+    with pytest.raises(InputError, match="whiten their average"):
+        average_encoders([parts[0], parts[0]])
 
 
 def test_where_without_a_manifest_is_misuse(tmp_path, capsys):

@@ -59,7 +59,7 @@ def add_commands(subparsers: Subparsers) -> None:
     _add_options_of_another_corpus(parser)
     clinical.add_kind(kinds)
     parser = add_judging(
-        *(kinds, "task", _task, "a task of your own, registered by a package that you installed"),
+        *(kinds, "task", _task, "a task by name: content, or one of a package that you installed"),
         details="Every utterance is embedded once; the task judges the embeddings. See the page Add your own.",
         example="test.csv --task retrieval --option label=speaker",
     )
