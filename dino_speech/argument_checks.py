@@ -30,6 +30,9 @@ CountFromZero = Annotated[int, COUNT_FROM_ZERO]
 Positive = Annotated[float, POSITIVE]
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Share = Annotated[float, SHARE]
+AUTO = "auto"  # a value that follows from the corpus
+AutoCount = Annotated[int, Range(f"{COUNT.expected}, or auto", lambda value: value == AUTO or COUNT.holds(value))]
+AutoShare = Annotated[float, Range(f"{SHARE.expected}, or auto", lambda value: value == AUTO or SHARE.holds(value))]
 PositiveShare = Annotated[float, POSITIVE, SHARE]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from dino_speech.argument_checks import Count, NotNegative, Positive, Share
+from dino_speech.argument_checks import AUTO, AutoCount, Count, NotNegative, Positive, Share
 from dino_speech.audio.crops import MultiCrop
 from dino_speech.dino.mates import MateSettings
 from dino_speech.dino.teacher import TeacherSettings
@@ -21,7 +21,7 @@ from dino_speech.dino.whiten import WhiteningSettings
 from dino_speech.errors import InputError
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.training.run_identity import describe
-from dino_speech.training.schedules import Length, LengthOfRun, RunLength, cosine, linear_warmup, warmup_cosine
+from dino_speech.training.schedules import AutoLength, Length, RunLength, cosine, linear_warmup, warmup_cosine
 from dino_speech.training.settings import OLD_RUN_NAMES, RunSettings, Settings, in_groups, move_old_names
 
 
@@ -68,7 +68,7 @@ class ObjectiveSettings(Settings):
 class HeadSettings(Settings):
     """The head on the encoder, which only training needs: see `DINOHead`."""
 
-    num_prototypes: Count = 4_096  # K, its outputs [ours]; [C]: 65_536, for 1.1 million utterances
+    num_prototypes: AutoCount = 4_096  # K, its outputs; or auto [ours]; [C]: 65_536, for 1.1 million utterances
     hidden_dim: Count = 2_048  # [C]
     bottleneck_dim: Count = 256  # [C]
     num_layers: Count = 3  # before the last one [C]
@@ -79,7 +79,7 @@ class HeadSettings(Settings):
 class ScheduleSettings(Settings):
     """How long, in what batches, and what changes on the way."""
 
-    length: LengthOfRun = "70 epochs"  # [C]
+    length: AutoLength = "70 epochs"  # or auto [C]
     batch_size: Count = 64  # utterances per step, over all processes and micro-batches [ours]: fits a laptop; [C]: 128
     # Column of the manifest, for example of the source: a batch holds utterances of so many of its values [ours]; None:
     # of any. See `grouped_order`.
@@ -229,7 +229,15 @@ class Hyperparameters:
     whitening: WhiteningSettings = field(default_factory=WhiteningSettings)
 
     def steps(self, num_utterances: int) -> RunSteps:
-        """The lengths of the run over a corpus of this size."""
+        """The lengths of the run over a corpus of this size; InputError: a setting still says `auto`."""
+        said: dict[str, Any] = {
+            "schedule.length": self.schedule.length,
+            "head.num_prototypes": self.head.num_prototypes,
+        }
+        said["teacher.momentum"] = self.teacher.momentum
+        if unsettled := [name for name, value in said.items() if value == AUTO]:
+            problem = f"{unsettled[0]} says auto, which `dino-speech pretrain` resolves; in Python"
+            raise InputError(f"{problem} take dino_speech.dino.sizes.settled(trainer, len(manifest))")
         return RunSteps.said_by(self.schedule, self.objective, num_utterances)
 
     def at(self, step: int, steps: RunSteps) -> StepValues:
@@ -253,10 +261,10 @@ class Hyperparameters:
     def identity(self, steps: RunSteps) -> dict[str, Any]:
         """What must be the same where a run goes on, lengths in steps: all but how it is carried out.
 
-        Not here: the table of mates, which is the same wherever its file lies.
+        `mates` is None here: a run puts the pairs in, which are the same wherever their file lies.
         """
         names = [field.name for field in fields(self) if field.name not in ("_", "mates", "run", "whitening")]
-        return _in_steps({name: describe(getattr(self, name)) for name in names}, steps)
+        return _in_steps({"mates": None} | {name: describe(getattr(self, name)) for name in names}, steps)
 
 
 def completed_identity(saved: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dino_speech.argument_checks import Share
+from dino_speech.argument_checks import AutoShare, Share
 from dino_speech.errors import InputError
 from dino_speech.training.settings import Settings
 
@@ -31,7 +31,9 @@ BatchNormPolicy = Literal["train", "ema"]
 class TeacherSettings(Settings):
     """How the teacher follows the student."""
 
-    momentum: Share = 0.996  # of the old teacher in its moving average, at the first step: arXiv 2208.05445
+    momentum: AutoShare = (
+        0.996  # or auto; of the old teacher in its moving average, at the first step: arXiv 2208.05445
+    )
     momentum_end: Share = 1.0  # at the last step, a cosine in between: arXiv 2208.05445
     batchnorm: BatchNormPolicy = "train"  # arXiv 2104.14294, official code
     shared_prototypes: bool = False  # the last layer of its head is the student's own; True: SDPN, arXiv 2308.02774

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from dino_speech.argument_checks import Range, is_whole
+from dino_speech.argument_checks import AUTO, Range, is_whole
 from dino_speech.errors import InputError
 
 TEXT = re.compile(r"(\d[\d_]*(?:\.\d+)?)\s*(%|step|epoch|utterance)s?")
@@ -82,6 +82,12 @@ Length = Annotated[
     Range("steps (800), a share of the run (0.05, '5 %'), '3 epochs' or '200000 utterances'", _is_length),
 ]
 LengthOfRun = Annotated[int | float | str, Range("steps (800), '70 epochs' or '1200000 utterances'", _is_run)]
+
+
+AutoLength = Annotated[
+    int | float | str,
+    Range("steps (800), '70 epochs', '1200000 utterances' or auto", lambda value: value == AUTO or _is_run(value)),
+]
 
 
 def linear_warmup(step: int, warmup_steps: int, start: float, stop: float) -> float:

@@ -126,13 +126,12 @@ def test_every_key_is_listed(command: str, words: Callable[[str], list[str]], ca
 
 @pytest.mark.slow
 def test_every_key_of_pretraining_is_listed(tiny_recipe, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert (
-        main(
-            ["pretrain", *tiny_recipe(tmp_path / "out"), "--trainer.schedule.length", "2", "--device", "cpu", "--json"]
-        )
-        == 0
-    )
-    assert set(json.loads(capsys.readouterr().out.splitlines()[-1])) <= keys("pretrain")
+    words = ["pretrain", *tiny_recipe(tmp_path / "out"), "--trainer.schedule.length", "2", "--device", "cpu", "--json"]
+    assert main([*words, "--trainer.teacher.momentum", "auto"]) == 0
+    shown = capsys.readouterr()
+    assert set(json.loads(shown.out.splitlines()[-1])) <= keys("pretrain")
+    assert "teacher.momentum: auto -> 0.9 (1 - 14 / 2 steps" in shown.err
+    assert json.loads((tmp_path / "out" / "hyperparameters.json").read_text())["teacher"]["momentum"] == 0.9
 
 
 def test_every_command_has_a_row() -> None:

@@ -1,10 +1,13 @@
 """Recipes that leave an encoder at `<output_folder>/encoder`: `pretrain`, `pseudo-label`, `adapt` and `distill`."""
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dino_speech.errors import RecipeError
 from dino_speech.recipe.commands.recorded_run import RecordedRun, course_of, read_part, read_train, require
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from dino_speech.models.encoder import SpeechEncoder
@@ -14,9 +17,14 @@ if TYPE_CHECKING:
 def run_pretraining(recipe: Mapping[str, Any], *, resume: bool = True, device: str | None = None) -> dict[str, Any]:
     """Pretrain as a recipe says; gives `encoder` (folder), and what `RecordedRun.summary` and `course_of` give."""
     from dino_speech.dino.pretrain import DINOPretrainer
+    from dino_speech.dino.sizes import settled
 
     trainer = require(recipe, "trainer", DINOPretrainer)
     run = RecordedRun(recipe, read_train(recipe))
+    num_long_enough = sum(utterance.duration >= trainer.crops.min_s for utterance in run.manifest)
+    trainer, chosen = settled(trainer, num_long_enough)
+    for choice in chosen:
+        logger.info("%s", choice)
     with run.keeping_recipe():
         trainer.fit(run.manifest, **run.place, monitor=recipe.get("monitor"), device=device, resume=resume)
     return {"encoder": str(run.folder / "encoder"), **run.summary(**course_of(trainer))}
