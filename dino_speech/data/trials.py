@@ -64,7 +64,7 @@ def read_trials(path: str | os.PathLike[str]) -> Trials:
     """
     labels, rows, enroll, test = bytearray(), array("q"), [], []
     names: dict[str, str] = {}  # a name that stands in thousands of trials is one object
-    for row, line in enumerate(_lines(path), start=1):
+    for row, line in enumerate(trial_lines(path, FORM), start=1):
         fields = [part.strip() for part in line.strip().split("\t")] if "\t" in line.strip() else line.split()
         if not fields:
             continue
@@ -80,18 +80,18 @@ def read_trials(path: str | os.PathLike[str]) -> Trials:
     return Trials(np.frombuffer(labels, np.int8), enroll, test, os.fspath(path), rows)
 
 
-def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
+def trial_lines(path: str | os.PathLike[str], form: str) -> Iterator[str]:
     """One after the other, as text: a list of millions is never in memory; `splitlines` would break names too."""
     try:
         require_plain_file(path)
         with Path(path).open(encoding="utf-8-sig") as file:
             yield from iter(partial(file.readline, MAX_LINE), "")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {FORM}") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {form}") from error
     except UnicodeDecodeError as error:
         with Path(path).open("rb") as content:
             place = bad_byte(content)
-        raise InputError(f"{path}: byte {place} is not UTF-8 text; {FORM}") from error
+        raise InputError(f"{path}: byte {place} is not UTF-8 text; {form}") from error
 
 
 def write_trials(trials: Trials, path: str | os.PathLike[str]) -> Path:

@@ -22,6 +22,7 @@ from dino_speech.studies.trial_lists import (
     Sources,
     TrialList,
     TrialSources,
+    check_backends,
     judge_trials,
     read_sources,
     refuse_training_speakers,
@@ -53,6 +54,9 @@ class TransferStudy(FineTuningStudy):
         train_splits: its values for training.
         test_splits: its values for judging.
         classes: use the rows with these values of the label only; for other corpora the classes that both have.
+        backends: with trials: how embeddings are scored, "cosine", "cosine_mean" or "plda", each alone or with a score
+            normalisation as in "plda+as", learnt from the speakers that are trained on. Figures of all but the first
+            end in its name, such as `eer_plda_as`.
 
     Further arguments are those of `FineTuningStudy`.
 
@@ -69,6 +73,7 @@ class TransferStudy(FineTuningStudy):
     train_splits: Sequence[str] = ("train",)
     test_splits: Sequence[str] = ("test",)
     classes: Sequence[str] | None = None
+    backends: Sequence[str] = ("cosine",)
 
     def run(
         self,
@@ -114,7 +119,8 @@ class TransferStudy(FineTuningStudy):
             if lists:
                 if stages:
                     encoder = self.fine_tune(encoder, stages, rows, folder, seed, device).encoder_
-                return judge_trials(encoder, lists, folder=folder, group_by=group_by)
+                how: dict[str, Any] = {"backends": self.backends, "train": rows}
+                return judge_trials(encoder, lists, folder=folder, group_by=group_by, **how)
             found: dict[str, list[Judged]] = {}  # by corpus
             for number, (train, test) in enumerate(splits):
                 system = self.fine_tune(encoder, stages, train, folder / f"fold_{number}", seed, device).system_
@@ -150,6 +156,8 @@ class TransferStudy(FineTuningStudy):
             "trials": {one.name: one.describe() for one in lists},
             "group_by": group_by,
         }
+        if list(self.backends) != ["cosine"]:  # cells of former versions stay as they are
+            common |= self.described("backends")
         if self.objective == "ccc":  # of classes the manifests tell enough; numbers may be on another scale
             common["labels"] = [describe_labels(item, shared_labels(item, self.labels)) for item in manifests]
 
@@ -172,6 +180,7 @@ class TransferStudy(FineTuningStudy):
         """The lists of trials; what could end a cell later is refused here, what could not be looked at is told."""
         lists = trial_lists(trials, rows if manifest is None else read_sources(manifest), group_by=group_by)
         unknown = refuse_training_speakers(lists, rows, speaker=self.speaker)
+        check_backends(self.backends, rows)
         if any(self.strategies.values()):
             targets_of(rows, self.label, self.objective)
         return lists, unknown

@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import Trials, resolve, trials_within
 from dino_speech.data.utterances import Manifest
-from dino_speech.embedding.embedded_manifest import EmbeddedOnce, embed_manifest
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest, EmbeddedOnce, embed_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
-from dino_speech.evaluation.verification.fitted_backend import refuse_leaks
+from dino_speech.evaluation.verification.fitted_backend import (
+    BackendOptions,
+    Material,
+    fit_backend,
+    manifest_of,
+    refuse_leaks,
+)
 from dino_speech.models.encoder import SpeechEncoder
 from dino_speech.studies.fine_tuning_study import known_bounds
 from dino_speech.studies.grid import CellResult
@@ -98,26 +105,54 @@ def refuse_training_speakers(lists: Iterable[TrialList], train: Manifest, *, spe
     return [text for one in lists for text in refuse_leaks(one.manifest.subset(one.rows()), material, speaker=speaker)]
 
 
+def check_backends(backends: Sequence[str], train: Manifest) -> None:
+    """Refuse a way of scoring that does not exist, or that the training manifest cannot teach."""
+    if not backends:
+        raise InputError("backends is empty; expected one at least, such as ['cosine', 'plda+as']")
+    for given in backends:
+        name, _, norm = given.partition("+")
+        BackendOptions(name, train=train, score_norm=norm or None)
+        if name == "plda":
+            train.label("speaker")
+
+
 def judge_trials(
-    encoder: SpeechEncoder, lists: Sequence[TrialList], *, folder: Path, group_by: str | None = None
+    encoder: SpeechEncoder,
+    lists: Sequence[TrialList],
+    *,
+    folder: Path,
+    group_by: str | None = None,
+    backends: Sequence[str] = ("cosine",),
+    train: Manifest | None = None,
 ) -> CellResult:
     """EER (percent) and minDCF of each list, with intervals; with `group_by` also the EER within each of its values.
 
     An utterance is heard once, in however many lists and manifests it stands. The scores of each list go to `folder`.
+    `backends` are "NAME" or "NAME+SCORE_NORM", learnt from `train`; figures of all but the first end in its name.
     """
     scored: dict[str, Scored] = {}
     figures: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
     once: Any = EmbeddedOnce(lambda: encoder)
-    for whole in lists:
-        embedded = embed_manifest(once, whole.manifest, rows=np.array(whole.rows()), num_workers=1)
-        for part in [whole, *(whole.within(group_by) if group_by else [])]:
-            report = evaluate_verification(None, part.manifest, part.trials, embedded=embedded)
-            suffix = f"_{part.name}" if part.name else ""
-            if part is whole:
-                scored[part.name] = report.scores, report.labels
-            for name in ("eer", "min_dcf") if part.with_min_dcf else ("eer",):
-                figures[f"{name}{suffix}"] = getattr(report, name)
-                intervals |= known_bounds({f"{name}{suffix}": getattr(report, f"{name}_interval")})
+
+    def embed(material: Material, rows: NDArray | None) -> EmbeddedManifest:
+        return embed_manifest(once, manifest_of(material), rows=rows, num_workers=1)
+
+    for given in backends:
+        name, _, norm = given.partition("+")
+        backend: Any = name
+        if name == "plda" and train is not None:  # the same for all lists, and their groups
+            backend = fit_backend(BackendOptions(name, train=train), embed).backend
+        options: dict[str, Any] = {"backend": backend, "train": train, "score_norm": norm or None, "num_workers": 1}
+        called = f"_{name}{f'_{norm}' if norm else ''}" if given != backends[0] else ""
+        for whole in lists:
+            for part in [whole, *(whole.within(group_by) if group_by else [])]:
+                report = evaluate_verification(once, part.manifest, part.trials, **options)
+                suffix = f"{f'_{part.name}' if part.name else ''}{called}"
+                if part is whole:
+                    scored[suffix.removeprefix("_")] = report.scores, report.labels
+                for figure in ("eer", "min_dcf") if part.with_min_dcf else ("eer",):
+                    figures[f"{figure}{suffix}"] = getattr(report, figure)
+                    intervals |= known_bounds({f"{figure}{suffix}": getattr(report, f"{figure}_interval")})
     keep_scores(folder, scored)
     return CellResult(figures, intervals)

@@ -120,6 +120,31 @@ def test_verification_with_an_encoder_as_it_is_and_tuned(
         plot_grid(table, tmp_path / "x.png", figure="uar")
 
 
+@pytest.mark.slow
+def test_back_ends_learn_from_the_training_speakers(voices_folder: Path, encoder_folder: str, tmp_path: Path) -> None:
+    manifest = read_manifest(voices_folder / "manifest.csv")
+    train, test = manifest.select(speaker=["spk0", "spk1"]), manifest.select(speaker=["spk2", "spk3"])
+    (tmp_path / "trials.txt").write_text("\n".join(pairs([utterance.id for utterance in test])) + "\n")
+    trials = read_trials(tmp_path / "trials.txt")
+    given = {"label": "speaker", "strategies": {"frozen": []}, "systems": {"pretrained": encoder_folder}}
+    made = study(encoder_folder, **given, backends=["cosine", "plda", "cosine+as"])
+    options: dict = {"seeds": [1], "trials": {"v": trials}, "trials_manifest": test}
+    found = made.run(train, output_folder=tmp_path / "out", **options).rows[0].results[0].figures
+    assert set(found) == {f"{name}_v{end}" for name in ("eer", "min_dcf") for end in ("", "_plda", "_cosine_as")}
+    encoder = load_encoder(encoder_folder)
+    plda = evaluate_verification(encoder, test, trials, backend="plda", train=train)
+    norm = evaluate_verification(encoder, test, trials, score_norm="as", train=train)
+    assert (found["eer_v_plda"], found["eer_v_cosine_as"]) == (plda.eer, norm.eer)
+    assert (tmp_path / "out" / "det_v_plda.png").exists()
+    for wrong, message in (
+        (["plada"], "backend is 'plada'"),
+        (["plda+a"], "score_norm is 'a'"),
+        ([], "backends is empty"),
+    ):
+        with pytest.raises(InputError, match=message):
+            study(encoder_folder, **given, backends=wrong).run(train, output_folder=tmp_path / "no", **options)
+
+
 def pairs(ids: list[str]) -> list[str]:
     lines = [f"{int(a[:4] == b[:4])} {a} {b}" for number, a in enumerate(ids) for b in ids[number + 1 :]]
     return lines

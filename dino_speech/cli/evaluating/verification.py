@@ -1,11 +1,23 @@
 """`dino-speech evaluate verification`: cosine scores or a back-end on a list of trials."""
 
 import argparse
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_speech.cli.answer import Answer, table
 from dino_speech.cli.evaluating.judging import add_judging, answer, judge, range_of
-from dino_speech.cli.options import Subparsers, add_manifest_of, add_options, chosen, positive_int, read_chosen_manifest
+from dino_speech.cli.options import (
+    MANIFESTS,
+    OutputFile,
+    Subparsers,
+    add_manifest_of,
+    add_options,
+    chosen,
+    positive_int,
+    read_chosen_manifest,
+)
 from dino_speech.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +37,13 @@ def add_kind(kinds: Subparsers) -> None:
         " manifest.\nEER is in percent; intervals are 95 %, by bootstrap over speakers where the manifest names them.",
         example="test.csv --trials trials.txt",
     )
-    add_options(parser, "--trials", required=True, help="list of trials")
+    parser.add_argument(
+        "--trials", **{**MANIFESTS, "metavar": "TXT"}, required=True, help="one list of trials or several"
+    )
+    models = "lines `model utterance ...`: the enrolment side of the trials names models, the mean of their utterances"
+    parser.add_argument("--enrolment", metavar="TXT", help=models)
+    scores = "also write each trial's score there (CSV: enroll, test, score, label)"
+    parser.add_argument("--scores", type=OutputFile, metavar="CSV", help=scores)
     add_options(parser, "--group", help="also one EER per value of this column (both sides in it)")
     group = parser.add_argument_group("back-end")
     group.add_argument(
@@ -58,12 +76,43 @@ def add_kind(kinds: Subparsers) -> None:
 
 
 def _verification(arguments: argparse.Namespace) -> Answer:
-    from dino_speech import evaluate_verification, read_trials, write_results
+    from dino_speech import read_trials, write_results
+    from dino_speech.evaluation.verification.enrolment import read_enrolment
+    from dino_speech.evaluation.verification.evaluate import evaluate_trial_lists
+    from dino_speech.evaluation.verification.report import write_scores
 
-    trials, options = read_trials(arguments.trials), _system_options(arguments)
-    report = judge(evaluate_verification, arguments, trials, group_by=arguments.group, **options)
-    text = table(_rows(report))
-    return answer(report, text, arguments, lambda folder: write_results(folder, {arguments.encoder: report}))
+    lists = {name: read_trials(path) for name, path in _by_name(arguments.trials).items()}
+    enrolment = None if arguments.enrolment is None else read_enrolment(arguments.enrolment)
+    options = {"group_by": arguments.group, "enrolment": enrolment, **_system_options(arguments)}
+    reports: dict[str, VerificationReport] = judge(evaluate_trial_lists, arguments, lists, **options)
+    if arguments.scores is not None:
+        write_scores(reports, arguments.scores)
+    first = next(iter(reports.values()))
+    if len(reports) == 1:
+        write = partial(write_results, reports={arguments.encoder: first})
+        return answer(first, table(_rows(first)), arguments, write)
+    text = "\n\n".join(f"{name}\n{table(_rows(report))}" for name, report in reports.items())
+    return answer(_Lists(reports), text, arguments, partial(write_results, reports=reports))
+
+
+def _by_name(paths: Sequence[str]) -> dict[str, str]:
+    """Name of each list, that of its file, -> its path."""
+    names = {Path(path).stem: path for path in paths}
+    if len(names) < len(paths):
+        raise UsageError(f"--trials: {len(paths)} lists, of which two have the same file name; give each its own")
+    return names
+
+
+class _Lists:
+    """The reports of several lists, as one answer."""
+
+    def __init__(self, reports: "Mapping[str, VerificationReport]") -> None:
+        self.reports = reports
+        self.skipped = list({item.name: item for one in reports.values() for item in one.skipped}.values())
+        self.warnings = list(dict.fromkeys(text for one in reports.values() for text in one.warnings))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"lists": {name: report.to_dict() for name, report in self.reports.items()}}
 
 
 def _system_options(arguments: argparse.Namespace) -> dict[str, Any]:

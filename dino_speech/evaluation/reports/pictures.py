@@ -23,6 +23,7 @@ EDGE = 1e-4  # rates of 0 and 1 have no place on normal-deviate axes: drawn here
 MAX_DRAWN = 2_000  # points of one curve: beyond, the picture is the same and the file large
 MAX_NAMED = 20  # speakers with a colour of their own; the others are grey
 MAX_TSNE = 2_000  # takes a few seconds
+PRIOR_LOG_ODDS = 7  # ours: priors of a target from 0.001 to 0.999
 MAX_POINTS = 5_000  # of one panel: beyond, the picture is the same and the file large
 
 
@@ -72,6 +73,33 @@ def det_plot(path: str | PathLike[str], curves: Mapping[str, tuple[ArrayLike, Ar
     axes.set(xlabel="false alarms", ylabel="misses", aspect="equal")
     axes.grid(color="0.9")
     axes.legend(loc="upper right")
+    return save_figure(figure, path)
+
+
+def bayes_error_plot(path: str | PathLike[str], curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Path:
+    """Error rate of Bayes decisions over the prior of a target, one panel per system.
+
+    Of scores that are natural-log likelihood ratios: what they cost, what the best thresholds would, and what the prior
+    alone does. What lies between the first two is lost by calibration.
+
+    Args:
+        path: picture to write (.png, .svg or .pdf); it is returned.
+        curves: name -> (log-likelihood ratios, labels) of one list of trials.
+
+    Source: the applied-probability-of-error (APE) plot of Brummer and du Preez, Computer Speech and Language 20 (2006).
+    """
+    figure, *panels = new_figure(4 * len(curves), 4, num_panels=len(curves))
+    log_odds = np.linspace(-PRIOR_LOG_ODDS, PRIOR_LOG_ODDS, 141)
+    priors = 1 / (1 + np.exp(-log_odds))
+    alone = np.minimum(priors, 1 - priors)  # the cost by which detection costs are normalised
+    for axes, (name, (ratios, labels)) in zip(panels, curves.items(), strict=True):
+        curve = det_curve(ratios, labels)
+        for title, cost in (("actual", curve.act_dcf), ("least", curve.min_dcf)):
+            axes.plot(log_odds, alone * [cost(p_target=float(prior)) for prior in priors], label=title)
+        axes.plot(log_odds, alone, color="0.7", linestyle=":", label="prior alone")
+        axes.set(title=name, xlabel="log odds of a target", ylabel="error rate", ylim=(0, 0.52))
+        axes.grid(color="0.9")
+        axes.legend(fontsize="small")
     return save_figure(figure, path)
 
 

@@ -9,7 +9,13 @@ from dino_speech.errors import InputError
 from dino_speech.evaluation.clinical.report import NOT_A_DIAGNOSIS, ClinicalReport
 from dino_speech.evaluation.probing.classification import ClassificationReport
 from dino_speech.evaluation.probing.regression import RegressionReport
-from dino_speech.evaluation.reports.pictures import agreement_plot, confusion_plot, det_plot, has_matplotlib
+from dino_speech.evaluation.reports.pictures import (
+    agreement_plot,
+    bayes_error_plot,
+    confusion_plot,
+    det_plot,
+    has_matplotlib,
+)
 from dino_speech.evaluation.reports.report_file import write_report
 from dino_speech.evaluation.verification.report import VerificationReport
 
@@ -22,7 +28,8 @@ def write_results(
 ) -> Path:
     """Write one evaluation of one system or of several: tables, and with matplotlib one picture of all of them.
 
-    Verification draws DET curves (`det.png`), classification confusion matrices (`confusion.png`), regression
+    Verification draws DET curves (`det.png`) and, of likelihood ratios, the error of Bayes decisions over the prior
+    (`bayes_error.png`), classification confusion matrices (`confusion.png`), regression
     predicted against true numbers (`agreement.png`); clinical evaluations have their warnings first, and no picture.
 
     Args:
@@ -78,11 +85,13 @@ def _refuse_different(what: str, found: Collection[Any]) -> None:
 
 
 def _pictures(folder: Path, reports: Mapping[str, Any]) -> dict[str, Path]:
-    """One picture of all systems, by its caption."""
+    """Pictures of all systems, by their captions."""
     first = next(iter(reports.values()))
     if isinstance(first, VerificationReport):
         curves = {name: (report.scores, report.labels) for name, report in reports.items()}
-        return {"Detection error trade-off": det_plot(folder / "det.png", curves)}
+        ratios = {name: curves[name] for name, report in reports.items() if report.gives_ratios}
+        drawn = {"Detection error trade-off": det_plot(folder / "det.png", curves)}
+        return drawn | ({"Bayes error": bayes_error_plot(folder / "bayes_error.png", ratios)} if ratios else {})
     if isinstance(first, ClassificationReport):
         matrices = {name: report.confusion for name, report in reports.items()}
         return {"Confusion": confusion_plot(folder / "confusion.png", matrices, first.labels)}

@@ -189,7 +189,7 @@ def trial_task(
     scorer = CosineBackend() if backend is None else backend
     rows = np.unique(resolve(trials, manifest))
     clean = embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
-    enroll, test, labels = usable_trials(trials, clean)
+    enroll, test, labels, _ = usable_trials(trials, clean)
 
     def score(changed: NDArray) -> NDArray[np.float32]:
         both = scorer.project(np.concatenate([clean.embeddings, changed]))

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from dino_speech.data.trials import Trials, known_sides, resolve, trials_within
 from dino_speech.data.utterances import Manifest
-from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest, EmbeddedOnce, embed_manifest
 from dino_speech.evaluation.verification.calibration import P_TARGET
+from dino_speech.evaluation.verification.enrolment import Models, enrolled, model_rows, rows_of, with_models
 from dino_speech.evaluation.verification.fitted_backend import (
     BackendOptions,
     Material,
@@ -40,6 +41,7 @@ def evaluate_verification(
     manifest: Manifest,
     trials: Trials,
     *,
+    enrolment: Models | None = None,
     embedded: EmbeddedManifest | None = None,
     mean: NDArray | None = None,
     backend: str | Backend = "cosine",
@@ -61,6 +63,7 @@ def evaluate_verification(
         encoder: embeds the utterances of the trials; None where `embedded`, embeddings of this manifest, is given.
         manifest: names the audio; with a `speaker` for all of it, intervals resample speakers.
         trials: whose names are IDs or paths of the manifest.
+        enrolment: model -> its utterances; the enrolment side of the trials then names models (see `enrolment.py`).
         mean: (D,) subtracted from every embedding; take it from other utterances, such as the training set.
         backend: "cosine"; "cosine_mean", less the mean of `train`; "plda", learnt from the `speaker` column of `train`;
             or a back-end: a fitted `PLDA`, or one to be fitted.
@@ -79,22 +82,37 @@ def evaluate_verification(
         InputError: unknown names or columns, trials of one kind only, options that do not fit, or a leak of speakers.
     """
     chosen = BackendOptions(backend, mean, train, score_norm, cohort, top, calibration, quality, p_target)
-    groups = None if group_by is None else np.array(manifest.label(group_by))  # refused before the minutes of embedding
-    rows = np.unique(resolve(trials, manifest))
+    if group_by is not None:
+        manifest.label(group_by)  # refused before the minutes of embedding
+    models = None if enrolment is None else model_rows(enrolment, trials, manifest)
+    rows = np.unique(resolve(trials, manifest)) if models is None else rows_of(models, trials, manifest)
     unknown = refuse_shared(manifest.subset(rows.tolist()), chosen)
-    embedded = embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options)
-    enroll, test, labels = usable_trials(trials, embedded)
+    embedded, named = embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options), trials
+    if models is not None:
+        embedded, named = with_models(embedded, models), enrolled(trials)
+    enroll, test, labels, kept = usable_trials(named, embedded)
     fitted = fit_backend(chosen, lambda material, rows: _embed(encoder, material, rows, options))
     scores, found = calibrated(fitted, fitted.score(embedded, enroll, test), labels)
     judge = {} if fitted.calibration is None else fitted.calibration.statistics()
     return VerificationReport(
         **_figures(scores, labels, enroll, test, len(trials)),
-        **_spreads(scores, labels, known_sides(manifest, enroll, test), judge, found, unknown, num_resamples, seed),
-        **_by_group(scores, labels, {} if groups is None else trials_within(groups, enroll, test)),
+        **_spreads(
+            scores, labels, known_sides(embedded.manifest, enroll, test), judge, found, unknown, num_resamples, seed
+        ),
+        **_by_group(scores, labels, None if group_by is None else embedded.manifest.label(group_by), enroll, test),
         **fitted.describe(),
         skipped=[*embedded.skipped, *fitted.skipped],
         provenance=_origin(seed, manifest, trials, chosen),
+        trials=trials.subset(kept.tolist()),
     )
+
+
+def evaluate_trial_lists(
+    encoder: SpeechEncoder, manifest: Manifest, lists: Mapping[str, Trials], **options: Any
+) -> dict[str, VerificationReport]:
+    """`evaluate_verification` of several lists by name; each utterance is embedded once, in however many it stands."""
+    once: Any = EmbeddedOnce(lambda: encoder)
+    return {name: evaluate_verification(once, manifest, trials, **options) for name, trials in lists.items()}
 
 
 def _embed(
@@ -152,6 +170,10 @@ def _spreads(
         **sample_of(speakers, unknown="trials", warnings=unknown),
         "calibration": calibration and {**calibration, "intervals": {name: found[name, True] for name in judge}},
     }
+
+
+def _inside(manifest: Manifest, column: str | None, enroll: NDArray, test: NDArray) -> dict[str, NDArray]:
+    return {} if column is None else trials_within(np.array(manifest.label(column)), enroll, test)
 
 
 def _by_group(scores: NDArray, labels: NDArray, inside: dict[str, NDArray]) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def fit_backend(options: BackendOptions, embed: Embed) -> FittedBackend:
         trials, material = options.calibration
         rows = np.unique(resolve(trials, manifest_of(material)))
         embedded = once(material, rows)  # last, because it may be some rows only
-        enroll, test, labels = usable_trials(trials, embedded)
+        enroll, test, labels, _ = usable_trials(trials, embedded)
         scores, quality = fitted.score(embedded, enroll, test)
         calibration = Calibration(p_target=options.p_target).fit(scores, labels, quality)
     skipped = tuple(item for embedded in known.values() for item in embedded.skipped)
@@ -178,8 +178,8 @@ def calibrated(fitted: FittedBackend, scored: Scored, labels: NDArray) -> tuple[
     return ratios, fitted.calibration.describe() | {"quality": list(fitted.measures)} | figures
 
 
-def usable_trials(trials: Trials, embedded: EmbeddedManifest) -> tuple[NDArray, NDArray, NDArray]:
-    """Rows of both sides and labels of the trials whose audio could be embedded; one of each kind must be left."""
+def usable_trials(trials: Trials, embedded: EmbeddedManifest) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Rows of both sides, labels and positions of the trials whose audio could be embedded; some of each kind."""
     enroll, test = resolve(trials, embedded.manifest)
     kept = embedded.usable[enroll] & embedded.usable[test]
     labels = trials.labels[kept]
@@ -189,7 +189,7 @@ def usable_trials(trials: Trials, embedded: EmbeddedManifest) -> tuple[NDArray, 
             f"{trials.path or 'trials'}: {num_targets} targets and {num_others} non-targets can be scored"
             f" ({len(trials) - len(labels)} trials need skipped audio); at least one of each is needed"
         )
-    return enroll[kept], test[kept], labels
+    return enroll[kept], test[kept], labels, np.flatnonzero(kept)
 
 
 def manifest_of(material: Material) -> Manifest:

@@ -163,6 +163,7 @@ def test_an_official_training_part_is_learnt_from_and_never_judged() -> None:
         evaluate_classification(None, data.manifest, **options)
 
 
+@pytest.mark.slow
 def test_folds_that_speakers_cross_are_refused_or_marked() -> None:
     data = with_column(acted(0.0, confound=0.9, num_speakers=6), "fold", lambda number, _: str(number % 3))
     options = {"label": "emotion", "embedded": data, "num_resamples": 5}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from dino_speech.evaluation.probing.classification import evaluate_classificatio
 from dino_speech.evaluation.probing.regression import evaluate_regression
 from dino_speech.evaluation.reports import pictures
 from dino_speech.evaluation.reports import result_folder as results
-from dino_speech.evaluation.reports.pictures import agreement_plot, confusion_plot
+from dino_speech.evaluation.reports.pictures import agreement_plot, bayes_error_plot, confusion_plot
 from dino_speech.evaluation.reports.result_folder import Report, write_results
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 
@@ -126,3 +127,32 @@ def test_agreement_plot_thins_what_is_too_much(tmp_path: Path, monkeypatch: pyte
     points = kept[0].axes[0].collections[0].get_offsets()
     assert len(points) == 4_000
     assert np.all(points[:, 1] - points[:, 0] == 1)
+
+
+def test_bayes_errors_are_drawn_of_likelihood_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: kept.append(figure) or Path(path))
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 2000)
+    ratios = rng.normal(np.where(labels, 2.0, -2.0), 2.0)  # of these normal scores the ratio is the score itself
+    bayes_error_plot(tmp_path / "x.png", {"right": (ratios, labels), "shifted": (ratios + 3, labels)})
+    right, shifted = ([line.get_ydata() for line in axes.lines] for axes in kept[0].axes)
+    middle = len(right[0]) // 2
+    rate = 0.5 * np.mean(ratios[labels == 1] < 0) + 0.5 * np.mean(ratios[labels == 0] >= 0)
+    assert right[0][middle] == pytest.approx(rate)
+    assert np.all(right[1] <= right[0] + 1e-12)
+    assert np.abs(right[0] - right[1]).max() < 0.01  # well calibrated
+    assert shifted[0][middle] > shifted[1][middle] + 0.1
+    assert right[2][middle] == 0.5
+
+
+def test_only_likelihood_ratios_have_that_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict = {}
+    monkeypatch.setattr(results, "det_plot", lambda path, curves: path)
+    monkeypatch.setattr(results, "bayes_error_plot", lambda path, curves: drawn.update(curves) or path)
+    made = reports("verification")
+    write_results(tmp_path, made)
+    assert not drawn
+    made["after"] = replace(made["after"], backend={"name": "plda"})  # type: ignore[type-var]
+    write_results(tmp_path, made)
+    assert list(drawn) == ["after"]
