@@ -78,8 +78,7 @@ def add_kind(kinds: Subparsers) -> None:
 def _verification(arguments: argparse.Namespace) -> Answer:
     from dino_speech import read_trials, write_results
     from dino_speech.evaluation.verification.enrolment import read_enrolment
-    from dino_speech.evaluation.verification.evaluate import evaluate_trial_lists
-    from dino_speech.evaluation.verification.report import write_scores
+    from dino_speech.evaluation.verification.several_lists import evaluate_trial_lists, write_scores
 
     lists = {name: read_trials(path) for name, path in _by_name(arguments.trials).items()}
     enrolment = None if arguments.enrolment is None else read_enrolment(arguments.enrolment)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dino_speech.data.trials import Trials, known_sides, resolve, trials_within
 from dino_speech.data.utterances import Manifest
-from dino_speech.embedding.embedded_manifest import EmbeddedManifest, EmbeddedOnce, embed_manifest
+from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.evaluation.verification.calibration import P_TARGET
 from dino_speech.evaluation.verification.enrolment import Models, enrolled, model_rows, rows_of, with_models
 from dino_speech.evaluation.verification.fitted_backend import (
@@ -94,25 +94,16 @@ def evaluate_verification(
     fitted = fit_backend(chosen, lambda material, rows: _embed(encoder, material, rows, options))
     scores, found = calibrated(fitted, fitted.score(embedded, enroll, test), labels)
     judge = {} if fitted.calibration is None else fitted.calibration.statistics()
+    sides = known_sides(embedded.manifest, enroll, test)
     return VerificationReport(
         **_figures(scores, labels, enroll, test, len(trials)),
-        **_spreads(
-            scores, labels, known_sides(embedded.manifest, enroll, test), judge, found, unknown, num_resamples, seed
-        ),
+        **_spreads(scores, labels, sides, judge, found, unknown, num_resamples, seed),
         **_by_group(scores, labels, None if group_by is None else embedded.manifest.label(group_by), enroll, test),
         **fitted.describe(),
         skipped=[*embedded.skipped, *fitted.skipped],
         provenance=_origin(seed, manifest, trials, chosen),
         trials=trials.subset(kept.tolist()),
     )
-
-
-def evaluate_trial_lists(
-    encoder: SpeechEncoder, manifest: Manifest, lists: Mapping[str, Trials], **options: Any
-) -> dict[str, VerificationReport]:
-    """`evaluate_verification` of several lists by name; each utterance is embedded once, in however many it stands."""
-    once: Any = EmbeddedOnce(lambda: encoder)
-    return {name: evaluate_verification(once, manifest, trials, **options) for name, trials in lists.items()}
 
 
 def _embed(
@@ -172,12 +163,9 @@ def _spreads(
     }
 
 
-def _inside(manifest: Manifest, column: str | None, enroll: NDArray, test: NDArray) -> dict[str, NDArray]:
-    return {} if column is None else trials_within(np.array(manifest.label(column)), enroll, test)
-
-
-def _by_group(scores: NDArray, labels: NDArray, inside: dict[str, NDArray]) -> dict[str, Any]:
-    """EER and number of trials per group, of which `inside` has the trials; NaN where they are of one kind."""
+def _by_group(scores: NDArray, labels: NDArray, cells: list[str] | None, *sides: NDArray) -> dict[str, Any]:
+    """EER and number of trials per group, by the cells of a column; NaN where they are of one kind."""
+    inside = {} if cells is None else trials_within(np.array(cells), *sides)
     eers = {
         name: det_curve(scores[rows], labels[rows]).eer() if np.unique(labels[rows]).size == 2 else float("nan")
         for name, rows in inside.items()

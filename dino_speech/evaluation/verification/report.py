@@ -1,15 +1,11 @@
 """What a verification found: every figure, with its interval and what it rests on."""
 
-import os
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.atomic import write_rows_atomically
 from dino_speech.data.trials import Trials
 from dino_speech.data.utterances import Skipped
 from dino_speech.intervals import Interval
@@ -95,24 +91,3 @@ class VerificationReport(PlainData):
         }
         groups = [{"group": k, "EER in %": eer, "trials": self.group_trials[k]} for k, eer in self.groups.items()]
         return {"Results": [row], "By group": groups}
-
-
-def write_scores(reports: Mapping[str, VerificationReport], path: str | os.PathLike[str]) -> Path:
-    """Write each trial and its score, as CSV: `enroll`, `test`, `score`, `label` (1 target, 0 non-target).
-
-    Of several lists the first column, `list`, is the name of each. Scores have all the digits that single precision
-    needs.
-    """
-
-    def rows() -> Iterator[list[object]]:
-        names = ["list"] if len(reports) > 1 else []
-        yield [*names, "enroll", "test", "score", "label"]
-        for name, report in reports.items():
-            sides = report.trials.enroll, report.trials.test
-            for enroll, test, score, label in zip(*sides, report.scores, report.labels.tolist(), strict=True):
-                yield [*([name] if names else []), enroll, test, f"{score:.9g}", label]
-
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_rows_atomically(target, rows())
-    return target

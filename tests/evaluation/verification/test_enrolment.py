@@ -13,9 +13,9 @@ from dino_speech.data.trials import Trials
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.verification.enrolment import read_enrolment
-from dino_speech.evaluation.verification.evaluate import evaluate_trial_lists, evaluate_verification
+from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.evaluation.verification.plda import PLDA
-from dino_speech.evaluation.verification.report import write_scores
+from dino_speech.evaluation.verification.several_lists import evaluate_trial_lists, write_scores
 
 MODELS = {f"s{speaker}": [f"u{speaker * 6 + i}" for i in range(3)] for speaker in range(8)}
 
