@@ -119,8 +119,7 @@ class TransferStudy(FineTuningStudy):
             if lists:
                 if stages:
                     encoder = self.fine_tune(encoder, stages, rows, folder, seed, device).encoder_
-                how: dict[str, Any] = {"backends": self.backends, "train": rows}
-                return judge_trials(encoder, lists, folder=folder, group_by=group_by, **how)
+                return judge_trials(encoder, lists, self.backends, rows, folder=folder, group_by=group_by)
             found: dict[str, list[Judged]] = {}  # by corpus
             for number, (train, test) in enumerate(splits):
                 system = self.fine_tune(encoder, stages, train, folder / f"fold_{number}", seed, device).system_

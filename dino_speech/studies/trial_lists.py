@@ -119,11 +119,11 @@ def check_backends(backends: Sequence[str], train: Manifest) -> None:
 def judge_trials(
     encoder: SpeechEncoder,
     lists: Sequence[TrialList],
+    backends: Sequence[str],
+    train: Manifest,
     *,
     folder: Path,
     group_by: str | None = None,
-    backends: Sequence[str] = ("cosine",),
-    train: Manifest | None = None,
 ) -> CellResult:
     """EER (percent) and minDCF of each list, with intervals; with `group_by` also the EER within each of its values.
 
@@ -141,7 +141,7 @@ def judge_trials(
     for given in backends:
         name, _, norm = given.partition("+")
         backend: Any = name
-        if name == "plda" and train is not None:  # the same for all lists, and their groups
+        if name == "plda":  # the same for all lists, and their groups
             backend = fit_backend(BackendOptions(name, train=train), embed).backend
         options: dict[str, Any] = {"backend": backend, "train": train, "score_norm": norm or None, "num_workers": 1}
         called = f"_{name}{f'_{norm}' if norm else ''}" if given != backends[0] else ""

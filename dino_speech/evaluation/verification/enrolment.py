@@ -62,14 +62,18 @@ def model_rows(models: Models, trials: Trials, manifest: Manifest) -> ModelRows:
     return {name: np.array(own) for name, own in found.items()}
 
 
-def rows_of(models: ModelRows, trials: Trials, manifest: Manifest) -> NDArray[np.int64]:
-    """All rows that are heard, sorted: of the models and of the test sides."""
+def rows_of(models: ModelRows | None, trials: Trials, manifest: Manifest) -> NDArray[np.int64]:
+    """All rows that are heard, sorted: of both sides of the trials, or of the models and the test sides."""
+    if models is None:
+        return np.unique(resolve(trials, manifest))
     tests, _ = resolve(replace(trials, enroll=trials.test), manifest)
     return np.unique(np.concatenate([tests, *models.values()]))
 
 
-def with_models(embedded: EmbeddedManifest, models: ModelRows) -> EmbeddedManifest:
+def with_models(embedded: EmbeddedManifest, models: ModelRows | None) -> EmbeddedManifest:
     """The utterances, and after them each model as one more: the mean of what could be embedded, NaN of nothing."""
+    if models is None:
+        return embedded
     manifest, vectors = embedded.manifest, [embedded.embeddings]
     for rows in models.values():
         usable = rows[embedded.usable[rows]]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech.data.trials import Trials, known_sides, resolve, trials_within
+from dino_speech.data.trials import Trials, known_sides, trials_within
 from dino_speech.data.utterances import Manifest
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.evaluation.verification.calibration import P_TARGET
@@ -85,12 +85,10 @@ def evaluate_verification(
     if group_by is not None:
         manifest.label(group_by)  # refused before the minutes of embedding
     models = None if enrolment is None else model_rows(enrolment, trials, manifest)
-    rows = np.unique(resolve(trials, manifest)) if models is None else rows_of(models, trials, manifest)
+    rows = rows_of(models, trials, manifest)
     unknown = refuse_shared(manifest.subset(rows.tolist()), chosen)
-    embedded, named = embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options), trials
-    if models is not None:
-        embedded, named = with_models(embedded, models), enrolled(trials)
-    enroll, test, labels, kept = usable_trials(named, embedded)
+    embedded = with_models(embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options), models)
+    enroll, test, labels, kept = usable_trials(trials if models is None else enrolled(trials), embedded)
     fitted = fit_backend(chosen, lambda material, rows: _embed(encoder, material, rows, options))
     scores, found = calibrated(fitted, fitted.score(embedded, enroll, test), labels)
     judge = {} if fitted.calibration is None else fitted.calibration.statistics()
@@ -98,7 +96,7 @@ def evaluate_verification(
     return VerificationReport(
         **_figures(scores, labels, enroll, test, len(trials)),
         **_spreads(scores, labels, sides, judge, found, unknown, num_resamples, seed),
-        **_by_group(scores, labels, None if group_by is None else embedded.manifest.label(group_by), enroll, test),
+        **_by_group(scores, labels, embedded.manifest, group_by, enroll, test),
         **fitted.describe(),
         skipped=[*embedded.skipped, *fitted.skipped],
         provenance=_origin(seed, manifest, trials, chosen),
@@ -163,9 +161,11 @@ def _spreads(
     }
 
 
-def _by_group(scores: NDArray, labels: NDArray, cells: list[str] | None, *sides: NDArray) -> dict[str, Any]:
-    """EER and number of trials per group, by the cells of a column; NaN where they are of one kind."""
-    inside = {} if cells is None else trials_within(np.array(cells), *sides)
+def _by_group(
+    scores: NDArray, labels: NDArray, manifest: Manifest, column: str | None, *sides: NDArray
+) -> dict[str, Any]:
+    """EER and number of trials per group; NaN where they are of one kind."""
+    inside = {} if column is None else trials_within(np.array(manifest.label(column)), *sides)
     eers = {
         name: det_curve(scores[rows], labels[rows]).eer() if np.unique(labels[rows]).size == 2 else float("nan")
         for name, rows in inside.items()
