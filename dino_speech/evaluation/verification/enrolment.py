@@ -62,12 +62,13 @@ def model_rows(models: Models, trials: Trials, manifest: Manifest) -> ModelRows:
     return {name: np.array(own) for name, own in found.items()}
 
 
-def rows_of(models: ModelRows | None, trials: Trials, manifest: Manifest) -> NDArray[np.int64]:
-    """All rows that are heard, sorted: of both sides of the trials, or of the models and the test sides."""
+def heard_rows(models: Models | None, trials: Trials, manifest: Manifest) -> tuple[ModelRows | None, NDArray[np.int64]]:
+    """The rows of each model, and all that are heard, sorted: of models and test sides, or of both sides."""
     if models is None:
-        return np.unique(resolve(trials, manifest))
+        return None, np.unique(resolve(trials, manifest))
+    found = model_rows(models, trials, manifest)
     tests, _ = resolve(replace(trials, enroll=trials.test), manifest)
-    return np.unique(np.concatenate([tests, *models.values()]))
+    return found, np.unique(np.concatenate([tests, *found.values()]))
 
 
 def with_models(embedded: EmbeddedManifest, models: ModelRows | None) -> EmbeddedManifest:

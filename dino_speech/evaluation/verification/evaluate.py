@@ -5,7 +5,7 @@ makes of it: see `fitted_backend.py`), and everything reported is read off one s
 result in silence: it is listed, and so are the trials it takes along.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from dino_speech.data.trials import Trials, known_sides, trials_within
 from dino_speech.data.utterances import Manifest
 from dino_speech.embedding.embedded_manifest import EmbeddedManifest, embed_manifest
 from dino_speech.evaluation.verification.calibration import P_TARGET
-from dino_speech.evaluation.verification.enrolment import Models, enrolled, model_rows, rows_of, with_models
+from dino_speech.evaluation.verification.enrolment import Models, enrolled, heard_rows, with_models
 from dino_speech.evaluation.verification.fitted_backend import (
     BackendOptions,
+    FittedBackend,
     Material,
     calibrated,
     fit_backend,
@@ -65,9 +66,8 @@ def evaluate_verification(
         trials: whose names are IDs or paths of the manifest.
         enrolment: model -> its utterances; the enrolment side of the trials then names models (see `enrolment.py`).
         mean: (D,) subtracted from every embedding; take it from other utterances, such as the training set.
-        backend: "cosine"; "cosine_mean", less the mean of `train`; "plda", learnt from the `speaker` column of `train`;
-            or a back-end: a fitted `PLDA`, or one to be fitted.
-        train: utterances (or their embeddings) to fit the back-end on.
+        backend: "cosine"; "cosine_mean", less the mean of `train`; "plda"; or a back-end: a `PLDA`, fitted or not.
+        train: utterances (or their embeddings) to fit the back-end on; for PLDA with the column `speaker`.
         score_norm: None, or "z", "t", "s", "as" (see `scoring.py`).
         cohort: utterances of strangers for it, averaged by `speaker` where these are known; None: `train`.
         top: speakers of the cohort, for "as"; None: 300.
@@ -82,25 +82,20 @@ def evaluate_verification(
         InputError: unknown names or columns, trials of one kind only, options that do not fit, or a leak of speakers.
     """
     chosen = BackendOptions(backend, mean, train, score_norm, cohort, top, calibration, quality, p_target)
-    if group_by is not None:
-        manifest.label(group_by)  # refused before the minutes of embedding
-    models = None if enrolment is None else model_rows(enrolment, trials, manifest)
-    rows = rows_of(models, trials, manifest)
+    _ = None if group_by is None else manifest.label(group_by)  # refused before the minutes of embedding
+    models, rows = heard_rows(enrolment, trials, manifest)
     unknown = refuse_shared(manifest.subset(rows.tolist()), chosen)
     embedded = with_models(embed_manifest(encoder, manifest, rows=rows, embedded=embedded, **options), models)
     enroll, test, labels, kept = usable_trials(trials if models is None else enrolled(trials), embedded)
     fitted = fit_backend(chosen, lambda material, rows: _embed(encoder, material, rows, options))
     scores, found = calibrated(fitted, fitted.score(embedded, enroll, test), labels)
-    judge = {} if fitted.calibration is None else fitted.calibration.statistics()
-    sides = known_sides(embedded.manifest, enroll, test)
     return VerificationReport(
-        **_figures(scores, labels, enroll, test, len(trials)),
-        **_spreads(scores, labels, sides, judge, found, unknown, num_resamples, seed),
+        **_figures(scores, labels, enroll, test, trials, kept),
+        **_spreads(scores, labels, (embedded.manifest, enroll, test), fitted, found, unknown, num_resamples, seed),
         **_by_group(scores, labels, embedded.manifest, group_by, enroll, test),
         **fitted.describe(),
         skipped=[*embedded.skipped, *fitted.skipped],
         provenance=_origin(seed, manifest, trials, chosen),
-        trials=trials.subset(kept.tolist()),
     )
 
 
@@ -111,7 +106,9 @@ def _embed(
     return embed_manifest(encoder, manifest_of(material), rows=rows, embedded=known, **options)
 
 
-def _figures(scores: NDArray, labels: NDArray, enroll: NDArray, test: NDArray, num_given: int) -> dict[str, Any]:
+def _figures(
+    scores: NDArray, labels: NDArray, enroll: NDArray, test: NDArray, given: Trials, kept: NDArray
+) -> dict[str, Any]:
     """What is read off the one sorted list, and how much was heard of what was given."""
     curve = det_curve(scores, labels)
     return {
@@ -125,21 +122,24 @@ def _figures(scores: NDArray, labels: NDArray, enroll: NDArray, test: NDArray, n
         "scores": scores,
         "labels": labels,
         "num_utterances": np.unique([enroll, test]).size,
-        "num_dropped_trials": num_given - len(labels),
+        "num_dropped_trials": len(given) - len(labels),
+        "trials": given.subset(kept.tolist()),
     }
 
 
 def _spreads(
     scores: NDArray,
     labels: NDArray,
-    known: tuple[NDArray, NDArray, NDArray] | None,
-    judge: Mapping[str, Callable[[DetCurve], float]],
+    trials: tuple[Manifest, NDArray, NDArray],
+    fitted: FittedBackend,
     calibration: dict[str, Any] | None,
     unknown: list[str],
     num_resamples: int | None,
     seed: int,
 ) -> dict[str, Any]:
     """Intervals of EER and minDCF, and of what judges the calibration, which gets them; and what was resampled."""
+    judge = {} if fitted.calibration is None else fitted.calibration.statistics()
+    known = known_sides(*trials)
     num = min(NUM_RESAMPLES, max(100, MAX_RESAMPLED // len(scores))) if num_resamples is None else num_resamples
     statistics: dict[tuple[str, bool], Callable[[DetCurve], float]] = {
         **{("eer", False): DetCurve.eer, ("min_dcf", False): DetCurve.min_dcf},
