@@ -1,8 +1,8 @@
 """One process needs no process group; two gloo processes agree."""
 
-import multiprocessing
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 import torch.distributed as dist
@@ -34,8 +34,9 @@ def test_one_process_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_initialized()
 
 
-def _work(number: int, rendezvous: str, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=number, world_size=2)
+def _work(folder: Path) -> None:
+    dist.init_process_group("gloo")
+    number = dist.get_rank()
     value = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]).T * (number + 1)  # not contiguous, as gloo dislikes
     before = value.clone()
     mean = mean_across_ranks(value)
@@ -48,21 +49,14 @@ def _work(number: int, rendezvous: str, folder: str) -> None:
             "mean": mean,
             "unchanged": torch.equal(value, before),
         },
-        Path(folder, f"{number}.pt"),
+        folder / f"{number}.pt",
     )
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_agree(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    arguments = [(number, str(tmp_path / "rendezvous"), str(tmp_path)) for number in range(2)]
-    workers = [context.Process(target=_work, args=args) for args in arguments]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-        assert worker.exitcode == 0
+    assert processes.ends(*processes.begin_together(2, tmp_path, _work, tmp_path)) == [0, 0]
     for number in range(2):
         found = torch.load(tmp_path / f"{number}.pt", weights_only=True)
         assert (found["rank"], found["world_size"], found["main"]) == (number, 2, number == 0)

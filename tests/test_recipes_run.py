@@ -1,11 +1,8 @@
 """Every recipe of the repository runs two steps, made small by options; and states nothing that it does not need."""
 
 import json
-import os
 import re
 import runpy
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -247,22 +244,3 @@ def test_recipes_of_this_repository_are_all_there() -> None:
         "YourSpeech/dino/hparams/cpu.yaml",
         "YourSpeech/dino/hparams/gpu.yaml",
     }
-
-
-@pytest.mark.slow
-def test_scripts_of_a_recipe(voices_folder: Path, tmp_path: Path) -> None:
-    """`prepare.py` and `train.py` do what the commands do."""
-    folder = ROOT / "recipes" / "YourSpeech" / "dino"
-    done = _python(
-        str(folder / "prepare.py"), str(voices_folder), "--output", str(tmp_path / "data"), "--speaker-from-parent"
-    )
-    assert done.returncode == 0, done.stderr
-    assert "num_speakers    4" in done.stdout
-    done = _python(str(folder / "train.py"), str(folder / "hparams" / "cpu.yaml"), "--train_manifst", "x.csv")
-    assert done.returncode == 2
-    assert done.stderr.strip().endswith("did you mean 'train_manifest'?")
-
-
-def _python(*words: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)

@@ -29,7 +29,7 @@ from dino_speech.audio.banks import NoiseBank, RoomBank
 from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.loaders import collate_crops
 
-RATE, UTTERANCE_S, NUM_UTTERANCES = 16_000, 8.0, 64
+RATE, UTTERANCE_S, NUM_UTTERANCES, NUM_SOUNDS = 16_000, 8.0, 64, 8
 SNR_DB = {"noise": (0, 15), "music": (5, 15), "speech": (13, 20)}  # sslsv's defaults
 P = {"both": 1.0, "half": 0.5}
 
@@ -42,9 +42,13 @@ def write_sounds(folder: Path) -> None:
         soundfile.write(folder / f"{number}.wav", 0.1 * wave, RATE)
         rows.append(f"{number},{UTTERANCE_S},{number}.wav")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    noises = NoiseBank.synthetic(num_clips=24, clip_s=5.0).clips
-    sounds = {f"musan_split/{kind}/all/{n}.wav": noises[8 * k + n] for k, kind in enumerate(SNR_DB) for n in range(8)}
-    rooms = RoomBank.synthetic(num_rooms=24).responses
+    noises = NoiseBank.synthetic(num_clips=3 * NUM_SOUNDS, clip_s=5.0).clips
+    sounds = {
+        f"musan_split/{kind}/all/{n}.wav": noises[NUM_SOUNDS * k + n]
+        for k, kind in enumerate(SNR_DB)
+        for n in range(NUM_SOUNDS)
+    }
+    rooms = RoomBank.synthetic(num_rooms=3 * NUM_SOUNDS).responses
     sounds |= {f"simulated_rirs/rir/all/{number}.wav": room for number, room in enumerate(rooms)}
     for name, wave in sounds.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

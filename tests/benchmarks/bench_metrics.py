@@ -30,6 +30,7 @@ from dino_speech.intervals import bootstrap_trials
 from dino_speech.metrics import DetCurve, eer, min_cllr, min_dcf
 
 SMALL, NUM_FILES, NUM_SPEAKERS = 37_720, 4_708, 40  # VoxCeleb1-O
+ROWS = 100_000
 FOR_SPEECHBRAIN = 5_000
 
 
@@ -74,14 +75,14 @@ def scoring(num: int, num_resamples: int) -> Cases:
 
 
 def reading(folder: Path) -> Cases:
-    """100,000 rows of a manifest, a trial list of VoxCeleb1-O's size, and its names looked up."""
+    """The rows of a manifest, a trial list of VoxCeleb1-O's size, and its names looked up."""
     manifest, trials = folder / "m.csv", folder / "t.txt"
-    rows = (f"id{i},audio/{i % 999}/{i}.wav,3.1,spk{i % 999},F,en,here,train\n" for i in range(100_000))
+    rows = (f"id{i},audio/{i % 999}/{i}.wav,3.1,spk{i % 999},F,en,here,train\n" for i in range(ROWS))
     manifest.write_text("utt_id,path,duration_s,speaker,sex,language,source,split\n" + "".join(rows))
     trials.write_text("".join(f"{i % 2} audio/{i % 999}/{i}.wav audio/1/1.wav\n" for i in range(SMALL)))
     read, listed = read_manifest(manifest), read_trials(trials)
     return {
-        "read_manifest_100000_rows": lambda: read_manifest(manifest),
+        f"read_manifest_{ROWS}_rows": lambda: read_manifest(manifest),
         f"read_trials_{SMALL}": lambda: read_trials(trials),
         f"resolve_{SMALL}": lambda: resolve(listed, read),
     }

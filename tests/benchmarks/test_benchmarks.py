@@ -28,7 +28,9 @@ def answer(main: Callable[[list[str]], None], words: list[str], capsys: pytest.C
 
 
 @pytest.mark.slow
-def test_augmentation(capsys: pytest.CaptureFixture[str]) -> None:
+def test_augmentation(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_augment, "NUM_UTTERANCES", 4)
+    monkeypatch.setattr(bench_augment, "NUM_SOUNDS", 1)
     found = answer(bench_augment.main, all_benchmarks.BENCHMARKS["augment"], capsys)
     assert set(found["time_ms"]) == {"ours", "ours, speech in memory", "audiomentations"}
     with pytest.raises(SystemExit):
@@ -42,7 +44,9 @@ def test_features(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in (("SMALL", 1_000), ("NUM_FILES", 200), ("ROWS", 1_000)):
+        monkeypatch.setattr(bench_metrics, name, number)
     found = answer(bench_metrics.main, ["--large", "2000", "--rounds", "1", "--resamples", "5"], capsys)
     assert {"small: eer", "large: min_dcf", "small: bootstrap_5", "large: bootstrap_1"} <= set(found["time_ms"])
 
@@ -60,7 +64,8 @@ def test_training_from_memory_files_and_shards(capsys: pytest.CaptureFixture[str
     ("module", "name"), [(bench_manifest, "manifest"), (bench_trials, "trials"), (bench_long_run, "long_run")]
 )
 def test_load_is_measured(module: ModuleType, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    module.main([*all_benchmarks.BENCHMARKS[name], "--json"])
+    sizes = [] if name == "long_run" else ["--sizes", "100"]  # each is a process of its own
+    module.main([*all_benchmarks.BENCHMARKS[name], *sizes, "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert all(row["mib"] >= 0 for row in found.get("rows", []) or found["tenths"])
 

@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 from dino_speech import __version__
@@ -147,20 +147,17 @@ def test_new_process(tmp_path: Path) -> None:
 def test_interrupted_pretraining_says_how_to_go_on(
     tiny_recipe: Callable[[Path], list[str]], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    process = _process("pretrain", *tiny_recipe(tmp_path / "out"), "--trainer.schedule.length=100000", "--json")
+    words = ["pretrain", *tiny_recipe(tmp_path / "out"), "--trainer.schedule.length=100000", "--json"]
+    process = processes.begin(tmp_path / "log", main, words)
     history = tmp_path / "out" / "history.jsonl"
-    waited = time.perf_counter() + 200
-    while time.perf_counter() < waited and process.poll() is None:
-        if history.exists() and history.read_text():
-            break
-        time.sleep(0.1)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    error = json.loads(out.splitlines()[-1])["error"]
+    processes.wait_until(lambda: history.exists() and history.read_text(), process)
+    os.kill(process.pid, number)
+    ends, said = processes.ends(process), (tmp_path / "log").read_text()
+    assert ends == [code], said
+    error = json.loads(said.splitlines()[-1])["error"]
     assert error.startswith(f"stopped by {number.name} after step")
     assert error.endswith("the state is saved; the same command goes on from there")
-    assert "Traceback" not in err
+    assert "Traceback" not in said
     assert (tmp_path / "out" / "state" / "last.pt").exists()
 
 

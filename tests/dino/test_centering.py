@@ -1,13 +1,12 @@
 """Center against its closed form, targets against SciPy, Sinkhorn against the multiplicative form in NumPy float64."""
 
-import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from scipy.special import softmax
 
 from dino_speech.dino.centering import Center, sinkhorn_targets, softmax_targets
@@ -66,20 +65,21 @@ def test_center_keeps_float32_from_half_precision_and_is_saved_whole() -> None:
         Center(5, momentum=1.5)
 
 
-def _center_of_one_rank(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting_place", rank=rank, world_size=2)
+def _center_of_one_rank(folder: Path) -> None:
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
     logits = torch.arange(15.0).view(5, 3).square()
     center = Center(3)
     for number in range(2):
         center.accumulate(logits[:3] if rank == 0 else logits[3:])  # unequal shares
         if number:
             dist.barrier()
-            time.sleep(rank)  # the other begins a second later; this one need not wait for it
-            start = time.perf_counter()
+            if rank:  # begins when the other has done so, which need not wait for it
+                processes.wait_until((folder / "begun").exists)
             center.begin_step()
-            assert time.perf_counter() - start < 0.5
+            (folder / "begun").touch()
         center.step()
-    torch.save(center.value, Path(folder) / f"{rank}.pt")
+    torch.save(center.value, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -102,7 +102,7 @@ def test_nothing_is_added_to_an_average_that_is_under_way() -> None:
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    mp.spawn(_center_of_one_rank, args=(str(tmp_path),), nprocs=2)
+    assert processes.ends(*processes.begin_together(2, tmp_path, _center_of_one_rank, tmp_path)) == [0, 0]
     alone = Center(3)
     for _ in range(2):
         alone.accumulate(torch.arange(15.0).view(5, 3).square())

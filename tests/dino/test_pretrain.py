@@ -2,16 +2,12 @@ import csv
 import io
 import json
 import multiprocessing
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import soundfile
 import torch
@@ -31,7 +27,6 @@ from dino_speech.training.history import History, Progress, Stopwatch, read_hist
 from dino_speech.training.loop import NonFiniteLoss
 from dino_speech.training.state import load_state
 
-ROOT = Path(__file__).parents[2]
 CROPS = MultiCrop(num_long=2, long_s=0.4, num_short=2, short_s=0.3)
 
 
@@ -254,48 +249,27 @@ OBJECTIVES_OF_A_BATCH = {
 }
 
 
+def train_each_objective(manifest: Path, folder: Path) -> None:
+    for name, objective in OBJECTIVES_OF_A_BATCH.items():
+        make_trainer(
+            make_encoder(),
+            head={"batch_norm": False},
+            objective=objective,
+            schedule={"batch_size": 8, "warmup": 0},
+            optimizer={"name": "sgd", "lr": 0.1},
+            run={"precision": "fp32"},
+        ).fit(manifest, output_folder=folder / name, device="cpu")
+
+
 @pytest.mark.slow
-def test_two_processes_equal_one(manifest, tmp_path, voices_folder):
-    code = f"""
-        import sys, torch
-        torch.set_num_threads(1)
-        sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
-        from test_self_distillation import make_encoder
-        from test_pretrain import make_trainer
-        from dino_speech.distributed import world_size
-        for name, objective in {OBJECTIVES_OF_A_BATCH!r}.items():
-            trainer = make_trainer(
-                make_encoder(), head={{"batch_norm": False}}, objective=objective,
-                schedule={{"batch_size": 8, "warmup": 0}}, optimizer={{"name": "sgd", "lr": 0.1}},
-                run={{"precision": "fp32"}},
-            )
-            output = sys.argv[1] + "/" + name
-            trainer.fit({str(voices_folder / "manifest.csv")!r}, output_folder=output, device="cpu")
-        print(world_size())
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    runs = []
-    for name, size in (("one", 1), ("two", 2)):
-        for rank in range(size):
-            ranks = {
-                "RANK": rank,
-                "LOCAL_RANK": rank,
-                "WORLD_SIZE": size,
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-            }
-            environment = os.environ | {key: str(value) for key, value in ranks.items() if size > 1}
-            command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / name)]
-            runs.append(
-                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            )
-    ends = [run.communicate(timeout=200) for run in runs]
-    assert [run.returncode for run in runs] == [0, 0, 0], ends
-    assert [out.strip() for out, _ in ends] == ["1", "2", "2"]
-    assert "step 4/4" in ends[1][1]
-    assert "step 4/4" not in ends[2][1], "only the main process shows progress"
+def test_two_processes_equal_one(tmp_path, voices_folder):
+    given = voices_folder / "manifest.csv"
+    two = processes.begin_together(2, tmp_path, train_each_objective, given, tmp_path / "two")
+    train_each_objective(given, tmp_path / "one")
+    codes, logs = processes.ends(*two), [(tmp_path / f"{rank}.log").read_text() for rank in range(2)]
+    assert codes == [0, 0], logs
+    assert "step 4/4" in logs[0]
+    assert "step 4/4" not in logs[1], "only the main process shows progress"
     for objective in OBJECTIVES_OF_A_BATCH:
         folders = [tmp_path / name / objective for name in ("one", "two")]
         one, two = (load_state(folder / "state" / "last.pt") for folder in folders)

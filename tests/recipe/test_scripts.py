@@ -3,11 +3,11 @@
 import json
 import os
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import processes
 import pytest
 
 from dino_speech.cli.recipe_script import train
@@ -104,6 +104,21 @@ def test_a_recipe_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "no such recipe" in capsys.readouterr().err
 
 
+def run_script(path: Path, words: list[str]) -> None:
+    """As `python train.py` in its folder."""
+    os.chdir(path.parent)
+    sys.argv = [path.name, *words]
+    runpy.run_path(path.name, run_name="__main__")
+
+
+@pytest.mark.slow
+def test_preparing_does_what_the_command_does(voices_folder: Path, tmp_path: Path) -> None:
+    words = [str(voices_folder), "--output", str(tmp_path / "data"), "--speaker-from-parent"]
+    process = processes.begin(tmp_path / "log", run_script, ROOT / "YourSpeech" / "dino" / "prepare.py", words)
+    assert processes.ends(process) == [0], (tmp_path / "log").read_text()
+    assert "num_speakers    4" in (tmp_path / "log").read_text()
+
+
 @pytest.mark.slow
 def test_what_is_typed_in_a_folder_trains(voices_folder: Path, tmp_path: Path) -> None:
     """In the folder, with `--key value` and `--device cpu`; `--train-manifest` is `train_manifest`."""
@@ -118,15 +133,10 @@ def test_what_is_typed_in_a_folder_trains(voices_folder: Path, tmp_path: Path) -
         "trainer.run.precision": "fp32",
     }
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    done = subprocess.run(
-        [sys.executable, "train.py", "hparams/cpu.yaml", *words, "--device", "cpu", "--json"],
-        cwd=ROOT / "YourSpeech" / "dino",
-        env={**os.environ, "PYTHONPATH": str(ROOT.parent), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    words = ["hparams/cpu.yaml", *words, "--device", "cpu", "--json"]
+    process = processes.begin(tmp_path / "log", run_script, ROOT / "YourSpeech" / "dino" / "train.py", words)
+    ends, said = processes.ends(process), (tmp_path / "log").read_text()
+    assert ends == [0], said
+    found = json.loads(said.splitlines()[-1])
     assert (found["num_steps"], found["num_utterances"], found["num_skipped"], found["skipped"]) == (2, 16, 0, [])
     assert load_recipe(tmp_path / "out" / "recipe.yaml")["trainer"].head.num_prototypes == 16

@@ -90,12 +90,12 @@ def torment(work: Work, speech: Path, home: Path, num_kills: int, rng: np.random
     return runs, largest
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--what", nargs="+", choices=[work.name for work in WORKS], help="kinds of work; else all")
     parser.add_argument("--num-kills", type=int, default=10, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     torch.set_num_threads(1)
     home = Path(tempfile.mkdtemp())
     speech, worst = make_speech(home / "speech"), 0.0

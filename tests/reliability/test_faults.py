@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -269,19 +270,12 @@ def test_a_list_of_skipped_files_that_was_cut_off_is_mended(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_second_run_in_the_folder_of_the_first_is_refused(speech: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys, pathlib, works; works.pretrain(*map(pathlib.Path, sys.argv[1:]), num_steps=1_000, num_workers=0)"
+    first = processes.begin(
+        tmp_path / "log", partial(pretrain, num_steps=1_000, num_workers=0), speech, tmp_path / "run"
     )
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
-    }
-    command = [sys.executable, "-c", code, str(speech), str(tmp_path / "run")]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as first:
-        try:
-            while not (tmp_path / "run" / "state" / "last.pt").exists():
-                assert first.poll() is None
-                time.sleep(0.05)
-            with pytest.raises(InputError, match=rf"{tmp_path}/run: in use by process {first.pid} on .*, since"):
-                pretrain(speech, tmp_path / "run", num_steps=1_000)
-        finally:
-            first.kill()
+    try:
+        processes.wait_until((tmp_path / "run" / "state" / "last.pt").exists, first)
+        with pytest.raises(InputError, match=rf"{tmp_path}/run: in use by process {first.pid} on .*, since"):
+            pretrain(speech, tmp_path / "run", num_steps=1_000)
+    finally:
+        first.kill()

@@ -76,7 +76,7 @@ def tiny_encoder() -> SpeechEncoder:
     return build_encoder("ecapa_tdnn", embedding_dim=8, **options, seed=0)
 
 
-def pretrain(speech: Path, output: Path, *, num_steps: int = 24, **run: Any) -> DINOPretrainer:
+def pretrain(speech: Path, output: Path, *, num_steps: int = 16, **run: Any) -> DINOPretrainer:
     """Augmentation, a reading process, a monitor whose best is kept, and whitening at the end."""
     manifest = read_manifest(speech / "manifest.csv")
     trainer = DINOPretrainer(
@@ -97,8 +97,8 @@ def finetune(speech: Path, output: Path, *, num_workers: int = 1) -> FineTuner:
     """Two stages with validation, the best of which is kept."""
     manifest = read_manifest(speech / "manifest.csv")
     stages = [
-        FineTuneStage("affine", epochs=3, chunk_s=0.4, lr=1e-2, augment=Augment(p_noise=0.9, p_reverb=0.5)),
-        FineTuneStage("all", epochs=3, chunk_s=0.5, lr=1e-3, layer_decay=0.8),
+        FineTuneStage("affine", epochs=2, chunk_s=0.4, lr=1e-2, augment=Augment(p_noise=0.9, p_reverb=0.5)),
+        FineTuneStage("all", epochs=2, chunk_s=0.5, lr=1e-3, layer_decay=0.8),
     ]
     run = {"num_workers": num_workers, "log_every": 2, "save_every_steps": 2}
     tuner = FineTuner(tiny_encoder(), label="speaker", stages=stages, batch_size=6, dropout=0.2, run=run)

@@ -4,21 +4,31 @@ Each is small, and draws nothing as it runs: no dropout, no BatchNorm, no Gumbel
 """
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import torch
+import torch.nn.functional as F
 
+from dino_speech import (
+    PTAPT,
+    TAPT,
+    AudioTextTuner,
+    Clustering,
+    Distiller,
+    FineTuner,
+    FineTuneStage,
+    PseudoLabelTrainer,
+    SpeechEncoder,
+    build_encoder,
+)
+from dino_speech.data.manifest import read_manifest
 from dino_speech.training.state import load_state
 
-ROOT = Path(__file__).parents[2]
 RUN = {"num_workers": 0, "precision": "fp32", "log_every": 1}
 CONFIG = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": [8] * 7,
@@ -29,41 +39,51 @@ CONFIG = {
     "feat_quantizer_dropout": 0.0,
 }  # fmt: skip
 STEPS = {"steps": 3, "batch_size": 6, "chunk_s": 0.8, "optimizer": "sgd", "lr": 0.05, "run": RUN}
-HEADER = f"""
-    import sys, torch
-    torch.set_num_threads(1)
-    import torch.nn.functional as F
-    # The quantizer's own noise is the one thing here that is drawn as the network runs.
-    F.gumbel_softmax = lambda logits, tau, hard: torch.softmax(logits / tau, -1)
-    from dino_speech import AudioTextTuner, Distiller, FineTuner, FineTuneStage, PTAPT, TAPT, build_encoder
-    from dino_speech import Clustering, PseudoLabelTrainer
-    from dino_speech.data.manifest import read_manifest
-    config, steps, run = {CONFIG!r}, {STEPS!r}, {RUN!r}
-    manifest = read_manifest(sys.argv[1])
-    def network(**changes):
-        return build_encoder("wav2vec2", config=dict(config, **changes), seed=1)
-    def tuner(label, **changes):
-        stages = [FineTuneStage("head", epochs=2, chunk_s=0.6, lr=0.1), FineTuneStage("all", steps=2, chunk_s=0.8)]
-        settings = dict(batch_size=6, optimizer="sgd", stages=stages, run=run)
-        return FineTuner(network(), label=label, **dict(settings, **changes))
-"""
-TRAININGS = {
-    "fine-tuning": 'tuner("emotion").fit(manifest.subset(range(12)), valid=manifest.subset(range(12, 16)), '
-    "output_folder=output, device='cpu')",
-    "fine-tuning of dimensions": 'tuner(["loudness"], objective="ccc").fit(manifest, output_folder=output, '
-    "device='cpu')",
-    "TAPT": "TAPT(network(), mask_length=4, num_negatives=5, diversity_weight=1.0, **steps)"
-    ".fit(manifest, output_folder=output, device='cpu')",
-    "P-TAPT": "PTAPT(network(), mask_length=4, mask_time_prob=0.3, state_steps=3, num_clusters=[4], **steps)"
-    ".fit(manifest, output_folder=output, device='cpu')",
-    "pseudo-labels": "PseudoLabelTrainer(network(), clustering=Clustering(num_clusters=4, utterances_per_centroid=1, "
-    "min_margin=-2, min_utterances=1), stages=[FineTuneStage('all', steps=2, chunk_s=0.6)], num_rounds=1, "
-    "tuner=dict(batch_size=6, optimizer='sgd', run=run)).fit(manifest, output_folder=output, device='cpu')",
-    "distillation": "Distiller(network(), layers=[1, 2], num_layers=1, **steps)"
-    ".fit(manifest, output_folder=output, device='cpu')",
-    "audio and text": 'AudioTextTuner(network(), labels=["loudness"], transcript="emotion", text_for=[], **steps)'
-    ".fit(manifest, output_folder=output, device='cpu')",
+
+
+def network() -> SpeechEncoder:
+    return build_encoder("wav2vec2", config=CONFIG, seed=1)
+
+
+def tuner(label: str | list[str], **changes: Any) -> FineTuner:
+    stages = [FineTuneStage("head", epochs=2, chunk_s=0.6, lr=0.1), FineTuneStage("all", steps=2, chunk_s=0.8)]
+    settings = {"batch_size": 6, "optimizer": "sgd", "stages": stages, "run": RUN}
+    return FineTuner(network(), label=label, **{**settings, **changes})
+
+
+def pseudo_labels() -> PseudoLabelTrainer:
+    clustering = Clustering(num_clusters=4, utterances_per_centroid=1, min_margin=-2, min_utterances=1)
+    settings = {"batch_size": 6, "optimizer": "sgd", "run": RUN}
+    stages = [FineTuneStage("all", steps=2, chunk_s=0.6)]
+    return PseudoLabelTrainer(network(), clustering=clustering, stages=stages, num_rounds=1, tuner=settings)
+
+
+def with_text(encoder: SpeechEncoder, **settings: Any) -> AudioTextTuner:
+    return AudioTextTuner(encoder, labels=["loudness"], transcript="emotion", text_for=[], **settings)
+
+
+TRAININGS: dict[str, Callable[[], Any]] = {
+    "fine-tuning": lambda: tuner("emotion"),
+    "fine-tuning of dimensions": lambda: tuner(["loudness"], objective="ccc"),
+    "TAPT": lambda: TAPT(network(), mask_length=4, num_negatives=5, diversity_weight=1.0, **STEPS),
+    "P-TAPT": lambda: PTAPT(network(), mask_length=4, mask_time_prob=0.3, state_steps=3, num_clusters=[4], **STEPS),
+    "pseudo-labels": pseudo_labels,
+    "distillation": lambda: Distiller(network(), layers=[1, 2], num_layers=1, **STEPS),
+    "audio and text": lambda: with_text(network(), **STEPS),
 }
+
+
+def train_all(path: Path, folder: Path) -> None:
+    """Each of them, one after the other, in a folder of its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        # The quantizer's own noise is the one thing here that is drawn as the network runs.
+        patch.setattr(F, "gumbel_softmax", lambda logits, tau, hard: torch.softmax(logits / tau, -1))
+        whole = read_manifest(path)
+        for name, training in TRAININGS.items():
+            given, parts = (whole, {})
+            if name == "fine-tuning":
+                given, parts = whole.subset(range(12)), {"valid": whole.subset(range(12, 16))}
+            training().fit(given, **parts, output_folder=folder / name, device="cpu")
 
 
 def write_manifest(voices_folder: Path) -> Path:
@@ -77,33 +97,15 @@ def write_manifest(voices_folder: Path) -> Path:
     return path
 
 
-def run_on(size: int, code: str, *arguments: Path) -> None:
-    """Run a program on so many processes, as torchrun would."""
-    pytest.importorskip("transformers")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    runs = []
-    for rank in range(size):
-        ranks: dict[str, Any] = {"RANK": rank, "LOCAL_RANK": rank, **shared} if size > 1 else {}
-        environment = os.environ | {"PYTHONPATH": str(ROOT)} | {key: str(value) for key, value in ranks.items()}
-        command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-        runs.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-    ends = [run.communicate(timeout=300) for run in runs]
-    assert [run.returncode for run in runs] == [0] * size, ends
-
-
 @pytest.fixture(scope="module")
 def ends(all_voices: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`one/<training>` and `two/<training>`. All in one program: to start it costs more than any training here."""
+    pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("processes")
     manifest = write_manifest(Path(shutil.copytree(all_voices, folder / "voices")))
-    trainings = [f"    output = sys.argv[2] + '/{name}'\n    {code}\n" for name, code in TRAININGS.items()]
-    for name, size in (("one", 1), ("two", 2)):
-        run_on(size, HEADER + "".join(trainings), manifest, folder / name)
+    two = processes.begin_together(2, folder / "logs", train_all, manifest, folder / "two")
+    train_all(manifest, folder / "one")
+    assert processes.ends(*two) == [0, 0], [log.read_text() for log in (folder / "logs").iterdir()]
     return folder
 
 

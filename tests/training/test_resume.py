@@ -6,12 +6,10 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import soundfile
 import torch
@@ -39,7 +37,6 @@ from dino_speech.training.state import (
 )
 
 NUM_STEPS = 10
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -81,17 +78,9 @@ class SignalAt:
         return False
 
 
-def train_in_a_process_that_gets(signum: int, voices: Path, output: Path, *, after_step: int):
-    code = f"""
-        import sys
-        import torch
-        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(Path(__file__).parent)!r}]
-        torch.set_num_threads(1)
-        from test_resume import SignalAt, make_trainer
-        trainer = make_trainer(run={{"monitor_every": {after_step}}})
-        trainer.fit({str(voices / "manifest.csv")!r}, output_folder={str(output)!r}, monitor=SignalAt({int(signum)}))
-    """
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=200)
+def train_that_gets(signum: int, voices: Path, output: Path, after_step: int) -> None:
+    trainer = make_trainer(run={"monitor_every": after_step})
+    trainer.fit(voices / "manifest.csv", output_folder=output, monitor=SignalAt(signum))
 
 
 def assert_same_end(one: Path, other: Path) -> None:
@@ -140,8 +129,8 @@ def whole_run(voices, tmp_path_factory):
 @pytest.mark.slow
 def test_killed_and_resumed_equals_never_stopped(voices, tmp_path, whole_run):
     output = tmp_path / "killed"
-    done = train_in_a_process_that_gets(signal.SIGKILL, voices, output, after_step=7)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    process = processes.begin(tmp_path / "log", train_that_gets, signal.SIGKILL, voices, output, 7)
+    assert processes.ends(process) == [-signal.SIGKILL], (tmp_path / "log").read_text()[-2000:]
     assert load_state(output / "state" / "last.pt").step == 5
     assert [json.loads(line)["step"] for line in (output / "history.jsonl").read_text().splitlines()] == [3, 6]
     trainer = make_trainer().fit(voices / "manifest.csv", output_folder=output)
@@ -152,9 +141,9 @@ def test_killed_and_resumed_equals_never_stopped(voices, tmp_path, whole_run):
 @pytest.mark.slow
 def test_sigterm_saves_exits_and_resumes(voices, tmp_path, whole_run):
     output = tmp_path / "terminated"
-    done = train_in_a_process_that_gets(signal.SIGTERM, voices, output, after_step=4)
-    assert done.returncode == 128 + signal.SIGTERM, done.stderr[-2000:]
-    assert "Traceback" not in done.stderr
+    process = processes.begin(tmp_path / "log", train_that_gets, signal.SIGTERM, voices, output, 4)
+    assert processes.ends(process) == [128 + signal.SIGTERM], (tmp_path / "log").read_text()[-2000:]
+    assert "Traceback" not in (tmp_path / "log").read_text()
     assert load_state(output / "state" / "last.pt").step == 4
     assert (output / "encoder" / "encoder.json").exists()
     make_trainer().fit(voices / "manifest.csv", output_folder=output)

@@ -2,16 +2,15 @@
 
 import io
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
 import tarfile
-import time
 from pathlib import Path
 
 import fsspec
 import numpy as np
+import processes
 import pytest
 import soundfile
 import torch
@@ -179,33 +178,28 @@ def test_a_writer_stopped_at_the_very_end_goes_on(voices_folder, tmp_path, shard
     }
 
 
+def write_one_more(manifest: Path, target: Path) -> None:
+    """Killed once there is one more shard."""
+    before = len(list(target.glob("shard-*.tar")))
+
+    def watched(items, total):
+        for item in items:
+            if len(list(target.glob("shard-*.tar"))) > before:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield item
+
+    write_shards(manifest, target, shard_mb=0.15, progress=watched)
+
+
 @pytest.mark.slow
 def test_a_killed_writer_goes_on_to_the_same_shards(shards, voices_folder, tmp_path):
     """Killed twice, each time after one more shard."""
-    target, kills = tmp_path / "killed", 0
-    program = (
-        "import sys, time\n"
-        "from dino_speech.data.shards.writing import write_shards\n"
-        "def slow(items, total):\n"
-        "    for item in items:\n"
-        "        time.sleep(0.05)\n"
-        "        yield item\n"
-        "write_shards(sys.argv[1], sys.argv[2], shard_mb=0.15, progress=slow)\n"
-    )
-    while True:
-        before = len(list(target.glob("shard-*.tar")))
-        command = [sys.executable, "-c", program, str(voices_folder / "manifest.csv"), str(target)]
-        with subprocess.Popen(command) as process:
-            while process.poll() is None:
-                if len(list(target.glob("shard-*.tar"))) > before and kills < 2:
-                    process.send_signal(signal.SIGKILL)
-                    break
-                time.sleep(0.01)
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL
-        kills += 1
-    assert kills == 2
+    target, manifest = tmp_path / "killed", voices_folder / "manifest.csv"
+    for number in range(2):
+        process = processes.begin(tmp_path / "log", write_one_more, manifest, target)
+        assert processes.ends(process) == [-signal.SIGKILL], (tmp_path / "log").read_text()
+        assert len(list(target.glob("shard-*.tar"))) > number
+    write_shards(manifest, target, shard_mb=0.15)
     assert {path.name for path in target.iterdir()} == {path.name for path in shards.iterdir()}
     for path in shards.iterdir():
         assert path.read_bytes() == (target / path.name).read_bytes(), path.name
