@@ -10,6 +10,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from dino_speech.data.manifest import read_manifest
 from dino_speech.data.trials import read_trials
+from dino_speech.embedding.embedded_manifest import embed_manifest
 from dino_speech.errors import InputError
 from dino_speech.evaluation.verification.evaluate import evaluate_verification
 from dino_speech.evaluation.verification.plda import LDA, PLDA
@@ -173,8 +174,8 @@ def test_plda_beats_the_cosine_on_real_speech(data_root: Path) -> None:
     chosen = set(sorted(set(names) - {""})[::4])
     labelled = [row for row, name in enumerate(names) if name in chosen]
     trials, encoder = read_trials(data_root / "speakers_more" / "trials_test.txt"), load_encoder("fbank_stats")
-    options = {"num_resamples": 10}
-    cosine = evaluate_verification(encoder, test, trials, **options)
+    options = {"num_resamples": 10, "embedded": embed_manifest(encoder, test)}
+    cosine = evaluate_verification(None, test, trials, **options)
     plda = evaluate_verification(encoder, test, trials, backend="plda", train=train.subset(labelled), **options)
     assert plda.eer < cosine.eer - 3
     assert plda.backend["num_train_speakers"] == len(chosen)
