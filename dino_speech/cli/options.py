@@ -85,8 +85,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "DIR",
         "required": True,
         "help": "folder of an encoder (pretraining leaves it at OUTPUT_FOLDER/encoder), or a floor to compare with: "
-        "random:NAME (untrained, seed 0; NAME e.g. ecapa_tdnn), untrained:DIR (the same network untrained) or "
-        "fbank_stats",
+        "random:NAME (untrained, seed 0; NAME e.g. ecapa_tdnn), untrained:DIR (the same network untrained), "
+        "fbank_stats, or egemaps, compare2016 (opensmile: research only)",
     },
     "--folds": {"type": positive_int, "metavar": "N", "help": "default: 5, or the speakers where fewer"},
     "--fold-column": {"metavar": "COLUMN", "help": "folds as published: one per value"},

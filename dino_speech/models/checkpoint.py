@@ -28,7 +28,7 @@ def load_encoder(source: str | os.PathLike[str], *, device: str | torch.device =
         source: an encoder's folder; or the output folder of a pretraining, which has one inside as `encoder`; or
             "random:NAME", an untrained encoder (seed 0, default options); or "untrained:FOLDER", the encoder in a
             folder with random weights in place of its own (seed 0, no whitening); or "fbank_stats", mean and deviation
-            of level-normalised log-mel frames.
+            of level-normalised log-mel frames; or "egemaps", "compare2016" (with opensmile, for research only).
         device: where to put it.
 
     Raises:
@@ -61,7 +61,7 @@ def _find_folder(text: str) -> Path:
         return folder
     if (folder / "encoder" / CONFIG_FILE).is_file():
         return folder / "encoder"
-    floors = f"'{RANDOM}NAME', or 'fbank_stats'"
+    floors = f"'{RANDOM}NAME', or 'fbank_stats', 'egemaps', 'compare2016'"
     if folder.is_dir():
         raise InputError(f"{folder}: holds no {CONFIG_FILE}; expected an encoder's folder, {floors}")
     hint = f"; for an untrained one write '{RANDOM}{text}'" if text in list_encoders() else ""

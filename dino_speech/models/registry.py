@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from dino_speech.errors import InputError
-from dino_speech.features import LogMel
+from dino_speech.features import LogMel, NormalizedWave
+from dino_speech.models.backbones.functionals import SETS, Functionals
 from dino_speech.models.backbones.pooling import FrameStatistics
 from dino_speech.models.backbones.resnet import ResNet34
 from dino_speech.models.backbones.time_delay import ECAPA, XVector
@@ -65,6 +66,18 @@ PRESETS = {
         features={"mean_norm": "none", "level_norm": True, "pre_emphasis": 0.0, "floor": 1e-8},
         trainable=False,
     ),
+    **{
+        name: Preset(
+            Functionals,
+            backbone={"feature_set": name},
+            features={"normalize": False},
+            trainable=False,
+            frontend=NormalizedWave,
+            own={},
+            resolve=partial(Resolved, embedding_dim=dim),
+        )
+        for name, (_, dim) in SETS.items()
+    },
 }
 
 FRAME_LEVEL = dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "dino_speech.frame_level.pretrained")
@@ -96,8 +109,8 @@ def list_encoders(*, trainable_only: bool = False) -> list[str]:
     """The names that `build_encoder` knows.
 
     Example:
-        >>> list_encoders()
-        ['ecapa_tdnn', 'xvector', 'resnet34', 'light_resnet34', 'fbank_stats', 'wav2vec2', 'hubert', 'wavlm']
+        >>> list_encoders(trainable_only=True)
+        ['ecapa_tdnn', 'xvector', 'resnet34', 'light_resnet34', 'wav2vec2', 'hubert', 'wavlm']
     """
     named = [name for name in ENCODERS if name != JOINED]
     return [name for name in named if name not in PRESETS or PRESETS[name].trainable or not trainable_only]
@@ -146,7 +159,8 @@ def build_encoder(
     complete = preset.resolve or partial(Resolved, embedding_dim=EMBEDDING_DIM)
     resolved = complete(features, backbone)
     if embedding_dim is None:
-        embedding_dim = resolved.embedding_dim if preset.trainable else 2 * features["num_mels"]
+        statistics = 2 * features.get("num_mels", 0)  # of `fbank_stats`
+        embedding_dim = resolved.embedding_dim if preset.trainable or preset.resolve else statistics
     if embedding_dim < 1:
         raise InputError(f"embedding_dim={embedding_dim}: expected a positive number, such as {EMBEDDING_DIM}")
     own = {key: bool(options.get(key, default)) for key, default in preset.own.items()}

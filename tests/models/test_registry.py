@@ -8,7 +8,7 @@ from dino_speech.models.registry import build_encoder, encoder_from_config, enco
 
 
 def test_names() -> None:
-    own = ["ecapa_tdnn", "xvector", "resnet34", "light_resnet34", "fbank_stats"]
+    own = ["ecapa_tdnn", "xvector", "resnet34", "light_resnet34", "fbank_stats", "egemaps", "compare2016"]
     assert list_encoders() == [*own, "wav2vec2", "hubert", "wavlm"]
     assert "fbank_stats" not in list_encoders(trainable_only=True)
 

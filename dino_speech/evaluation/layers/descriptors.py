@@ -20,6 +20,7 @@ from dino_speech.data.resumable_store import ResumableStore
 from dino_speech.data.utterances import Manifest, Utterance
 from dino_speech.errors import InputError
 from dino_speech.evaluation.layers.layer_features import utterances_digest
+from dino_speech.models.backbones.functionals import open_smile
 
 Descriptors = dict[str, NDArray[np.float64]]
 EGEMAPS = "egemaps"
@@ -148,16 +149,7 @@ def _egemaps(manifest: Manifest, rows: NDArray[np.integer], cache: str | os.Path
 
 def _smile(utterances: Sequence[Utterance]) -> dict[str, NDArray[Any]]:
     """`names` (88,) and `values` (N, 88); NaN for audio that cannot be read."""
-    try:
-        import opensmile
-    except ImportError as error:
-        raise InputError(
-            f"descriptors {EGEMAPS!r} need opensmile ({error}): pip install 'dino-speech[descriptors]' (its licence is"
-            " for research only), or give a CSV file of your own descriptors"
-        ) from error
-    smile = opensmile.Smile(
-        feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=opensmile.FeatureLevel.Functionals
-    )
+    smile = open_smile(EGEMAPS)
     found = np.full((len(utterances), len(smile.feature_names)), np.nan)
     for row, utterance in zip(found, utterances, strict=True):
         with suppress(InputError):  # the encoder cannot read it either, and says so
