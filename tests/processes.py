@@ -71,6 +71,7 @@ def stop() -> None:
 
 
 def _run(log: Path, environment: dict[str, object], function: Callable[..., object], arguments: tuple) -> None:
+    multiprocessing.set_start_method(None, force=True)  # else its own reading processes were forked otherwise
     os.environ |= {name: str(value) for name, value in environment.items()}
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1), os.dup2(descriptor, 2)
