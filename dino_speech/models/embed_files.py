@@ -14,6 +14,7 @@ from dino_speech.audio.io import SAMPLE_RATE, audio_info, load_audio
 from dino_speech.data.in_threads import in_order
 from dino_speech.data.utterances import Skipped
 from dino_speech.errors import InputError
+from dino_speech.models.precision import autocast
 
 # What is done to a wave between reading and embedding: (time,) and the utterance's ID -> (time,) of any length. With
 # `num_workers` it runs in several threads at once.
@@ -85,12 +86,57 @@ def embed_items(
             raise InputError(f"{name}={seconds}: expected a positive number of seconds")
     if isinstance(items, (str, bytes)):
         raise InputError(f"embed_files was given {items!r}; expected a list of paths or utterances")
-    from tqdm import tqdm
-
     outcome = _Outcome(skip=on_error == "skip")
     requests = [request for request in map(_request, range(len(items)), items) if outcome.accepts(*request)]
-    batches = list(_groups(requests, lambda request: request[0].seconds, batch_s))
     read = partial(_read, encoder.min_samples, encoder.config.sample_rate, max_s, transform)
+    _embed_all(encoder, requests, read, embed, outcome, batch_s=batch_s, num_workers=num_workers, progress=progress)
+    return outcome.result(dim)
+
+
+def embed_waves(
+    encoder: Any,
+    waves: Sequence[Tensor],
+    embed: Callable[[Tensor, Tensor], Tensor],
+    dim: int,
+    *,
+    batch_s: float | None = None,
+    max_s: float | None = None,
+) -> np.ndarray:
+    """(N, dim) of waves (time,) at the encoder's rate; the rest is as in `embed_items`."""
+    batch_s = default_batch_s(encoder.device) if batch_s is None else batch_s
+    max_s, rate = encoder.max_s if max_s is None else max_s, encoder.config.sample_rate
+    for number, wave in enumerate(waves, start=1):
+        if len(wave) > max_s * rate:
+            seconds = f"wave {number}: {len(wave) / rate:.0f} s in one piece"
+            raise InputError(f"{seconds}; expected at most {max_s:g} s: cut it into parts, or allow more by max_s")
+    requests = [(_Request(i, str(i), f"wave {i + 1}", seconds=len(wave) / rate), None) for i, wave in enumerate(waves)]
+    outcome = _Outcome(skip=False)
+    _embed_all(
+        encoder,
+        requests,
+        lambda request: _fit(encoder.min_samples, rate, request.path, waves[request.position]),
+        embed,
+        outcome,
+        batch_s=batch_s,
+    )
+    return outcome.result(dim).embeddings
+
+
+def _embed_all(
+    encoder: Any,
+    requests: Sequence[tuple["_Request", Any]],
+    read: Callable[["_Request"], "Tensor | _UnusableError"],
+    embed: Callable[[Tensor, Tensor], Tensor],
+    outcome: "_Outcome",
+    *,
+    batch_s: float,
+    num_workers: int = 0,
+    progress: bool = False,
+) -> None:
+    """Read, batch and embed what is asked for; what comes of it is added to `outcome`."""
+    from tqdm import tqdm
+
+    batches = list(_groups(requests, lambda request: request[0].seconds, batch_s))
     with tqdm(total=len(requests), desc="embed", unit="file", file=sys.stderr, disable=not progress) as bar:
         flat = [request for batch in batches for request, _ in batch]
         waves = in_order(read, flat, num_workers) if num_workers > 0 else map(read, flat)
@@ -104,7 +150,16 @@ def embed_items(
                 for (request, _), vector in zip(group, vectors, strict=True):
                     outcome.add(request, vector)
             bar.update(len(batch))
-    return outcome.result(dim)
+
+
+def in_precision(encoder: Any, precision: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The encoder itself, its network in a precision: what embeds, for the two above."""
+
+    def embed(waves: Tensor, lengths: Tensor) -> Tensor:
+        with autocast(precision, encoder.device):
+            return encoder(waves, lengths)
+
+    return embed
 
 
 def default_batch_s(device: torch.device) -> float:
@@ -179,9 +234,12 @@ def _read(
         wave = wave if transform is None else transform(wave, request.id)
     except InputError as error:
         return _UnusableError(str(error))
+    return _fit(min_samples, rate, request.path, wave)
+
+
+def _fit(min_samples: int, rate: int, place: str, wave: Tensor) -> Tensor | _UnusableError:
+    """The wave, if it can be embedded."""
     if len(wave) < min_samples:
         least = f"this encoder needs at least {min_samples / rate:.3g} s"
-        return _UnusableError(f"{request.path}: {len(wave) / rate:.3g} s long; {least}")
-    if not wave.any():
-        return _UnusableError(f"{request.path}: silent (all samples are zero)")
-    return wave
+        return _UnusableError(f"{place}: {len(wave) / rate:.3g} s long; {least}")
+    return wave if wave.any() else _UnusableError(f"{place}: silent (all samples are zero)")

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dino_speech.audio.arrays import Waves, waves_of
+from dino_speech.audio.io import SAMPLE_RATE
 from dino_speech.errors import InputError
 from dino_speech.models.backbones.pooling import StatisticsShortcut
-from dino_speech.models.embed_files import Embeddings, Span, Transform, embed_items
+from dino_speech.models.embed_files import Embeddings, Span, Transform, embed_items, embed_waves, in_precision
 from dino_speech.models.encoder_config import EncoderConfig, Features
 from dino_speech.models.encoder_folder import write_folder
 from dino_speech.models.evaluation_mode import evaluating
 from dino_speech.models.layer_means import LayerMeans, Note
-from dino_speech.models.precision import autocast
 from dino_speech.models.recompute import run_part
 from dino_speech.models.whitening import Whitening
 from dino_speech.provenance import provenance as new_provenance
@@ -136,6 +137,29 @@ class SpeechEncoder(nn.Module):
         embedding = self.embedding_norm(embedding).float()
         return embedding if self.whitening is None else self.whitening(embedding)
 
+    def embed(
+        self,
+        waves: Waves,
+        sample_rate: float = SAMPLE_RATE,
+        *,
+        lengths: Any = None,
+        precision: str = "fp32",
+        **batching: Any,
+    ) -> Tensor:
+        """Embeddings of waves in memory: (D,) of one, (N, D) of several; float32 on the CPU, as of equal files.
+
+        Args:
+            waves: (time,), (batch, time) or a list of (time,) ones; see `waves_of`, as of `sample_rate` and `lengths`.
+            precision: as in `embed_files`, like the others, which are `batch_s` and `max_s`.
+
+        Raises:
+            InputError: a wave of another shape or type, empty, silent, too short or long, with NaN or Inf; which.
+        """
+        heard, single = waves_of(waves, sample_rate, lengths, new_rate=self.config.sample_rate)
+        with evaluating(self), torch.inference_mode():
+            rows = embed_waves(self, heard, in_precision(self, precision), self.embedding_dim, **batching)
+        return torch.from_numpy(rows[0] if single else rows)
+
     def embed_file(self, path: str | os.PathLike[str], *, start: int = 0, stop: int | None = None) -> Tensor:
         """The embedding of one file, or of the samples `start` to `stop` in it: (D,) float32 on the CPU.
 
@@ -174,19 +198,10 @@ class SpeechEncoder(nn.Module):
             InputError: a file is missing, unreadable, silent, shorter than `min_samples` or longer than `max_s`, and
                 `on_error` is "raise"; the device does not have the precision.
         """
-
-        def embed(waves: Tensor, lengths: Tensor) -> Tensor:
-            with autocast(precision, self.device):
-                return self(waves, lengths)
-
-        reading: dict[str, Any] = {
-            "max_s": max_s,
-            "num_workers": num_workers,
-            "on_error": on_error,
-            "transform": transform,
-        }
+        options: dict[str, Any] = {"max_s": max_s, "num_workers": num_workers, "on_error": on_error}
+        options |= {"batch_s": batch_s, "progress": progress, "transform": transform}
         with evaluating(self), torch.inference_mode():
-            return embed_items(self, items, embed, self.embedding_dim, batch_s=batch_s, progress=progress, **reading)
+            return embed_items(self, items, in_precision(self, precision), self.embedding_dim, **options)
 
     def fit_whitening(self, embeddings: Tensor | np.ndarray, *, shrinkage: float = 0.1) -> None:
         """Whiten all further embeddings (see `Whitening`), by the statistics of unlabelled ones of this encoder.

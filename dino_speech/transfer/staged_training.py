@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dino_speech.audio.crops import RandomChunk
 from dino_speech.audio.io import SAMPLE_RATE
+from dino_speech.audio.random_chunk import RandomChunk
 from dino_speech.data.loading.datasets import CropDataset
 from dino_speech.data.loading.skipped import SkippedFiles
 from dino_speech.data.manifest import Manifest

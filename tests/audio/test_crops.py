@@ -9,8 +9,9 @@ import pytest
 import scipy.stats
 import torch
 
-from dino_speech.audio.crops import CropPlan, MultiCrop, RandomChunk
+from dino_speech.audio.crops import CropPlan, MultiCrop
 from dino_speech.audio.io import load_audio
+from dino_speech.audio.random_chunk import RandomChunk
 from dino_speech.errors import InputError
 
 S = 16_000

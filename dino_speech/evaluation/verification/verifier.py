@@ -1,10 +1,10 @@
-"""Two files compared: the score, and a decision where a threshold is given."""
+"""Two recordings compared: the score, and a decision where a threshold is given."""
 
 from dataclasses import dataclass
 from os import PathLike
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dino_speech.evaluation.verification.scoring import cosine_scores
 from dino_speech.models.encoder import SpeechEncoder
@@ -20,7 +20,7 @@ class VerificationDecision(PlainData):
 
 
 class Verifier:
-    """Compares two files, which `encoder` embeds.
+    """Compares two files or waves, which `encoder` embeds.
 
     Args:
         threshold: accept where score >= threshold. There is no default: it depends on the encoder and on what a wrong
@@ -35,6 +35,12 @@ class Verifier:
 
     def compare_files(self, first: str | PathLike[str], second: str | PathLike[str]) -> VerificationDecision:
         """Score two files; one that cannot be read raises an `AudioError`."""
-        embeddings = np.stack([self.encoder.embed_file(path).cpu().numpy() for path in (first, second)])
+        return self._compare(np.stack([self.encoder.embed_file(path).numpy() for path in (first, second)]))
+
+    def compare_waves(self, first: ArrayLike, second: ArrayLike, sample_rate: float = 16_000) -> VerificationDecision:
+        """Score two waves (time,) that are in memory, of one rate in Hz; see `SpeechEncoder.embed`."""
+        return self._compare(np.stack([self.encoder.embed(wave, sample_rate).numpy() for wave in (first, second)]))
+
+    def _compare(self, embeddings: NDArray) -> VerificationDecision:
         score = float(cosine_scores(embeddings, np.array([0]), np.array([1]), mean=self.mean)[0])
         return VerificationDecision(score, None if self.threshold is None else score >= self.threshold)

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dino_speech import PLDA, Clustering, Trials, build_encoder, load_encoder, read_manifest, read_trials
+from dino_speech import PLDA, Clustering, build_encoder, load_encoder, read_manifest, read_trials
 from dino_speech.data.manifest import Manifest
 from dino_speech.data.resumable_store import ResumableStore
-from dino_speech.data.trials import resolve
+from dino_speech.data.trials import Trials, resolve
 from dino_speech.embedding.embedded_manifest import embed_manifest
 from dino_speech.intervals import bootstrap_weighted_trials
 from dino_speech.metrics import RankedTrials
@@ -41,7 +41,7 @@ BACKENDS = ("as it is", "cosine", "clusters", "labels")
 SHRINKAGE, NUM_CLUSTERS, NUM_RESAMPLES = 0.001, 3000, 400
 NETWORK = {"embedding_dim": 192, "channels": 128, "attention_channels": 64, "se_channels": 64, "hop_ms": 20.0}
 SPECTRUM_KEPT = {"mean_norm": "none", "pre_emphasis": 0.0, "floor": 1e-6, "statistics_shortcut": True}
-Scores = dict[tuple[str, str], NDArray[np.float64]]  # (back-end, list) -> one per trial
+Scores = dict[tuple[str, str], NDArray[np.float32]]  # (back-end, list) -> one per trial
 
 
 def floors(seed: int) -> dict[str, SpeechEncoder]:
