@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import dino_speech
-from dino_speech.provenance import provenance
+from dino_speech.provenance import ON_TOP, code_digest, provenance
 
 
 def test_versions_seed_command_and_hash_of_the_manifest(tmp_path: Path) -> None:
@@ -80,3 +80,19 @@ def test_no_command_that_the_folder_configures_is_run(tmp_path: Path, monkeypatc
     proof.unlink()
     assert str(provenance()["git_commit"]).endswith("-dirty")
     assert not proof.exists()
+
+
+def test_a_change_of_what_computes_is_another_code_and_one_of_what_asks_is_not(tmp_path: Path) -> None:
+    def copy(name: str, changed: str = "") -> str:
+        for file in ("metrics.py", "cli/main.py", "studies/grid.py"):
+            path = tmp_path / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("x = 1" + ("  # other" if file == changed else ""))
+        return code_digest(tmp_path / name)
+
+    one = copy("one")
+    assert copy("again") == copy("cli", "cli/main.py") == one
+    assert len({one, copy("metrics", "metrics.py"), copy("grid", "studies/grid.py")}) == 3
+    assert code_digest() == code_digest() != one
+    package = Path(dino_speech.__file__).parent
+    assert all((package / name).exists() for name in ON_TOP)

@@ -3,8 +3,10 @@
 Whatever embeds, examines or trains for hours keeps what is finished here, and goes on from there.
 """
 
+import glob
 import hashlib
 import json
+import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,9 +16,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_speech import __version__
 from dino_speech.data.atomic import read_json, write_atomically, write_json_atomically
+from dino_speech.provenance import code_digest
 from dino_speech.received_files import require_honest_zip
+
+logger = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 Piece = TypeVar("Piece")
@@ -33,6 +37,18 @@ def name_with_hash(name: str, depends_on: Any, *, digits: int = 12) -> str:
     """A file's name for a person, with a hash of plain data that the file depends on."""
     facts = json.dumps(depends_on, sort_keys=True, default=str)
     return f"{safe_name(name)}_{hashlib.sha256(facts.encode()).hexdigest()[:digits]}"
+
+
+def place_of(folder: Path, name: str, depends_on: Any, *, suffix: str = "", digits: int = 12) -> Path:
+    """Where a piece is kept: under a name for a person, what it depends on, and the code that makes it.
+
+    So nothing outlives a change of the code; what another code left there stays, and it is said that it is not used.
+    """
+    stem = name_with_hash(name, depends_on, digits=digits)
+    path = folder / f"{stem}_{code_digest()[:8]}{suffix}"
+    if not path.exists() and any(folder.glob(f"{glob.escape(stem)}_*{suffix}")):
+        logger.warning("%s: computed anew, because the code of dino_speech has changed since it was kept", stem)
+    return path
 
 
 def read_or_make(
@@ -59,7 +75,7 @@ class ResumableStore:
     """Pieces in a folder: asked for again, with the same dependencies (plain data), a piece is read instead of made.
 
     A piece is written in one move, so that it is complete or absent whenever the process is killed; one that cannot be
-    read is made again. Another version of this package makes all pieces anew, `reuse=False` too.
+    read is made again. Another code of this package makes all pieces anew (see `place_of`), `reuse=False` too.
     """
 
     def __init__(self, folder: Path, depends_on: Any = None, *, reuse: bool = True) -> None:
@@ -77,7 +93,7 @@ class ResumableStore:
         return read_or_make(path, lambda: dict(make()), read=read_arrays, write=write_arrays, reuse=self.reuse)
 
     def _path(self, name: str, depends_on: Any, suffix: str) -> Path:
-        return self.folder / f"{name_with_hash(name, [__version__, self.depends_on, depends_on])}.{suffix}"
+        return place_of(self.folder, name, [self.depends_on, depends_on], suffix=f".{suffix}")
 
 
 def read_arrays(path: Path) -> Arrays:

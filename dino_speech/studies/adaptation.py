@@ -17,7 +17,7 @@ import torch
 from dino_speech.data.atomic import write_json_atomically
 from dino_speech.data.folds import unknown_speakers, warn_once
 from dino_speech.data.manifest import read_manifest
-from dino_speech.data.resumable_store import name_with_hash, safe_name
+from dino_speech.data.resumable_store import place_of, safe_name
 from dino_speech.data.seeds import derive_seed
 from dino_speech.data.utterances import Manifest
 from dino_speech.errors import InputError
@@ -142,7 +142,7 @@ class AdaptationStudy(FineTuningStudy):
             "train": describe_manifest(train),
             "labels": describe_labels(train, adapter.label) if isinstance(adapter, PTAPT) else None,
         }
-        folder = root / name_with_hash(strategy, depends_on)
+        folder = place_of(root, strategy, depends_on)
         if (folder / "complete").exists():
             return load_encoder(folder / "encoder")
         adapter.fit(train, output_folder=folder, seed=self.adaptation_seed, device=device)

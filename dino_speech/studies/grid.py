@@ -15,7 +15,7 @@ from typing import Any
 
 from dino_speech.data.atomic import write_csv_atomically, write_text_atomically
 from dino_speech.data.outputs import check_output
-from dino_speech.data.resumable_store import name_with_hash, read_or_make
+from dino_speech.data.resumable_store import place_of, read_or_make
 from dino_speech.errors import InputError
 from dino_speech.evaluation.reports.report_file import markdown_table
 
@@ -127,7 +127,7 @@ def run_grid(
         axes: the settings to combine with one another and each seed; the last varies fastest. InputError: one is empty.
         run_cell: (settings, seed, a folder of its own) -> figures; it must depend on nothing else.
         identity: plain data on all else that a cell depends on (data, weights, common settings), or a function of a
-            cell's settings that gives it; with another identity a cell is another cell.
+            cell's settings that gives it; with another identity, or by another code, a cell is another cell.
         notes: sentences for the table.
     """
     for name, values in {**axes, "seeds": seeds}.items():
@@ -144,7 +144,7 @@ def run_grid(
     for seed, row in cells:
         in_words = ", ".join([*(f"{axis} {_show(value)}" for axis, value in row.settings.items()), f"seed {seed}"])
         cells.set_postfix_str(in_words)
-        cell = folder / "cells" / _cell_name(row.settings, seed, identity)
+        cell = _cell_place(folder / "cells", row.settings, seed, identity)
         try:
             result = _result(run_cell, row.settings, seed, cell)
         except InputError as error:
@@ -160,11 +160,11 @@ def run_grid(
     return table
 
 
-def _cell_name(settings: Mapping[str, Setting], seed: int, identity: Identity) -> str:
-    """A name for a folder that a person can read, with a hash of all that the cell depends on."""
+def _cell_place(folder: Path, settings: Mapping[str, Setting], seed: int, identity: Identity) -> Path:
+    """A folder with a name that a person can read, and with hashes of all that the cell depends on, the code too."""
     known = identity(settings) if callable(identity) else identity
     words = "_".join([*(_show(value) for value in settings.values()), str(seed)])
-    return name_with_hash(words, [dict(settings), seed, known], digits=8)
+    return place_of(folder, words, [dict(settings), seed, known], digits=8)
 
 
 def _result(run_cell: Callable[..., CellResult], settings: dict[str, Setting], seed: int, folder: Path) -> CellResult:

@@ -34,12 +34,20 @@ def test_a_piece_is_made_once_for_what_it_depends_on(tmp_path: Path) -> None:
     assert len(list(store.folder.iterdir())) == 4  # and no temporary file
 
 
-def test_another_version_makes_all_pieces_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_code_makes_all_pieces_anew_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     make = Maker(1)
     ResumableStore(tmp_path).data("one", None, make)
-    monkeypatch.setattr("dino_speech.data.resumable_store.__version__", "99")
-    ResumableStore(tmp_path).data("one", None, make)
-    assert make.calls == 2
+    assert not caplog.messages
+    monkeypatch.setattr("dino_speech.data.resumable_store.code_digest", lambda: "99" * 32)
+    for _ in range(2):
+        ResumableStore(tmp_path).data("one", None, make)
+    ResumableStore(tmp_path).data("two", None, make)  # which no other code has made
+    assert make.calls == 3
+    (said,) = caplog.messages
+    assert said.startswith("one_")
+    assert said.endswith("computed anew, because the code of dino_speech has changed since it was kept")
 
 
 def test_a_damaged_piece_is_made_again_and_a_failed_one_leaves_nothing(tmp_path: Path) -> None:

@@ -86,3 +86,18 @@ def test_a_cell_that_fails_is_listed_and_tried_again(tmp_path: Path) -> None:
 def test_an_empty_axis_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="seeds: expected at least one value"):
         run(Cells(), tmp_path, seeds=[])
+
+
+def test_a_change_of_the_code_makes_cells_anew_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(Cells(), tmp_path, seeds=[1])
+    monkeypatch.setattr("dino_speech.data.resumable_store.code_digest", lambda: "99" * 32)
+    again, once_more = Cells(), Cells()
+    run(again, tmp_path, seeds=[1, 2])
+    assert len(again.calls) == 8
+    said = [text for text in caplog.messages if "the code of dino_speech has changed" in text]
+    assert len(said) == 4  # of seed 1: there are none of seed 2 by the former code
+    assert said[0].startswith("dino_1_1_")
+    run(once_more, tmp_path, seeds=[1, 2])
+    assert not once_more.calls
