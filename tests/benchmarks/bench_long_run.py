@@ -34,7 +34,6 @@ NUM_FILES, SECONDS = 64, 0.5
 TENTHS = 10
 
 
-@register_encoder("one_layer", features={"num_mels": 20, "hop_ms": 20.0})
 class OneLayer(nn.Module):
     """The mean over time and one layer: a step costs little but what the loop does."""
 
@@ -87,6 +86,7 @@ def write_files(folder: Path) -> Path:
 
 def fit(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Train, or go on; the rows of the history."""
+    register_encoder("one_layer", features={"num_mels": 20, "hop_ms": 20.0})(OneLayer)
     trainer = DINOPretrainer(
         build_encoder("one_layer", embedding_dim=8, seed=0),
         MultiCrop(num_long=2, long_s=0.2, num_short=0, short_s=0.2),

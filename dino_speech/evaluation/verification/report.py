@@ -70,6 +70,10 @@ class VerificationReport(PlainData):
         """Whether the scores are natural-log likelihood ratios: calibrated, or PLDA's own."""
         return self.calibration is not None or (self.backend["name"] == "plda" and self.score_norm is None)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without what each trial was and got."""
+        return {name: value for name, value in PlainData.to_dict(self).items() if name != "trials"}
+
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Heading -> rows, for a report."""
         row = {
