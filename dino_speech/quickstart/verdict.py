@@ -4,43 +4,39 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dino_speech.data.trials import read_trials
-from dino_speech.embedding.embedded_manifest import EmbeddedManifest
-from dino_speech.evaluation.verification.fitted_backend import usable_trials
-from dino_speech.intervals import bootstrap_weighted_trials
-from dino_speech.metrics import RankedTrials
+from dino_speech.data.trials import resolve
 from dino_speech.quickstart.data import QuickstartData
 from dino_speech.quickstart.report import SystemFigures
+from dino_speech.studies.comparison.task_predictions import TaskPredictions, figures_with_differences
 
-NUM_RESAMPLES = 200
+NUM_RESAMPLES, EER = 200, np.array(["eer"])
 
 
 def verdict(floors: Sequence[SystemFigures], learnt: Sequence[SystemFigures], data: QuickstartData) -> list[str]:
     """A sentence with the difference of the two EERs and its 95 % interval, the same speakers drawn for both.
 
-    Of each kind the one with the lowest EER speaks. Without trials there is no sentence.
+    Of each kind the one with the lowest EER speaks. Too few speakers leave no interval; without trials there is no
+    sentence.
     """
     if data.trials_path is None:
         return []
     best, own = (min(systems, key=lambda system: system.eer or 0.0) for systems in (floors, learnt))
-    assert best.verification is not None
-    assert own.verification is not None
-    ranked = [RankedTrials(system.scores, system.labels) for system in (own.verification, best.verification)]
-
-    def difference(counts: np.ndarray | None) -> float:
-        eers = [one.curve(None if counts is None else counts[one.order]).eer() for one in ranked]
-        return eers[0] - eers[1]
-
-    embedded = EmbeddedManifest(data.test, own.embeddings)
-    rows = usable_trials(read_trials(data.trials_path), embedded)[:2]
-    speakers = np.array(data.test.label("speaker"))
-    sides = [speakers[side] for side in rows]
-    known = all((side != "").all() for side in sides)
-    found = bootstrap_weighted_trials(
-        difference, len(rows[0]), *(sides if known else (None, None)), num_resamples=NUM_RESAMPLES, seed=0
-    )
+    own_predictions, floor = (_predictions(system, data) for system in (own, best))
+    options = {"num_resamples": NUM_RESAMPLES, "seed": 0}
+    found = figures_with_differences(own_predictions, floor, **options)["eer"]
+    difference, (low, high) = found["difference"], (found["difference_interval"][end] for end in ("low", "high"))
     text = f"The best of what learnt nothing is {best.name!r}, EER {best.eer:.1f} %; {own.name!r} has {own.eer:.1f} %: "
-    text += f"{difference(None):+.1f} ({found.low:+.1f} to {found.high:+.1f}). "
-    if found.high < 0:
+    text += f"{difference:+.1f} ({low:+.1f} to {high:+.1f}). " if high is not None else f"{difference:+.1f}. "
+    if high is not None and high < 0:
         return [text + "Pretraining has learnt something that whitening does not give."]
     return [text + "Nothing is shown to be learnt of speakers beyond what whitening gives for nothing."]
+
+
+def _predictions(system: SystemFigures, data: QuickstartData) -> TaskPredictions:
+    """The scores of a system beside the speakers of both sides."""
+    report = system.verification
+    assert report is not None
+    speakers = np.array(data.test.label("speaker"))
+    sides = np.stack([speakers[rows] for rows in resolve(report.trials, data.test)], axis=1)  # (T, 2)
+    known = sides if (sides != "").all() else sides[:, :0]
+    return TaskPredictions(report.labels[:, None].astype(float), report.scores[:, None].astype(float), known, EER)
